@@ -1,0 +1,203 @@
+//! The run's data model: what experiments fill and the only thing that reports know.
+//!
+//! Serialised as `run.json`, schema [`SCHEMA`]. Keys are binding, since other programs read them.
+//! Missing is `null`, never zero; every key is always present.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Name and version of the format that [`Run`] serialises to.
+pub const SCHEMA: &str = "hopbench.run/1";
+
+/// All cells of one invocation, with the environment they were measured in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Run {
+    /// Always [`SCHEMA`].
+    pub schema: String,
+    /// Unique name of the run: UTC start time and a few random letters.
+    pub run_id: String,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// RFC 3339, UTC; null while running or if interrupted.
+    pub finished_at: Option<String>,
+    /// `quick`, `standard`, `full`, or the name that a scenario gives itself.
+    pub profile: String,
+    /// Seed of every random choice: arrivals, order of the blocks, bootstrap.
+    pub seed: u64,
+    /// SHA-256 of the scenario text, in hexadecimal.
+    pub scenario_sha256: String,
+    /// What was built.
+    pub build: Build,
+    /// Where it ran.
+    pub environment: Environment,
+    /// In the order in which they finished.
+    pub cells: Vec<Cell>,
+    /// Cells against their controls.
+    pub ratios: Vec<Ratio>,
+}
+
+/// What was built, from what, by what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Build {
+    /// Version of hopbench.
+    pub version: String,
+    /// Commit that it was built from; null outside a git checkout.
+    pub git_commit: Option<String>,
+    /// Whether tracked files differed from that commit; null when it is unknown.
+    pub git_dirty: Option<bool>,
+    /// `rustc --version`.
+    pub rustc: String,
+    /// Versions of the libraries that the figures depend on, by crate name.
+    pub libraries: BTreeMap<String, String>,
+}
+
+/// Where a run was measured. Figures are comparable only between like environments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Environment {
+    /// For example `linux`.
+    pub os: String,
+    /// Kernel release; null when unknown. The same holds for every optional field here.
+    pub kernel: Option<String>,
+    /// As the processor names itself.
+    pub cpu_model: Option<String>,
+    /// Processors that this process may run on.
+    pub cpu_count: u32,
+    /// Physical memory.
+    pub memory_bytes: Option<u64>,
+    /// Hypervisor vendor, `none` on bare metal.
+    pub hypervisor: Option<String>,
+    /// Congestion control of new TCP connections.
+    pub tcp_congestion_control: Option<String>,
+    /// Hard limit on open files of one process.
+    pub file_descriptor_limit: Option<u64>,
+    /// One-minute load average when the run started: above the processor count, expect noise.
+    pub load_average_at_start: Option<f64>,
+}
+
+/// One experiment × workload × stack × topology × lifecycle × path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Cell {
+    /// `experiment/workload/stack/topology/lifecycle/path`, with `?key=value` for the parameters
+    /// that distinguish it.
+    pub id: String,
+    /// The question: `setup`, `memory`, `throughput`.
+    pub experiment: String,
+    /// `register`, `invite`.
+    pub workload: String,
+    /// `carrier[@tunnel]`.
+    pub stack: String,
+    /// `direct`.
+    pub topology: String,
+    /// `per-registration` or `per-call`.
+    pub lifecycle: String,
+    /// `loopback`.
+    pub path: String,
+    /// Everything else that a reproduction needs: rates, durations, cipher suite, key type, …
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    /// Whether the figures mean what they say.
+    pub verdict: Verdict,
+    /// Why the verdict is not `ok`; null only for `ok`.
+    pub reason: Option<String>,
+    /// Blocks that were measured.
+    pub repetitions: u32,
+    /// By metric key.
+    pub metrics: BTreeMap<String, Metric>,
+}
+
+/// Whether a cell's figures mean what they say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The server under test was measured.
+    Ok,
+    /// The load generator was the bottleneck: shown, never in a ratio.
+    GeneratorBound,
+    /// It could not be measured, or too much of it failed.
+    Failed,
+    /// This machine or build cannot run it.
+    Unsupported,
+}
+
+/// One figure with its uncertainty and, for distributions, its histogram.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Metric {
+    /// The figure; of a latency the median from the intended start. Null when it is missing.
+    pub value: Option<f64>,
+    /// Lower end of the 95 % interval over blocks.
+    pub ci95_low: Option<f64>,
+    /// Upper end of the 95 % interval over blocks.
+    pub ci95_high: Option<f64>,
+    /// `ns`, `bytes`, `per_second`, `ratio`, `count`.
+    pub unit: Unit,
+    /// Which direction is better.
+    pub direction: Direction,
+    /// The distribution, for metrics that have one.
+    pub histogram: Option<Histogram>,
+}
+
+/// Unit of a metric; the last word of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Unit {
+    Ns,
+    Bytes,
+    PerSecond,
+    Ratio,
+    Count,
+}
+
+/// Which direction of a metric is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Direction {
+    Lower,
+    Higher,
+}
+
+/// A distribution, lossless in `hdr_v2_base64`, with the usual figures read from it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Histogram {
+    /// Samples.
+    pub count: u64,
+    /// Smallest sample, in the metric's unit, as are all others here.
+    pub min: u64,
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Standard deviation.
+    pub stddev: f64,
+    /// Median.
+    pub p50: u64,
+    /// 90th percentile.
+    pub p90: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// 99.9th percentile.
+    pub p999: u64,
+    /// Largest sample.
+    pub max: u64,
+    /// HdrHistogram V2 with DEFLATE, in base 64.
+    pub hdr_v2_base64: String,
+}
+
+/// One metric of a cell divided by the same metric of its control in the same run, block by block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Ratio {
+    /// Metric key.
+    pub metric: String,
+    /// The cell above the line.
+    pub cell_id: String,
+    /// The cell below the line.
+    pub control_cell_id: String,
+    /// Median of the blocks' ratios.
+    pub ratio: f64,
+    /// Lower end of the bootstrap 95 % interval over blocks; null with fewer than two blocks.
+    pub ci95_low: Option<f64>,
+    /// Upper end, likewise.
+    pub ci95_high: Option<f64>,
+    /// Blocks in which both were measured.
+    pub blocks: u32,
+}

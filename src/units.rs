@@ -1,0 +1,1 @@
+//! Quantities that a bare number would hide.
