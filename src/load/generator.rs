@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::outcome::LoadReport;
 use super::plan::{GeneratorConfig, LoadPlan, Stage};
 use super::worker::Worker;
-use crate::measure::{ProcessSnapshot, ThroughputWindows, affinity};
+use crate::measure::snapshot::ProcessSnapshot;
 use crate::transport::{Stack, find};
 
 /// Between the order to run and time zero of the load: all workers are ready by then.
@@ -73,7 +73,7 @@ enum Order {
         plan: Arc<LoadPlan>,
         epoch: Instant,
         on_progress: Arc<dyn Fn(Progress) + Send + Sync>,
-        reply: mpsc::Sender<Result<(LoadReport, ThroughputWindows), String>>,
+        reply: mpsc::Sender<Result<LoadReport, String>>,
     },
 }
 
@@ -124,22 +124,17 @@ impl Generator {
             on_progress: Arc::clone(&on_progress),
             reply,
         });
-        let mut merged = LoadReport::default();
-        let mut merged_windows: Option<ThroughputWindows> = None;
+        let mut merged: Option<LoadReport> = None;
         for reply in replies {
             let outcome =
                 reply.recv().map_err(|_| GeneratorError::Worker("it ended early".into()))?;
-            let (report, windows) = outcome.map_err(GeneratorError::Worker)?;
-            merged.merge(report);
-            match &mut merged_windows {
-                None => merged_windows = Some(windows),
-                Some(all) => all.merge(&windows),
+            let report = outcome.map_err(GeneratorError::Worker)?;
+            match &mut merged {
+                None => merged = Some(report),
+                Some(merged) => merged.merge(report),
             }
         }
-        if let Some(windows) = merged_windows {
-            merged.throughput_per_second = windows.histogram();
-        }
-        Ok(merged)
+        Ok(merged.expect("a generator has at least one worker"))
     }
 
     fn order<T>(&self, order: impl Fn(mpsc::Sender<T>) -> Order) -> Vec<mpsc::Receiver<T>> {
@@ -166,9 +161,6 @@ impl WorkerThread {
         let (orders, mut inbox) = tokio::sync::mpsc::unbounded_channel();
         let (ready, readiness) = mpsc::channel();
         let body = move || {
-            if let Some(cpu) = config.cpus.get(index as usize % config.cpus.len().max(1)) {
-                affinity::pin_thread(*cpu);
-            }
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()

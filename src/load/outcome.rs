@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::{LatencyHistogram, ProcessSnapshot, ThroughputWindows};
+use crate::measure::histogram::{LatencyHistogram, ThroughputWindows, WindowCounts};
+use crate::measure::snapshot::ProcessSnapshot;
 
 /// The moments of an operation that are measured. Each is a histogram, under the metric key that
 /// [`Moment::key`] gives.
@@ -94,8 +95,8 @@ pub struct LoadReport {
     pub lost_hops: u64,
     /// Histograms by metric key; a key without a sample is absent.
     pub latencies: BTreeMap<String, LatencyHistogram>,
-    /// Operations completed in each 100 ms of the measurement, scaled to a second.
-    pub throughput_per_second: LatencyHistogram,
+    /// Operations completed in each 100 ms of the measurement.
+    pub windows: WindowCounts,
     /// The generator's process when the measurement began and ended.
     pub before: Option<ProcessSnapshot>,
     /// See `before`.
@@ -121,6 +122,7 @@ impl LoadReport {
         self.retransmissions += other.retransmissions;
         self.unexpected += other.unexpected;
         self.lost_hops += other.lost_hops;
+        self.windows.add(&other.windows);
         for (cause, count) in other.failures {
             *self.failures.entry(cause).or_default() += count;
         }
@@ -138,7 +140,7 @@ pub(super) struct Recorder {
     start: Instant,
     end: Instant,
     moments: Vec<LatencyHistogram>,
-    pub(super) windows: ThroughputWindows,
+    windows: ThroughputWindows,
     pub(super) report: LoadReport,
 }
 
@@ -149,7 +151,7 @@ impl Recorder {
             start,
             end,
             moments: vec![LatencyHistogram::default(); Moment::ALL.len()],
-            windows: ThroughputWindows::new(start, end),
+            windows: ThroughputWindows::new(start),
             report: LoadReport {
                 window_seconds: (end - start).as_secs_f64(),
                 ..LoadReport::default()
@@ -173,7 +175,7 @@ impl Recorder {
         }
         if self.covers(now) {
             self.report.completed_in_window += 1;
-            self.windows.completed(now);
+            self.windows.record(now);
         }
     }
 
@@ -189,14 +191,14 @@ impl Recorder {
         }
     }
 
-    /// Closes the books. The throughput windows are merged by the caller, since the rates of the
-    /// workers add up window by window.
-    pub(super) fn finish(mut self) -> (LoadReport, ThroughputWindows) {
+    /// Closes the books.
+    pub(super) fn finish(mut self) -> LoadReport {
         for (moment, histogram) in Moment::ALL.into_iter().zip(self.moments) {
             if histogram.count() > 0 {
                 self.report.latencies.insert(moment.key().to_owned(), histogram);
             }
         }
-        (self.report, self.windows)
+        self.report.windows = self.windows.until(self.end);
+        self.report
     }
 }

@@ -85,8 +85,6 @@ pub struct GeneratorConfig {
     pub accounts: Accounts,
     /// Threads, each with its own runtime and its own users.
     pub workers: u32,
-    /// Processor for each worker; empty leaves them to the scheduler.
-    pub cpus: Vec<usize>,
     /// Seed of Call-IDs, tags and nonces of this generator.
     pub seed: u64,
 }

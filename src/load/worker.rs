@@ -18,7 +18,8 @@ use super::operations::{CallSlots, Operation, RegistrationOperation, Turns};
 use super::outcome::{LoadReport, Recorder};
 use super::pacer::Pacer;
 use super::plan::{GeneratorConfig, Lifecycle, LoadPlan, Stage};
-use crate::measure::{ProcessSnapshot, ThroughputWindows, cpu};
+use crate::measure::cpu;
+use crate::measure::snapshot::ProcessSnapshot;
 use crate::sip::{Accounts, Caller, Outbox, Registration, Reliability, TimerQueue, Timing};
 use crate::transport::{Flow, Stack, Transport, TransportError, User};
 
@@ -115,7 +116,7 @@ impl Worker {
             index,
             workers: config.workers,
             stack,
-            reliability: if stack.is_stream { Reliability::Stream } else { Reliability::Datagram },
+            reliability: if stack.is_stream() { Reliability::Stream } else { Reliability::Datagram },
             target: config.target,
             transport,
             accounts: config.accounts.clone(),
@@ -207,7 +208,7 @@ impl Worker {
         plan: &LoadPlan,
         epoch: Instant,
         on_edge: impl Fn(Progress) -> ProcessSnapshot,
-    ) -> Result<(LoadReport, ThroughputWindows), String> {
+    ) -> Result<LoadReport, String> {
         let window_start = epoch + Duration::from_secs_f64(plan.warm_up_seconds);
         let window_end = window_start + Duration::from_secs_f64(plan.duration_seconds);
         let give_up = window_end + Duration::from_secs_f64(plan.drain_seconds);
@@ -259,7 +260,7 @@ impl Worker {
         Ok(self.close_books(edges))
     }
 
-    fn close_books(&self, edges: Edges) -> (LoadReport, ThroughputWindows) {
+    fn close_books(&self, edges: Edges) -> LoadReport {
         let state = &mut *self.state.borrow_mut();
         let mut recorder = state.recorder.take().expect("a run has a recorder");
         let unfinished = "no final response before the drain ended";
@@ -272,7 +273,7 @@ impl Worker {
             }
         }
         state.in_flight = 0;
-        let (mut report, windows) = recorder.finish();
+        let mut report = recorder.finish();
         let connecting = report.offered.saturating_sub(report.succeeded + report.failed());
         if connecting > 0 {
             report.failures.insert("the hop was not open before the drain ended".into(), connecting);
@@ -287,7 +288,7 @@ impl Worker {
             report.before = Some(first);
             report.after = Some(last);
         }
-        (report, windows)
+        report
     }
 
     /// Waits until `deadline`, or until something happens that the pulse must know.
