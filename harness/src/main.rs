@@ -1,1 +1,24 @@
-fn main(){}
+//! The binary `hopbench`: runs experiments, shows what they found, and is its own node and generator.
+
+mod cli;
+mod environment;
+mod experiment;
+mod interrupt;
+mod progress;
+mod protocol;
+mod report;
+mod scenario;
+mod statistics;
+mod testbed;
+
+use std::process::ExitCode;
+
+use hopbench::measure::heap::CountingAllocator;
+
+/// Counts the live heap of each side; what it costs is measured by `cargo bench --bench meters`.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+fn main() -> ExitCode {
+    cli::main()
+}
