@@ -1,0 +1,2 @@
+//! interim
+pub(super) use super::udp::open;
