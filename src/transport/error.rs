@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::net::NetError;
+
 /// Why a flow ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -81,4 +83,14 @@ pub enum TransportError {
     /// Keys or certificates are missing or unusable.
     #[error("unusable credentials: {0}")]
     Credentials(String),
+}
+
+impl From<NetError> for TransportError {
+    fn from(error: NetError) -> Self {
+        match error {
+            NetError::Bind { address, source } => Self::Bind { address, source },
+            NetError::Connect { target, source } => Self::Connect { target, source },
+            NetError::TimedOut { phase, peer, limit } => Self::TimedOut { phase, peer, limit },
+        }
+    }
 }

@@ -8,6 +8,7 @@
 //! [`tokio::task::LocalSet`]. Nothing is `Send`, nothing is locked, and a handler is called straight
 //! from the task that read the message.
 
+mod acceptor;
 mod credentials;
 mod error;
 mod flow;

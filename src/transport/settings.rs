@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Identity, TransportError};
+use crate::net::Kernel;
 pub use crate::tunnel::WireguardKeys;
 
 /// What [`super::Stack::open`] needs. A stack reads only what concerns it.
@@ -41,6 +42,30 @@ impl Settings {
             wireguard: Some(WireguardKeys::generate(peers)),
             ..Self::default()
         })
+    }
+}
+
+impl Settings {
+    pub(super) fn wireguard_keys(&self) -> Result<&WireguardKeys, TransportError> {
+        self.wireguard.as_ref().ok_or_else(|| {
+            TransportError::Credentials("this stack needs WireGuard keys, found none".to_owned())
+        })
+    }
+
+    pub(super) fn tls(&self) -> Result<&TlsSettings, TransportError> {
+        self.tls.as_ref().ok_or_else(|| {
+            TransportError::Credentials("this stack needs TLS settings, found none".to_owned())
+        })
+    }
+}
+
+impl From<&Settings> for Kernel {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            connect_limit: settings.limits.connect,
+            share_port: settings.share_port,
+            source: settings.source,
+        }
     }
 }
 

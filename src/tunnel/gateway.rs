@@ -11,10 +11,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::{DropCause, Drops, Protection, SERVER, Tunnel, user_address, user_of};
-
-/// Where a gateway's outgoing datagrams go, with the outer address of the peer.
-pub type TransmitTo<'a> = &'a mut dyn FnMut(SocketAddr, &[u8]);
+use super::{
+    DropCause, Drops, Endpoint, Protection, SERVER, TransmitTo, Tunnel, ip, user_address, user_of,
+};
 
 /// All tunnels of one server.
 pub struct Gateway<P: Protection> {
@@ -34,15 +33,6 @@ struct Peer<T> {
     timer: Option<Instant>,
 }
 
-/// An IP packet that a peer sent to the server.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Delivered<'a> {
-    /// Who sent it.
-    pub user: u32,
-    /// The packet, its source verified to be the user's inner address.
-    pub packet: &'a [u8],
-}
-
 impl<P: Protection> Gateway<P> {
     /// A gateway without peers. Provisions `protection`, which can take 50 µs for each user.
     #[must_use]
@@ -56,23 +46,6 @@ impl<P: Protection> Gateway<P> {
         }
     }
 
-    /// Takes a datagram that arrived from the outer address `from`, and hands back the IP packet
-    /// in it. What must be dropped is counted and not answered.
-    pub fn receive<'s>(
-        &mut self,
-        datagram: &'s [u8],
-        from: SocketAddr,
-        now: Instant,
-        scratch: &'s mut [u8],
-        transmit: TransmitTo<'_>,
-    ) -> Option<Delivered<'s>> {
-        self.accept(datagram, from, now, scratch, transmit)
-            .unwrap_or_else(|cause| {
-                self.drops.count(cause);
-                None
-            })
-    }
-
     fn accept<'s>(
         &mut self,
         datagram: &'s [u8],
@@ -80,7 +53,7 @@ impl<P: Protection> Gateway<P> {
         now: Instant,
         scratch: &'s mut [u8],
         transmit: TransmitTo<'_>,
-    ) -> Result<Option<Delivered<'s>>, DropCause> {
+    ) -> Result<Option<&'s [u8]>, DropCause> {
         let claim = self.protection.identify(datagram)?;
         let user = claim.user;
         let mut answer = |datagram: &[u8]| transmit(from, datagram);
@@ -102,30 +75,58 @@ impl<P: Protection> Gateway<P> {
             return Err(DropCause::UnknownPeer);
         };
         self.schedule(user);
-        let Some(packet) = packet else {
-            return Ok(None);
-        };
-        let (source, destination) = addresses(packet)?;
-        if source == user_address(user) && destination == SERVER {
-            Ok(Some(Delivered { user, packet }))
-        } else {
-            Err(DropCause::Misrouted)
+        match packet {
+            Some(packet) => ip::check_route(packet, user_address(user), SERVER).map(Some),
+            None => Ok(None),
         }
     }
 
-    /// Sends an IP packet to the peer whose inner address is its destination.
-    ///
-    /// # Errors
-    /// When that is no peer which has been heard from.
-    pub fn send(
+    /// Makes sure that `user` is looked at no later than its deadline.
+    fn schedule(&mut self, user: u32) {
+        let peer = self.peers.get_mut(&user).expect("only peers are scheduled");
+        if let Some(deadline) = peer.tunnel.deadline()
+            && peer.timer.is_none_or(|timer| deadline < timer)
+        {
+            peer.timer = Some(deadline);
+            self.timers.push(Reverse((deadline, user)));
+        }
+    }
+
+    /// Peers that have opened a tunnel.
+    #[must_use]
+    pub fn peers(&self) -> usize {
+        self.peers.len()
+    }
+}
+
+impl<P: Protection> Endpoint for Gateway<P> {
+    fn inner_address(&self) -> Ipv4Addr {
+        SERVER
+    }
+
+    fn receive<'s>(
+        &mut self,
+        datagram: &'s [u8],
+        from: SocketAddr,
+        now: Instant,
+        scratch: &'s mut [u8],
+        transmit: TransmitTo<'_>,
+    ) -> Option<&'s [u8]> {
+        self.accept(datagram, from, now, scratch, transmit)
+            .unwrap_or_else(|cause| {
+                self.drops.count(cause);
+                None
+            })
+    }
+
+    fn send(
         &mut self,
         packet: &[u8],
         now: Instant,
         scratch: &mut [u8],
         transmit: TransmitTo<'_>,
     ) -> Result<(), DropCause> {
-        let (_, destination) = addresses(packet)?;
-        let user = user_of(destination).ok_or(DropCause::Misrouted)?;
+        let user = user_of(ip::destination(packet)?).ok_or(DropCause::Misrouted)?;
         let peer = self.peers.get_mut(&user).ok_or(DropCause::UnknownPeer)?;
         let outer = peer.outer;
         peer.tunnel.send(packet, now, scratch, &mut |datagram| {
@@ -135,14 +136,11 @@ impl<P: Protection> Gateway<P> {
         Ok(())
     }
 
-    /// When [`Self::handle_timeout`] is due. It may find nothing to do then.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         self.timers.peek().map(|Reverse((due, _))| *due)
     }
 
-    /// Does what time demands of the peers that are due.
-    pub fn handle_timeout(&mut self, now: Instant, scratch: &mut [u8], transmit: TransmitTo<'_>) {
+    fn handle_timeout(&mut self, now: Instant, scratch: &mut [u8], transmit: TransmitTo<'_>) {
         while let Some(&Reverse((due, user))) = self.timers.peek()
             && due <= now
         {
@@ -166,38 +164,11 @@ impl<P: Protection> Gateway<P> {
         }
     }
 
-    /// Makes sure that `user` is looked at no later than its deadline.
-    fn schedule(&mut self, user: u32) {
-        let peer = self.peers.get_mut(&user).expect("only peers are scheduled");
-        if let Some(deadline) = peer.tunnel.deadline()
-            && peer.timer.is_none_or(|timer| deadline < timer)
-        {
-            peer.timer = Some(deadline);
-            self.timers.push(Reverse((deadline, user)));
-        }
-    }
-
-    /// Peers that have opened a tunnel.
-    #[must_use]
-    pub fn peers(&self) -> usize {
-        self.peers.len()
-    }
-
-    /// What was dropped.
-    #[must_use]
-    pub fn drops(&self) -> Drops {
+    fn drops(&self) -> Drops {
         self.drops
     }
 
-    /// Counts a datagram whose packet turned out to be useless further up.
-    pub fn count_drop(&mut self, cause: DropCause) {
+    fn count_drop(&mut self, cause: DropCause) {
         self.drops.count(cause);
     }
-}
-
-/// Source and destination of an IPv4 packet.
-fn addresses(packet: &[u8]) -> Result<(Ipv4Addr, Ipv4Addr), DropCause> {
-    let header =
-        etherparse::Ipv4HeaderSlice::from_slice(packet).map_err(|_| DropCause::Malformed)?;
-    Ok((header.source_addr(), header.destination_addr()))
 }

@@ -2,7 +2,7 @@
 //!
 //! Packets are never fragmented: what does not fit one outer datagram is refused by the socket.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use etherparse::{IpNumber, Ipv4Header, Ipv4HeaderSlice, UdpHeader, UdpSlice};
 
@@ -60,6 +60,27 @@ pub fn write_udp(
 /// [`DropCause::Malformed`] when it is not one whole, intact UDP datagram over IPv4.
 pub fn parse_udp(packet: &[u8]) -> Result<UdpPacket<'_>, DropCause> {
     parse(packet).ok_or(DropCause::Malformed)
+}
+
+/// Hands `packet` back if it goes from `source` to `destination`.
+pub(super) fn check_route(
+    packet: &[u8],
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+) -> Result<&[u8], DropCause> {
+    let header = Ipv4HeaderSlice::from_slice(packet).map_err(|_| DropCause::Malformed)?;
+    if header.source_addr() == source && header.destination_addr() == destination {
+        Ok(packet)
+    } else {
+        Err(DropCause::Misrouted)
+    }
+}
+
+/// Where `packet` goes.
+pub(super) fn destination(packet: &[u8]) -> Result<Ipv4Addr, DropCause> {
+    Ipv4HeaderSlice::from_slice(packet)
+        .map(|header| header.destination_addr())
+        .map_err(|_| DropCause::Malformed)
 }
 
 fn parse(packet: &[u8]) -> Option<UdpPacket<'_>> {

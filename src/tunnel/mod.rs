@@ -6,7 +6,8 @@
 //!
 //! * [`Tunnel`] is one peer's end: its security associations, keys, replay windows and timers.
 //! * [`Protection`] is a kind of tunnel: how its ends are made, and which peer a datagram names.
-//! * [`Gateway`] is the server side of one kind: many peers behind one socket.
+//! * [`Endpoint`] is one side behind one socket: a user's [`Initiator`] with one tunnel, or a
+//!   server's [`Gateway`] with many.
 //!
 //! The interface is cut so that ESP fits it unchanged: a tunnel may hold several security
 //! associations, get their keys from an exchange ([`Tunnel::initiate`]) or from configuration
@@ -15,6 +16,7 @@
 
 mod address;
 mod clear;
+mod endpoint;
 mod gateway;
 mod ip;
 mod wireguard;
@@ -23,7 +25,8 @@ use std::time::Instant;
 
 pub use address::{MAX_USERS, SERVER, SIP_PORT, user_address, user_of};
 pub use clear::{Clear, ClearTunnel};
-pub use gateway::{Delivered, Gateway, TransmitTo};
+pub use endpoint::{Endpoint, Initiator, TransmitTo};
+pub use gateway::Gateway;
 pub use ip::{IP_UDP_HEADER_BYTES, UdpPacket, parse_udp, write_udp};
 pub use wireguard::{Wireguard, WireguardKeys, WireguardTunnel};
 
