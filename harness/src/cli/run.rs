@@ -194,6 +194,3 @@ impl Folder {
     }
 }
 
-/// For `--help` and errors.
-#[allow(dead_code)]
-const _: () = assert!(PROFILES.len() == 3, "the help of --profile names every profile");

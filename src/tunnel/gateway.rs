@@ -1,0 +1,174 @@
+//! The server side of tunnels: many peers behind one socket, without the socket.
+//!
+//! A datagram finds its peer by what it names ([`Protection::identify`]); an IP packet finds it by
+//! its destination. A packet is accepted only from the peer that owns its source address, and only
+//! for the server itself (WireGuard calls this cryptokey routing). A peer exists from its
+//! first valid opening on and costs nothing before, and no time while it is idle.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::{
+    DropCause, Drops, Endpoint, Protection, SERVER, TransmitTo, Tunnel, ip, user_address, user_of,
+};
+
+/// All tunnels of one server.
+pub struct Gateway<P: Protection> {
+    protection: Rc<P>,
+    peers: HashMap<u32, Peer<P::Tunnel>>,
+    /// When to look at which peer. An entry may be too early, never too late, so that traffic,
+    /// which only puts deadlines off, need not touch it.
+    timers: BinaryHeap<Reverse<(Instant, u32)>>,
+    drops: Drops,
+}
+
+struct Peer<T> {
+    tunnel: T,
+    /// Where the peer was last heard from; it may roam.
+    outer: SocketAddr,
+    /// Time of its earliest entry in `timers`.
+    timer: Option<Instant>,
+}
+
+impl<P: Protection> Gateway<P> {
+    /// A gateway without peers. Provisions `protection`, which can take 50 µs for each user.
+    #[must_use]
+    pub fn new(protection: Rc<P>) -> Self {
+        protection.provision();
+        Self {
+            protection,
+            peers: HashMap::new(),
+            timers: BinaryHeap::new(),
+            drops: Drops::default(),
+        }
+    }
+
+    fn accept<'s>(
+        &mut self,
+        datagram: &'s [u8],
+        from: SocketAddr,
+        now: Instant,
+        scratch: &'s mut [u8],
+        transmit: TransmitTo<'_>,
+    ) -> Result<Option<&'s [u8]>, DropCause> {
+        let claim = self.protection.identify(datagram)?;
+        let user = claim.user;
+        let mut answer = |datagram: &[u8]| transmit(from, datagram);
+        let packet = if let Some(peer) = self.peers.get_mut(&user) {
+            let packet = peer.tunnel.receive(datagram, now, scratch, &mut answer)?;
+            peer.outer = from;
+            packet
+        } else if claim.opens {
+            let mut tunnel = self.protection.responder(user, now);
+            let packet = tunnel.receive(datagram, now, scratch, &mut answer)?;
+            let peer = Peer {
+                tunnel,
+                outer: from,
+                timer: None,
+            };
+            self.peers.insert(user, peer);
+            packet
+        } else {
+            return Err(DropCause::UnknownPeer);
+        };
+        self.schedule(user);
+        match packet {
+            Some(packet) => ip::check_route(packet, user_address(user), SERVER).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes sure that `user` is looked at no later than its deadline.
+    fn schedule(&mut self, user: u32) {
+        let peer = self.peers.get_mut(&user).expect("only peers are scheduled");
+        if let Some(deadline) = peer.tunnel.deadline()
+            && peer.timer.is_none_or(|timer| deadline < timer)
+        {
+            peer.timer = Some(deadline);
+            self.timers.push(Reverse((deadline, user)));
+        }
+    }
+
+    /// Peers that have opened a tunnel.
+    #[must_use]
+    pub fn peers(&self) -> usize {
+        self.peers.len()
+    }
+}
+
+impl<P: Protection> Endpoint for Gateway<P> {
+    fn inner_address(&self) -> Ipv4Addr {
+        SERVER
+    }
+
+    fn receive<'s>(
+        &mut self,
+        datagram: &'s [u8],
+        from: SocketAddr,
+        now: Instant,
+        scratch: &'s mut [u8],
+        transmit: TransmitTo<'_>,
+    ) -> Option<&'s [u8]> {
+        self.accept(datagram, from, now, scratch, transmit)
+            .unwrap_or_else(|cause| {
+                self.drops.count(cause);
+                None
+            })
+    }
+
+    fn send(
+        &mut self,
+        packet: &[u8],
+        now: Instant,
+        scratch: &mut [u8],
+        transmit: TransmitTo<'_>,
+    ) -> Result<(), DropCause> {
+        let user = user_of(ip::destination(packet)?).ok_or(DropCause::Misrouted)?;
+        let peer = self.peers.get_mut(&user).ok_or(DropCause::UnknownPeer)?;
+        let outer = peer.outer;
+        peer.tunnel.send(packet, now, scratch, &mut |datagram| {
+            transmit(outer, datagram);
+        });
+        self.schedule(user);
+        Ok(())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((due, _))| *due)
+    }
+
+    fn handle_timeout(&mut self, now: Instant, scratch: &mut [u8], transmit: TransmitTo<'_>) {
+        while let Some(&Reverse((due, user))) = self.timers.peek()
+            && due <= now
+        {
+            self.timers.pop();
+            let peer = self.peers.get_mut(&user).expect("peers are never removed");
+            if peer.timer != Some(due) {
+                continue;
+            }
+            peer.timer = None;
+            if peer
+                .tunnel
+                .deadline()
+                .is_some_and(|deadline| deadline <= now)
+            {
+                let outer = peer.outer;
+                peer.tunnel.handle_timeout(now, scratch, &mut |datagram| {
+                    transmit(outer, datagram);
+                });
+            }
+            self.schedule(user);
+        }
+    }
+
+    fn drops(&self) -> Drops {
+        self.drops
+    }
+
+    fn count_drop(&mut self, cause: DropCause) {
+        self.drops.count(cause);
+    }
+}
