@@ -5,11 +5,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A bar over the expected time of all cells.
-pub struct Progress(ProgressBar);
+pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
     /// For a run that is expected to take `seconds`; hidden unless standard error is a terminal.
-    pub fn new(seconds: f64, is_quiet: bool) -> Self {
+    pub(crate) fn new(seconds: f64, is_quiet: bool) -> Self {
         let target =
             if is_quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(milliseconds(seconds)), target);
@@ -22,27 +22,27 @@ impl Progress {
     }
 
     /// A cell's block begins.
-    pub fn begin(&self, cell_id: &str, block: u32, blocks: u32) {
+    pub(crate) fn begin(&self, cell_id: &str, block: u32, blocks: u32) {
         self.0.set_message(format!("{cell_id}, block {block} of {blocks}"));
     }
 
     /// It took about this long.
-    pub fn end(&self, seconds: f64) {
+    pub(crate) fn end(&self, seconds: f64) {
         self.0.inc(milliseconds(seconds));
     }
 
     /// It was left out.
-    pub fn skip(&self, seconds: f64) {
+    pub(crate) fn skip(&self, seconds: f64) {
         self.end(seconds);
     }
 
     /// Something the user should know at once.
-    pub fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         self.0.suspend(|| eprintln!("{text}"));
     }
 
     /// The run is over.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.0.finish_and_clear();
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// To a node.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum NodeOrder {
+pub(crate) enum NodeOrder {
     /// Answered by [`NodeReply::Snapshot`].
     Snapshot,
 }
@@ -23,7 +23,7 @@ pub enum NodeOrder {
 /// From a node.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum NodeReply {
+pub(crate) enum NodeReply {
     /// It accepts flows; said once, unasked.
     Listening {
         /// The address that was bound.
@@ -46,7 +46,7 @@ pub enum NodeReply {
 /// To a generator.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LoadOrder {
+pub(crate) enum LoadOrder {
     /// Answered by [`LoadReply::Populated`].
     Populate {
         /// How many users.
@@ -63,7 +63,7 @@ pub enum LoadOrder {
 /// From a generator.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LoadReply {
+pub(crate) enum LoadReply {
     /// It has its workers; said once, unasked.
     Ready,
     /// The users have reached the stage.

@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 /// A scenario and the text that it was read from.
 #[derive(Clone, Debug)]
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// Its contents.
-    pub plan: Plan,
+    pub(crate) plan: Plan,
     /// SHA-256 of its text, in hexadecimal.
     pub sha256: String,
 }
@@ -19,79 +19,79 @@ pub struct Scenario {
 /// What a scenario file may hold.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// What the run calls its profile.
-    pub name: String,
+    pub(crate) name: String,
     /// One line for `hopbench list`.
-    pub summary: String,
+    pub(crate) summary: String,
     /// Names in the registry of stacks.
-    pub stacks: Vec<String>,
+    pub(crate) stacks: Vec<String>,
     /// The experiment `setup`, if it is wanted.
-    pub setup: Option<Setup>,
+    pub(crate) setup: Option<Setup>,
     /// The experiment `memory`, if it is wanted.
-    pub memory: Option<Memory>,
+    pub(crate) memory: Option<Memory>,
     /// The experiments `throughput`.
     #[serde(default)]
-    pub throughput: Vec<Throughput>,
+    pub(crate) throughput: Vec<Throughput>,
 }
 
 /// Latency by phase of a user who comes, under a light load.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// Users that come.
-    pub rate_per_second: f64,
+    pub(crate) rate_per_second: f64,
     /// Load before the measurement.
-    pub warm_up_seconds: f64,
+    pub(crate) warm_up_seconds: f64,
     /// The measurement, in each block.
-    pub duration_seconds: f64,
+    pub(crate) duration_seconds: f64,
     /// Repetitions, interleaved between the stacks.
-    pub blocks: u32,
+    pub(crate) blocks: u32,
     /// Law of the gaps.
     #[serde(default)]
-    pub arrivals: ArrivalLaw,
+    pub(crate) arrivals: ArrivalLaw,
 }
 
 /// Memory over the number of connections.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// How far each connection is brought.
-    pub stages: Vec<Stage>,
+    pub(crate) stages: Vec<Stage>,
     /// Points of the regression, ascending.
-    pub connections: Vec<u32>,
+    pub(crate) connections: Vec<u32>,
     /// Repetitions, interleaved between the stacks.
-    pub blocks: u32,
+    pub(crate) blocks: u32,
 }
 
 /// Cost and latency of operations at given rates.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Throughput {
+pub(crate) struct Throughput {
     /// What an operation is.
-    pub workload: Workload,
+    pub(crate) workload: Workload,
     /// How long a connection is kept.
-    pub lifecycle: Lifecycle,
+    pub(crate) lifecycle: Lifecycle,
     /// Offered rates; each is a cell.
-    pub rates_per_second: Vec<f64>,
+    pub(crate) rates_per_second: Vec<f64>,
     /// Users that take turns.
-    pub users: u32,
+    pub(crate) users: u32,
     /// Load before the measurement.
-    pub warm_up_seconds: f64,
+    pub(crate) warm_up_seconds: f64,
     /// The measurement, in each block.
-    pub duration_seconds: f64,
+    pub(crate) duration_seconds: f64,
     /// Repetitions, interleaved between the stacks.
-    pub blocks: u32,
+    pub(crate) blocks: u32,
     /// Law of the gaps.
     #[serde(default)]
-    pub arrivals: ArrivalLaw,
+    pub(crate) arrivals: ArrivalLaw,
     /// From answer to hang-up.
     #[serde(default)]
-    pub talk_seconds: f64,
+    pub(crate) talk_seconds: f64,
 }
 
 /// The scenarios that are built in: name and text.
-pub const PROFILES: [(&str, &str); 3] = [
+pub(crate) const PROFILES: [(&str, &str); 3] = [
     ("quick", include_str!("../scenarios/quick.toml")),
     ("standard", include_str!("../scenarios/standard.toml")),
     ("full", include_str!("../scenarios/full.toml")),
@@ -102,7 +102,7 @@ impl Scenario {
     ///
     /// # Errors
     /// When there is none of that name.
-    pub fn profile(name: &str) -> anyhow::Result<Self> {
+    pub(crate) fn profile(name: &str) -> anyhow::Result<Self> {
         let Some((name, text)) = PROFILES.iter().find(|(known, _)| *known == name) else {
             let known: Vec<&str> = PROFILES.iter().map(|(name, _)| *name).collect();
             bail!("there is no profile \"{name}\"; there are: {}", known.join(", "));
@@ -114,7 +114,7 @@ impl Scenario {
     ///
     /// # Errors
     /// Names the file, and line and key where the text is at fault, and says what is allowed there.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the scenario {}", path.display()))?;
         Self::parse(&text).with_context(|| format!("in the scenario {}", path.display()))
@@ -134,12 +134,12 @@ impl Plan {
     ///
     /// # Errors
     /// When one does not exist.
-    pub fn stack_rows(&self) -> anyhow::Result<Vec<&'static Stack>> {
+    pub(crate) fn stack_rows(&self) -> anyhow::Result<Vec<&'static Stack>> {
         self.stacks.iter().map(|name| Ok(transport::find(name)?)).collect()
     }
 
     /// Users that a run needs at the most.
-    pub fn users(&self) -> u32 {
+    pub(crate) fn users(&self) -> u32 {
         let memory = self.memory.iter().flat_map(|memory| memory.connections.iter().copied());
         let throughput = self.throughput.iter().map(|throughput| throughput.users);
         let setup = self.setup.iter().map(Setup::users);
@@ -165,7 +165,7 @@ impl Plan {
 
 impl Setup {
     /// Enough that nobody's turn comes twice within a second.
-    pub fn users(&self) -> u32 {
+    pub(crate) fn users(&self) -> u32 {
         // Bounded by `check_load`: the cast cannot cut anything off.
         (self.rate_per_second * (self.warm_up_seconds + self.duration_seconds)).ceil() as u32 * 2 + 16
     }

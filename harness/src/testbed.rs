@@ -29,7 +29,7 @@ const STDERR_LINES: usize = 8;
 
 /// Why something could not be measured.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The user asked to stop.
     Interrupted,
     /// For the cell's reason.
@@ -37,7 +37,7 @@ pub enum Failure {
 }
 
 /// Result of what children do.
-pub type Outcome<T> = Result<T, Failure>;
+pub(crate) type Outcome<T> = Result<T, Failure>;
 
 impl Failure {
     fn of(reason: impl Into<String>) -> Self {
@@ -46,24 +46,24 @@ impl Failure {
 }
 
 /// Where processes run.
-pub struct Testbed {
+pub(crate) struct Testbed {
     executable: PathBuf,
     placement: Placement,
 }
 
 /// Which processors each side may use; empty leaves it to the scheduler.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Placement {
+pub(crate) struct Placement {
     /// The server under test.
-    pub node: Vec<usize>,
+    pub(crate) node: Vec<usize>,
     /// The generator.
-    pub load: Vec<usize>,
+    pub(crate) load: Vec<usize>,
 }
 
 impl Placement {
     /// With two processors or more, the node gets one and the generator the others: neither can
     /// slow the other down other than by the traffic. With one they have to share.
-    pub fn of_this_machine() -> Self {
+    pub(crate) fn of_this_machine() -> Self {
         match available_cpus().as_slice() {
             [] | [_] => Self::default(),
             [node, load @ ..] => Self { node: vec![*node], load: load.to_vec() },
@@ -81,17 +81,17 @@ impl Testbed {
     ///
     /// # Errors
     /// When the binary cannot be found any more.
-    pub fn new(placement: Placement) -> anyhow::Result<Self> {
+    pub(crate) fn new(placement: Placement) -> anyhow::Result<Self> {
         Ok(Self { executable: std::env::current_exe()?, placement })
     }
 
     /// Which processors each side uses.
-    pub fn placement(&self) -> &Placement {
+    pub(crate) fn placement(&self) -> &Placement {
         &self.placement
     }
 
     /// Starts a node and waits until it listens.
-    pub fn node(&self, config: &NodeConfig) -> Outcome<NodeProcess> {
+    pub(crate) fn node(&self, config: &NodeConfig) -> Outcome<NodeProcess> {
         let process = self.start("node", &self.placement.node, config)?;
         match process.reply(PROMPT)? {
             NodeReply::Listening { address } => Ok(NodeProcess { process, address }),
@@ -101,7 +101,7 @@ impl Testbed {
     }
 
     /// Starts a generator and waits until it has its workers.
-    pub fn load(&self, config: &GeneratorConfig) -> Outcome<LoadProcess> {
+    pub(crate) fn load(&self, config: &GeneratorConfig) -> Outcome<LoadProcess> {
         let process = self.start("load", &self.placement.load, config)?;
         match process.reply(PROMPT)? {
             LoadReply::Ready => Ok(LoadProcess { process }),
@@ -156,19 +156,19 @@ impl Testbed {
 }
 
 /// A node at work.
-pub struct NodeProcess {
+pub(crate) struct NodeProcess {
     process: Process<NodeReply>,
     address: SocketAddr,
 }
 
 impl NodeProcess {
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// What it costs and has seen so far.
-    pub fn snapshot(&mut self) -> Outcome<(ProcessSnapshot, NodeCounters)> {
+    pub(crate) fn snapshot(&mut self) -> Outcome<(ProcessSnapshot, NodeCounters)> {
         self.process.order(&NodeOrder::Snapshot)?;
         match self.process.reply(PROMPT)? {
             NodeReply::Snapshot { process, counters } => Ok((process, counters)),
@@ -179,13 +179,13 @@ impl NodeProcess {
 }
 
 /// A generator at work.
-pub struct LoadProcess {
+pub(crate) struct LoadProcess {
     process: Process<LoadReply>,
 }
 
 impl LoadProcess {
     /// Brings the first `users` users to `stage`.
-    pub fn populate(&mut self, users: u32, stage: Stage) -> Outcome<()> {
+    pub(crate) fn populate(&mut self, users: u32, stage: Stage) -> Outcome<()> {
         self.process.order(&LoadOrder::Populate { users, stage })?;
         // Ten a second is slower than any stack, and faster than anybody's patience.
         let limit = PROMPT + Duration::from_secs_f64(f64::from(users) / 10.0);
@@ -197,7 +197,7 @@ impl LoadProcess {
     }
 
     /// Runs a load; `at_edge` is called when the measurement begins and when it ends.
-    pub fn run(
+    pub(crate) fn run(
         &mut self,
         plan: &LoadPlan,
         mut at_edge: impl FnMut() -> Outcome<()>,
@@ -218,7 +218,7 @@ impl LoadProcess {
     }
 
     /// What it costs so far.
-    pub fn snapshot(&mut self) -> Outcome<ProcessSnapshot> {
+    pub(crate) fn snapshot(&mut self) -> Outcome<ProcessSnapshot> {
         self.process.order(&LoadOrder::Snapshot)?;
         match self.process.reply(PROMPT)? {
             LoadReply::Snapshot(snapshot) => Ok(snapshot),

@@ -17,7 +17,7 @@ const CLIENT: (&str, &str) = ("client.pem", "client.key");
 const WIREGUARD_SEED: &str = "wireguard.seed";
 
 /// Reads the folder, or makes it with fresh keys if it does not exist.
-pub fn open_or_create(folder: &Path, users: u32) -> anyhow::Result<Settings> {
+pub(crate) fn open_or_create(folder: &Path, users: u32) -> anyhow::Result<Settings> {
     if folder.join(CA).exists() {
         return open(folder, users);
     }
@@ -38,7 +38,7 @@ pub fn open_or_create(folder: &Path, users: u32) -> anyhow::Result<Settings> {
 }
 
 /// Reads the folder.
-pub fn open(folder: &Path, users: u32) -> anyhow::Result<Settings> {
+pub(crate) fn open(folder: &Path, users: u32) -> anyhow::Result<Settings> {
     if !folder.join(CA).exists() {
         bail!(
             "there are no credentials in {}: start `hopbench node --credentials {0}` first, or \
@@ -66,7 +66,7 @@ pub fn open(folder: &Path, users: u32) -> anyhow::Result<Settings> {
 }
 
 /// TLS settings of a client that shows no certificate.
-pub fn trusting(ca: &Path, server_name: &str) -> anyhow::Result<TlsSettings> {
+pub(crate) fn trusting(ca: &Path, server_name: &str) -> anyhow::Result<TlsSettings> {
     Ok(TlsSettings {
         ca_pem: authority_from_pem_file(ca)?,
         server_name: server_name.to_owned(),

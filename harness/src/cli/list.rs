@@ -12,7 +12,7 @@ use crate::scenario::{PROFILES, Scenario};
 
 /// What to list; everything if nothing is named.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Only this
     what: Option<What>,
 }
@@ -26,7 +26,7 @@ enum What {
 }
 
 /// Lists what there is.
-pub fn list(args: &Args) -> anyhow::Result<u8> {
+pub(crate) fn list(args: &Args) -> anyhow::Result<u8> {
     let mut text = String::new();
     for what in What::value_variants() {
         if args.what.is_some_and(|only| only != *what) {

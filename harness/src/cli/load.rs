@@ -19,7 +19,7 @@ use crate::protocol::{LoadOrder, LoadReply};
 
 /// Options of the generator.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Stack to speak; `hopbench list stacks` shows them
     #[arg(long, default_value = "tcp")]
     stack: String,
@@ -91,7 +91,7 @@ fn by_name<T: serde::de::DeserializeOwned>(name: &str) -> Result<T, String> {
 }
 
 /// Loads a server and prints what came of it.
-pub fn load(args: &Args) -> anyhow::Result<u8> {
+pub(crate) fn load(args: &Args) -> anyhow::Result<u8> {
     if args.control {
         return control();
     }

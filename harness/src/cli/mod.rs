@@ -13,15 +13,15 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 /// Everything was measured, and every cell is ok.
-pub const EXIT_OK: u8 = 0;
+pub(crate) const EXIT_OK: u8 = 0;
 /// The command could not do its work.
-pub const EXIT_ERROR: u8 = 1;
+pub(crate) const EXIT_ERROR: u8 = 1;
 /// The command line or the scenario is wrong; clap uses the same code.
-pub const EXIT_USAGE: u8 = 2;
+pub(crate) const EXIT_USAGE: u8 = 2;
 /// The run is complete, but some cells failed; or, of `load`, some operations.
-pub const EXIT_FAILED_CELLS: u8 = 3;
+pub(crate) const EXIT_FAILED_CELLS: u8 = 3;
 /// Ctrl-C or SIGTERM; what was measured is on disk.
-pub const EXIT_INTERRUPTED: u8 = 130;
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
 /// What it costs to secure a SIP hop, and what that buys: TLS, mutual TLS and a WireGuard tunnel
 /// against plain TCP and UDP.
@@ -66,7 +66,7 @@ impl std::fmt::Display for Usage {
 impl std::error::Error for Usage {}
 
 /// Runs the command and turns its outcome into an exit code.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::List(args) => list::list(&args),

@@ -16,7 +16,7 @@ use crate::protocol::{NodeOrder, NodeReply};
 
 /// Options of the node.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Stack to listen on; `hopbench list stacks` shows them
     #[arg(long, required_unless_present = "control", default_value = "tcp")]
     stack: String,
@@ -39,7 +39,7 @@ pub struct Args {
 
 /// The rule that accounts follow, the same for node and load.
 #[derive(Debug, clap::Args)]
-pub struct Users {
+pub(crate) struct Users {
     /// Domain of the users' addresses, and the digest realm
     #[arg(long, default_value = "hopbench.test")]
     domain: String,
@@ -53,13 +53,13 @@ pub struct Users {
 
 impl Users {
     /// The accounts.
-    pub fn accounts(&self) -> Accounts {
+    pub(crate) fn accounts(&self) -> Accounts {
         Accounts::new(&self.domain, &self.secret, self.accounts)
     }
 }
 
 /// Serves until it is told to stop.
-pub fn node(args: &Args) -> anyhow::Result<u8> {
+pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
     if args.control {
         return control();
     }

@@ -9,7 +9,7 @@ use crate::report::{self, Format};
 
 /// Options of the report.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// A run's folder, or its run.json
     run: PathBuf,
     /// What to print
@@ -21,7 +21,7 @@ pub struct Args {
 }
 
 /// Renders a run.
-pub fn report(args: &Args) -> anyhow::Result<u8> {
+pub(crate) fn report(args: &Args) -> anyhow::Result<u8> {
     let run = Run::read(&run_file(&args.run)).map_err(usage)?;
     match &args.write {
         Some(folder) => report::write_all(&run, folder)?,

@@ -15,12 +15,12 @@ use crate::experiment::{self, Bench, Conduct};
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::report::{self, Format};
-use crate::scenario::{PROFILES, Scenario};
+use crate::scenario::Scenario;
 use crate::testbed::{Placement, Testbed};
 
 /// Options of a run.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// A scenario file; without one, the profile's built-in scenario
     scenario: Option<PathBuf>,
     /// Built-in scenario: quick (about a minute), standard (a quarter of an hour), full (for
@@ -45,12 +45,12 @@ pub struct Args {
 }
 
 /// Whether standard output wants colour (<https://no-color.org>).
-pub fn wants_colour() -> bool {
+pub(crate) fn wants_colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Measures.
-pub fn run(args: &Args) -> anyhow::Result<u8> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let scenario = args.scenario().map_err(usage)?;
     let subjects = experiment::subjects(&scenario.plan, &args.experiments).map_err(usage)?;
     if subjects.is_empty() {
@@ -68,8 +68,8 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     let bench = Bench { testbed: &testbed, settings: &settings, accounts: &accounts, seed: args.seed };
     let mut run = Run {
         schema: SCHEMA.into(),
-        run_id: environment::run_id(SystemTime::now()),
-        started_at: environment::rfc3339(SystemTime::now()),
+        run_id: run_id(),
+        started_at: now(),
         finished_at: None,
         profile: scenario.plan.name.clone(),
         seed: args.seed,
@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     })?;
     progress.finish();
     if conduct == Conduct::Complete {
-        run.finished_at = Some(environment::rfc3339(SystemTime::now()));
+        run.finished_at = Some(now());
         run.write(&folder.run_file())?;
     }
     report::write_all(&run, &folder.path)?;
@@ -104,6 +104,18 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
         super::print(&format!("\nreport: {}\n", folder.path.join("report.md").display()));
     }
     Ok(exit_code(&run, conduct))
+}
+
+/// RFC 3339, UTC.
+fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
+/// Sorts by time, and differs between runs that start in the same second.
+fn run_id() -> String {
+    let digits: String = now().chars().filter(char::is_ascii_alphanumeric).collect();
+    let suffix: u16 = rand::random();
+    format!("{digits}-{suffix:04x}")
 }
 
 fn exit_code(run: &Run, conduct: Conduct) -> u8 {

@@ -10,13 +10,13 @@ use super::{Sample, Subject};
 use crate::statistics;
 
 /// A cell being measured.
-pub struct Collected {
+pub(crate) struct Collected {
     /// What is measured.
-    pub subject: Subject,
+    pub(crate) subject: Subject,
     /// By block.
-    pub samples: BTreeMap<u32, Sample>,
+    pub(crate) samples: BTreeMap<u32, Sample>,
     /// Why measuring was given up.
-    pub failure: Option<String>,
+    pub(crate) failure: Option<String>,
 }
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them.
@@ -32,12 +32,12 @@ const NOT_COMPARED: [&str; 7] = [
 
 impl Collected {
     /// Nothing measured yet.
-    pub fn new(subject: Subject) -> Self {
+    pub(crate) fn new(subject: Subject) -> Self {
         Self { subject, samples: BTreeMap::new(), failure: None }
     }
 
     /// What is known so far.
-    pub fn cell(&self, seed: u64) -> Cell {
+    pub(crate) fn cell(&self, seed: u64) -> Cell {
         let counted = self.counted();
         let (verdict, reason) = self.verdict();
         let mut metrics = BTreeMap::new();
@@ -103,7 +103,7 @@ impl Collected {
 }
 
 /// The ratios of the cells that are ok to their controls that are ok.
-pub fn ratios(collected: &[Collected], seed: u64) -> Vec<Ratio> {
+pub(crate) fn ratios(collected: &[Collected], seed: u64) -> Vec<Ratio> {
     let sound: Vec<&Collected> =
         collected.iter().filter(|cell| cell.verdict().0 == Verdict::Ok).collect();
     let mut ratios = Vec::new();
@@ -131,25 +131,17 @@ fn ratios_to(cell: &Collected, control: &Collected, seed: u64) -> Vec<Ratio> {
         .filter(|key| !NOT_COMPARED.contains(&key.as_str()) && !key.ends_with("_count"))
         .filter_map(|key| {
             let (above, below) = (cell.values(&key), control.values(&key));
-            let pairs: Vec<(f64, f64)> = above
-                .iter()
-                .filter_map(|(block, value)| Some((*value, *below.get(block)?)))
-                .collect();
             // Nothing is a multiple of a control that costs nothing.
-            if pairs.is_empty() || pairs.iter().any(|(above, below)| *above < 0.0 || *below <= 0.0) {
+            if below.values().any(|below| *below <= 0.0) || above.values().any(|above| *above < 0.0) {
                 return None;
             }
-            let (above, below): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+            let blocks = 0..cell.subject.blocks;
+            let (above, below): (Vec<_>, Vec<_>) = blocks
+                .map(|block| (above.get(&block).copied(), below.get(&block).copied()))
+                .unzip();
             let estimate = statistics::ratio_of_blocks(&above, &below, seed)?;
-            Some(Ratio {
-                metric: key,
-                cell_id: cell.subject.id.to_string(),
-                control_cell_id: control.subject.id.to_string(),
-                ratio: estimate.ratio,
-                ci95_low: estimate.ci95.map(|(low, _)| low),
-                ci95_high: estimate.ci95.map(|(_, high)| high),
-                blocks: estimate.blocks,
-            })
+            let (id, control_id) = (&cell.subject.id, &control.subject.id);
+            Some(estimate.record(&key, &id.to_string(), &control_id.to_string()))
         })
         .collect()
 }
@@ -178,7 +170,7 @@ fn value(sample: &Sample, key: &str) -> Option<f64> {
 fn scalar(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
     let values: Vec<f64> = samples.values().filter_map(|sample| value(sample, key)).collect();
     Metric::of(key, statistics::median(&values))
-        .with_interval(statistics::median_interval(&values, seed))
+        .with_interval(statistics::bootstrap_interval(&values, seed).map(Into::into))
 }
 
 fn latency(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
@@ -189,7 +181,7 @@ fn latency(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
     let medians: Vec<f64> = samples.values().filter_map(|sample| value(sample, key)).collect();
     match merged {
         Some(histogram) => Metric::latency(&histogram)
-            .with_interval(statistics::median_interval(&medians, seed)),
+            .with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into)),
         None => Metric::missing(key),
     }
 }
@@ -201,5 +193,5 @@ fn throughput(samples: &BTreeMap<u32, &Sample>, seed: u64) -> Metric {
         merged.merge(rates);
         medians.extend(rates.quantile_per_second(0.5).map(|rate| rate as f64));
     }
-    Metric::throughput(&merged).with_interval(statistics::median_interval(&medians, seed))
+    Metric::throughput(&merged).with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into))
 }

@@ -55,7 +55,7 @@ struct Load {
 }
 
 /// The cells of the experiment `setup`.
-pub fn setup_subjects(setup: &Setup, stacks: &[&'static Stack]) -> Vec<Subject> {
+pub(crate) fn setup_subjects(setup: &Setup, stacks: &[&'static Stack]) -> Vec<Subject> {
     let plan = LoadPlan {
         workload: Workload::Register,
         lifecycle: Lifecycle::PerRegistration,
@@ -86,7 +86,7 @@ pub fn setup_subjects(setup: &Setup, stacks: &[&'static Stack]) -> Vec<Subject> 
 }
 
 /// The cells of one `[[throughput]]` of a scenario.
-pub fn throughput_subjects(throughput: &Throughput, stacks: &[&'static Stack]) -> Vec<Subject> {
+pub(crate) fn throughput_subjects(throughput: &Throughput, stacks: &[&'static Stack]) -> Vec<Subject> {
     let (workload, lifecycle) = (throughput.workload, throughput.lifecycle);
     let mut moments = match workload {
         Workload::Register => REGISTRATION.to_vec(),

@@ -27,7 +27,7 @@ struct Ramp {
 }
 
 /// The cells of the experiment `memory`.
-pub fn subjects(memory: &Memory, stacks: &[&'static Stack]) -> Vec<Subject> {
+pub(crate) fn subjects(memory: &Memory, stacks: &[&'static Stack]) -> Vec<Subject> {
     let lifecycle = Lifecycle::PerRegistration;
     let mut subjects = Vec::new();
     for stage in &memory.stages {

@@ -20,43 +20,43 @@ use serde_json::Value;
 use crate::scenario::Plan;
 use crate::testbed::{Outcome, Testbed};
 
-pub use schedule::{Conduct, conduct};
+pub(crate) use schedule::{Conduct, conduct};
 
 /// The experiments and what they ask, in the order in which they run.
-pub const NAMES: [(&str, &str); 3] = [
+pub(crate) const NAMES: [(&str, &str); 3] = [
     ("setup", "how long until a hop is ready, and until its user is registered"),
     ("memory", "what one more connection costs in heap and resident memory, on each side"),
     ("throughput", "what an operation costs in processor time at a given rate, and how long it takes"),
 ];
 
 /// What every question needs.
-pub struct Bench<'a> {
+pub(crate) struct Bench<'a> {
     /// Where processes run.
-    pub testbed: &'a Testbed,
+    pub(crate) testbed: &'a Testbed,
     /// Certificates and keys of this run.
-    pub settings: &'a Settings,
+    pub(crate) settings: &'a Settings,
     /// The users.
-    pub accounts: &'a Accounts,
+    pub(crate) accounts: &'a Accounts,
     /// Seed of the run.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 /// One cell to be measured.
-pub struct Subject {
+pub(crate) struct Subject {
     /// Its name.
-    pub id: CellId,
+    pub(crate) id: CellId,
     /// Its row in the registry.
-    pub stack: &'static Stack,
+    pub(crate) stack: &'static Stack,
     /// What a reproduction needs beyond the name.
-    pub parameters: BTreeMap<String, Value>,
+    pub(crate) parameters: BTreeMap<String, Value>,
     /// How it is measured.
-    pub question: Box<dyn Question>,
+    pub(crate) question: Box<dyn Question>,
     /// Blocks that are wanted.
-    pub blocks: u32,
+    pub(crate) blocks: u32,
 }
 
 /// How a cell is measured.
-pub trait Question {
+pub(crate) trait Question {
     /// Measures once, in processes of its own. `block` seeds what is random: the same block has the
     /// same arrivals for every stack.
     fn measure(&self, bench: &Bench<'_>, stack: &'static Stack, block: u32) -> Outcome<Sample>;
@@ -67,24 +67,24 @@ pub trait Question {
 
 /// What one block of one cell yielded.
 #[derive(Debug, Default)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Figures by metric key; `None` where this stack or machine has none.
-    pub scalars: BTreeMap<String, Option<f64>>,
+    pub(crate) scalars: BTreeMap<String, Option<f64>>,
     /// Distributions by metric key; `None` where this stack has no such phase.
-    pub latencies: BTreeMap<String, Option<LatencyHistogram>>,
+    pub(crate) latencies: BTreeMap<String, Option<LatencyHistogram>>,
     /// Rates of the 100 ms windows.
-    pub rates: Option<RateHistogram>,
+    pub(crate) rates: Option<RateHistogram>,
     /// Why the generator was the bottleneck, if it was.
-    pub generator_bound: Option<String>,
+    pub(crate) generator_bound: Option<String>,
     /// Why the figures do not count, if too much failed.
-    pub shortfall: Option<String>,
+    pub(crate) shortfall: Option<String>,
 }
 
 /// The cells of `plan`, for the experiments named in `wanted` (all if it is empty).
 ///
 /// # Errors
 /// When a stack does not exist.
-pub fn subjects(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<Vec<Subject>>> {
+pub(crate) fn subjects(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<Vec<Subject>>> {
     let stacks = plan.stack_rows()?;
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     let mut experiments = Vec::new();

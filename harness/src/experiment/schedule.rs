@@ -13,7 +13,7 @@ use crate::testbed::Failure;
 
 /// How a run's measuring ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conduct {
+pub(crate) enum Conduct {
     /// Every cell had its turn.
     Complete,
     /// The user asked to stop.
@@ -25,7 +25,7 @@ pub enum Conduct {
 ///
 /// # Errors
 /// When `publish` fails.
-pub fn conduct(
+pub(crate) fn conduct(
     experiments: Vec<Vec<Subject>>,
     bench: &Bench<'_>,
     progress: &Progress,
