@@ -95,10 +95,11 @@ fn heap_sums_over_threads_also_when_another_thread_frees() {
         .map(|_| {
             let sender = sender.clone();
             thread::spawn(move || {
+                let before = heap::thread().unwrap().live_bytes;
                 for _ in 0..64 {
                     sender.send(black_box(vec![1_u8; BYTES / 64])).unwrap();
                 }
-                heap::thread().unwrap().live_bytes
+                heap::thread().unwrap().live_bytes - before
             })
         })
         .collect();

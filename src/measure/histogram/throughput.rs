@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::{DecodeError, decode, empty, encode, merge, quantile_of};
+use crate::units::duration_ns;
 
 /// Length of a throughput window.
 pub const WINDOW: Duration = Duration::from_millis(100);
@@ -57,7 +58,8 @@ impl ThroughputWindows {
 }
 
 fn whole_windows(duration: Duration) -> usize {
-    usize::try_from(duration.as_nanos() / WINDOW.as_nanos())
+    // In 64 bits, since this runs once an operation and dividing 128 bits is slow.
+    usize::try_from(duration_ns(duration) / duration_ns(WINDOW))
         .expect("a run holds fewer windows than memory has addresses")
 }
 
@@ -88,7 +90,7 @@ impl WindowCounts {
     /// The distribution of the windows' rates.
     #[must_use]
     pub fn rates(&self) -> RateHistogram {
-        let windows_per_second = 1_000 / u64::try_from(WINDOW.as_millis()).expect("it is 100");
+        let windows_per_second = duration_ns(Duration::from_secs(1)) / duration_ns(WINDOW);
         let mut rates = RateHistogram::new();
         for &operations in &self.operations {
             rates.record(operations.saturating_mul(windows_per_second));
