@@ -59,7 +59,7 @@ pub struct Build {
     pub version: String,
     /// Commit that it was built from; null outside a git checkout.
     pub git_commit: Option<String>,
-    /// Whether tracked files differed from that commit; null when it is unknown.
+    /// Whether the sources that it was built from differed from that commit; null when unknown.
     pub git_dirty: Option<bool>,
     /// `rustc --version`.
     pub rustc: String,

@@ -1,1 +1,6 @@
-fn main(){}
+//! The command line of hopbench.
+
+mod environment;
+mod statistics;
+
+fn main() {}
