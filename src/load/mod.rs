@@ -10,9 +10,11 @@ mod operations;
 mod outcome;
 mod pacer;
 mod plan;
+mod single;
 mod worker;
 
 pub use arrivals::{ArrivalLaw, Arrivals};
 pub use generator::{Generator, GeneratorError, Progress};
 pub use outcome::{LoadReport, Moment};
 pub use plan::{GeneratorConfig, Lifecycle, LoadPlan, Stage, Workload};
+pub use single::SingleUser;
