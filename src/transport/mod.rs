@@ -9,6 +9,9 @@
 //! from the task that read the message.
 
 mod acceptor;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod contract;
 mod credentials;
 mod error;
 mod flow;

@@ -49,6 +49,22 @@ fn open(
     Ok(Box::new(stack))
 }
 
+/// A secured stream without a driver, for tests that end it in rude ways.
+#[cfg(test)]
+pub(super) async fn raw_client<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    stack: &super::Stack,
+    settings: &Settings,
+    stream: S,
+) -> Result<TlsStream<S>, TransportError> {
+    let authentication = match stack.carrier {
+        "mtls" => Authentication::Mutual,
+        _ => Authentication::Server,
+    };
+    let tls = Tls::new(settings.tls()?, authentication, settings.limits.handshake)?;
+    let peer = SocketAddr::from(([127, 0, 0, 1], 0));
+    Ok(tls.connect(stream, peer).await?.0)
+}
+
 /// Who shows a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Authentication {
