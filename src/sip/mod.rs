@@ -1,4 +1,21 @@
 //! SIP without I/O: no socket, no clock, no transport. Bytes and the time come in as arguments;
 //! bytes, events and the next deadline go out.
 
+pub mod account;
+pub mod emit;
 pub mod framing;
+pub mod message;
+pub mod outbox;
+pub mod parse;
+pub mod sdp;
+pub mod text;
+pub mod timer;
+
+pub use account::Accounts;
+pub use emit::Writer;
+pub use message::{Header, Message, Method, ParseError, StartLine};
+pub use outbox::Outbox;
+pub use parse::{Contact, NameAddr, Params, Uri, Via};
+
+#[cfg(test)]
+mod message_tests;
