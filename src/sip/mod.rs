@@ -2,6 +2,8 @@
 //! bytes, events and the next deadline go out.
 
 pub mod account;
+pub mod agent;
+pub mod digest;
 pub mod emit;
 pub mod framing;
 pub mod message;
@@ -10,12 +12,16 @@ pub mod parse;
 pub mod sdp;
 pub mod text;
 pub mod timer;
+pub mod transaction;
 
 pub use account::Accounts;
+pub use agent::{Agent, key_of_branch};
 pub use emit::Writer;
 pub use message::{Header, Message, Method, ParseError, StartLine};
 pub use outbox::Outbox;
 pub use parse::{Contact, NameAddr, Params, Uri, Via};
+pub use timer::{TimerQueue, Timing};
+pub use transaction::Reliability;
 
 #[cfg(test)]
 mod message_tests;
