@@ -23,6 +23,7 @@ pub type Password = Text<32>;
 #[derive(Clone, Debug)]
 pub struct Accounts {
     domain: String,
+    registrar_uri: String,
     secret: String,
     count: u32,
 }
@@ -32,8 +33,10 @@ impl Accounts {
     /// Who knows `secret` knows every password.
     #[must_use]
     pub fn new(domain: impl Into<String>, secret: impl Into<String>, count: u32) -> Self {
+        let domain = domain.into();
         Self {
-            domain: domain.into(),
+            registrar_uri: format!("sip:{domain}"),
+            domain,
             secret: secret.into(),
             count: count.min(MAX_ACCOUNTS),
         }
@@ -43,6 +46,12 @@ impl Accounts {
     #[must_use]
     pub fn domain(&self) -> &str {
         &self.domain
+    }
+
+    /// Request-URI of REGISTER (RFC 3261 §10.2): the domain.
+    #[must_use]
+    pub fn registrar_uri(&self) -> &str {
+        &self.registrar_uri
     }
 
     /// Realm of digest authentication (RFC 3261 §22.1): the domain.

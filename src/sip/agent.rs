@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::account::Accounts;
 use super::emit::{Value, Writer};
 use super::message::{Header, Method};
+use super::text::Text;
 use super::timer::Timing;
 use super::transaction::Reliability;
 
@@ -142,6 +143,15 @@ pub(crate) fn hex_u32(digits: &[u8]) -> Option<u32> {
         let digit = char::from(digit).to_digit(16)?;
         Some(value << 4 | digit)
     })
+}
+
+/// Sixteen hexadecimal digits.
+pub(crate) fn hex16(value: u64) -> Text<16> {
+    let mut digits = [0; 16];
+    for (place, digit) in digits.iter_mut().rev().enumerate() {
+        *digit = b"0123456789abcdef"[(value >> (4 * place)) as usize & 0xf];
+    }
+    Text::from(std::str::from_utf8(&digits).expect("digits are ASCII"))
 }
 
 /// A bijection that spreads every bit of its input over the output: the finaliser of SplitMix64.

@@ -3,12 +3,14 @@
 
 pub mod account;
 pub mod agent;
+pub mod call;
 pub mod digest;
 pub mod emit;
 pub mod framing;
 pub mod message;
 pub mod outbox;
 pub mod parse;
+pub mod registration;
 pub mod sdp;
 pub mod text;
 pub mod timer;
@@ -16,10 +18,12 @@ pub mod transaction;
 
 pub use account::Accounts;
 pub use agent::{Agent, key_of_branch};
+pub use call::{CallEvent, CallFailure, Caller};
 pub use emit::Writer;
 pub use message::{Header, Message, Method, ParseError, StartLine};
 pub use outbox::Outbox;
 pub use parse::{Contact, NameAddr, Params, Uri, Via};
+pub use registration::{Registration, RegistrationEvent, RegistrationFailure};
 pub use timer::{TimerQueue, Timing};
 pub use transaction::Reliability;
 
