@@ -11,13 +11,16 @@ use super::outcome::{Moment, Recorder};
 use super::plan::{Lifecycle, LoadPlan, Workload};
 use super::worker::{CallSlot, State, TimerKey, UserSlot, Worker};
 use crate::sip::{
-    Agent, CallEvent, Caller, Message, Method, Outbox, Registration, RegistrationEvent, StartLine,
+    Agent, CallEvent, Caller, Message, Method, Registration, RegistrationEvent, StartLine,
     key_of_branch,
 };
 use crate::transport::{CloseReason, Connected, Flow, Handler, Phases, User};
 
 /// A key in a branch is a slot of the call table, below the slot's generation.
 const SLOT_BITS: u32 = 20;
+
+/// Lifetime that registrations ask for: longer than any run.
+const EXPIRES_SECONDS: u32 = 3600;
 
 /// One operation from its intended start to its end.
 #[derive(Clone, Copy)]
@@ -164,18 +167,26 @@ impl Worker {
         });
     }
 
+    /// Makes `flow` the user's hop, on which it is not registered yet.
     fn keep_hop(&self, slot: u32, flow: Flow) {
-        let key = self.user_of(slot).0;
+        let registration = Registration::new(self.user_of(slot).0);
         let mut state = self.state.borrow_mut();
-        let user = state.users[slot as usize].get_or_insert_with(|| {
-            Box::new(UserSlot {
-                flow: None,
-                registration: Registration::new(key),
-                operation: None,
-                scheduled: None,
-            })
-        });
-        user.flow = Some(flow);
+        match &mut state.users[slot as usize] {
+            Some(user) => {
+                user.flow = Some(flow);
+                user.registration = registration;
+                user.is_registered = false;
+            }
+            vacant => {
+                *vacant = Some(Box::new(UserSlot {
+                    flow: Some(flow),
+                    registration,
+                    is_registered: false,
+                    operation: None,
+                    scheduled: None,
+                }));
+            }
+        }
     }
 
     fn record_phases(&self, operation: Operation, phases: Phases) {
@@ -226,8 +237,8 @@ impl Worker {
             flow,
             invite_sent: now,
             progressed: false,
+            shape,
             bye_sent: None,
-            lifecycle: shape.lifecycle,
         });
         self.schedule_call(state, slot);
     }
@@ -238,7 +249,8 @@ impl Worker {
         let Some(current) = &mut user.operation else { return };
         let is_first_response = !current.answered;
         match event {
-            RegistrationEvent::Nothing => return,
+            // Nobody here unregisters.
+            RegistrationEvent::Nothing | RegistrationEvent::Unregistered => return,
             RegistrationEvent::Challenged | RegistrationEvent::Registered { .. } => {
                 current.answered = true;
             }
@@ -252,6 +264,7 @@ impl Worker {
         let is_registered = matches!(event, RegistrationEvent::Registered { .. });
         if is_registered {
             user.operation = None;
+            user.is_registered = true;
         }
         if let Some(recorder) = &mut state.recorder
             && recorder.covers(operation.intended)
@@ -281,12 +294,13 @@ impl Worker {
             CallEvent::Progress { .. } => {
                 call.note_progress(recorder, now);
             }
-            CallEvent::Answered { bye_sent } => {
+            CallEvent::Answered { .. } => {
                 let recorder = call.note_progress(recorder, now);
                 if let Some(recorder) = recorder {
                     recorder.report.answered += 1;
                 }
-                if bye_sent {
+                // Without talk the BYE leaves together with the ACK.
+                if call.shape.talk.is_zero() {
                     call.bye_sent = Some(now);
                 }
             }
@@ -307,7 +321,7 @@ impl Worker {
 
     fn end_call(&self, state: &mut State, slot: usize) {
         let call = state.calls.remove(slot);
-        match call.lifecycle {
+        match call.shape.lifecycle {
             Lifecycle::PerCall => call.flow.close(),
             Lifecycle::PerRegistration => {}
         }
@@ -351,6 +365,9 @@ impl Worker {
             reliability: self.reliability,
             sent_by: flow.local(),
             timing: &self.timing,
+            seed: self.seed,
+            epoch: self.epoch,
+            expires_seconds: EXPIRES_SECONDS,
         }
     }
 
@@ -447,8 +464,8 @@ impl Worker {
             state.unexpected += 1;
             return;
         };
-        let method = match message.start() {
-            StartLine::Response { .. } => message.cseq().map(|cseq| cseq.method),
+        let method = match message.start_line() {
+            StartLine::Response { .. } => message.cseq().map(|(_, method)| method),
             // In the direct topology nobody calls the generator's users.
             StartLine::Request { .. } => {
                 state.unexpected += 1;
@@ -477,7 +494,7 @@ impl Worker {
     }
 
     fn on_call_response(&self, state: &mut State, message: &Message<'_>, now: Instant) {
-        let key = message.via().ok().and_then(|via| key_of_branch(via.branch()?));
+        let key = message.via().ok().and_then(|via| key_of_branch(via.branch?.as_bytes()));
         let slot = key.and_then(|key| state.call_slots.slot_of(key));
         let State { calls, outbox, .. } = state;
         let Some((slot, call)) = slot.and_then(|slot| Some((slot, calls.get_mut(slot)?))) else {
@@ -500,6 +517,7 @@ impl Worker {
         state.lost_hops += 1;
         if let Some(user) = state.user(slot) {
             user.flow = None;
+            user.is_registered = false;
             if let Some(current) = user.operation.take() {
                 self.fail_in(state, current.operation, &cause);
             }

@@ -10,8 +10,19 @@ use std::time::Instant;
 /// One alarm, set again and again.
 pub(super) struct Pacer {
     #[cfg(target_os = "linux")]
-    timer: tokio::io::unix::AsyncFd<nix::sys::timerfd::TimerFd>,
+    timer: tokio::io::unix::AsyncFd<Alarm>,
     armed_for: Option<Instant>,
+}
+
+/// A timerfd under the trait that Tokio asks for.
+#[cfg(target_os = "linux")]
+struct Alarm(nix::sys::timerfd::TimerFd);
+
+#[cfg(target_os = "linux")]
+impl std::os::fd::AsRawFd for Alarm {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsFd::as_fd(&self.0).as_raw_fd()
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -20,7 +31,7 @@ impl Pacer {
         use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-        Ok(Self { timer: tokio::io::unix::AsyncFd::new(timer)?, armed_for: None })
+        Ok(Self { timer: tokio::io::unix::AsyncFd::new(Alarm(timer))?, armed_for: None })
     }
 
     /// Resolves at `deadline`, or at once when it has passed. Cancel safe.
@@ -36,6 +47,7 @@ impl Pacer {
             if self.armed_for != Some(deadline) {
                 self.timer
                     .get_ref()
+                    .0
                     .set(Expiration::OneShot(remaining.into()), TimerSetTimeFlags::empty())?;
                 self.armed_for = Some(deadline);
             }

@@ -29,6 +29,7 @@ struct Dialogue {
     user: u32,
     accounts: Accounts,
     timing: Timing,
+    epoch: Instant,
     state: RefCell<State>,
     progressed: Notify,
 }
@@ -58,6 +59,7 @@ impl SingleUser {
             user,
             accounts,
             timing: Timing::default(),
+            epoch: Instant::now(),
             state: RefCell::new(State {
                 registration: Registration::new(user),
                 caller: None,
@@ -118,6 +120,9 @@ impl Dialogue {
             reliability: if self.stack.is_stream() { Reliability::Stream } else { Reliability::Datagram },
             sent_by: flow.local(),
             timing: &self.timing,
+            seed: u64::from(self.user),
+            epoch: self.epoch,
+            expires_seconds: 3600,
         };
         let mut state = self.state.borrow_mut();
         step(&mut state, &agent, Instant::now());
@@ -152,7 +157,7 @@ impl Dialogue {
 
 impl State {
     fn receive(&mut self, agent: &Agent<'_>, now: Instant, message: &Message<'_>) {
-        if message.cseq().is_ok_and(|cseq| cseq.method == Method::Register) {
+        if message.cseq().is_ok_and(|(_, method)| method == Method::Register) {
             let event = self.registration.receive(agent, now, message, &mut self.outbox);
             self.on_registration(event);
         } else if let Some(caller) = &mut self.caller {
@@ -173,7 +178,9 @@ impl State {
     fn on_registration(&mut self, event: RegistrationEvent) {
         match event {
             RegistrationEvent::Nothing | RegistrationEvent::Challenged => {}
-            RegistrationEvent::Registered { .. } => self.end = Some(Ok(())),
+            RegistrationEvent::Registered { .. } | RegistrationEvent::Unregistered => {
+                self.end = Some(Ok(()));
+            }
             RegistrationEvent::Failed(failure) => self.end = Some(Err(failure.to_string())),
         }
     }

@@ -14,10 +14,10 @@ use tokio::sync::Notify;
 
 use super::arrivals::Arrivals;
 use super::generator::Progress;
-use super::operations::{CallSlots, Operation, RegistrationOperation, Turns};
+use super::operations::{CallShape, CallSlots, Operation, RegistrationOperation, Turns};
 use super::outcome::{LoadReport, Recorder};
 use super::pacer::Pacer;
-use super::plan::{GeneratorConfig, Lifecycle, LoadPlan, Stage};
+use super::plan::{GeneratorConfig, LoadPlan, Stage};
 use crate::measure::cpu;
 use crate::measure::snapshot::ProcessSnapshot;
 use crate::sip::{Accounts, Caller, Outbox, Registration, Reliability, TimerQueue, Timing};
@@ -38,6 +38,9 @@ pub(super) struct Worker {
     pub(super) transport: Box<dyn Transport>,
     pub(super) accounts: Accounts,
     pub(super) timing: Timing,
+    /// Makes Call-IDs, tags and branches of this worker differ from those of others.
+    pub(super) seed: u64,
+    pub(super) epoch: Instant,
     pub(super) state: RefCell<State>,
     /// Wakes the pulse: an operation ended, or a timer is due before the alarm that is set.
     pub(super) changed: Notify,
@@ -77,6 +80,7 @@ pub(super) enum TimerKey {
 pub(super) struct UserSlot {
     pub(super) flow: Option<Flow>,
     pub(super) registration: Registration,
+    pub(super) is_registered: bool,
     pub(super) operation: Option<RegistrationOperation>,
     /// When the one entry in the timer queue that points to this user is due.
     pub(super) scheduled: Option<Instant>,
@@ -89,8 +93,8 @@ pub(super) struct CallSlot {
     pub(super) flow: Flow,
     pub(super) invite_sent: Instant,
     pub(super) progressed: bool,
+    pub(super) shape: CallShape,
     pub(super) bye_sent: Option<Instant>,
-    pub(super) lifecycle: Lifecycle,
 }
 
 impl State {
@@ -121,6 +125,8 @@ impl Worker {
             transport,
             accounts: config.accounts.clone(),
             timing: Timing::default(),
+            seed: config.seed ^ u64::from(index) << 48,
+            epoch: Instant::now(),
             state: RefCell::new(State {
                 users,
                 calls: Slab::new(),
@@ -181,7 +187,7 @@ impl Worker {
         let operation = Operation { slot, intended: now, started: now };
         let (has_hop, is_registered) = match self.state.borrow_mut().user(slot) {
             None => (false, false),
-            Some(user) => (user.flow.is_some(), user.registration.is_registered()),
+            Some(user) => (user.flow.is_some(), user.is_registered),
         };
         match stage {
             Stage::Handshaken | Stage::Registered if has_hop && is_registered => {}

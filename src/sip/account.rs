@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use ring::digest;
+use serde::{Deserialize, Serialize};
 
 use super::text::Text;
 
@@ -20,7 +21,7 @@ pub type Username = Text<16>;
 pub type Password = Text<32>;
 
 /// The accounts of one domain.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounts {
     domain: String,
     registrar_uri: String,

@@ -6,16 +6,20 @@ use std::time::Duration;
 use crate::net::NetError;
 
 /// Why a flow ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseReason {
     /// The peer closed it in order.
+    #[error("the peer closed it")]
     Peer,
     /// This side closed it.
+    #[error("closed by this side")]
     Local,
     /// The connection broke, with the system's words.
+    #[error("the connection broke: {0}")]
     Broken(String),
     /// The peer sent what is not SIP, or more than a message may hold.
+    #[error("the peer sent garbage: {0}")]
     Garbage(crate::sip::framing::FramingError),
 }
 
