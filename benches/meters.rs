@@ -52,9 +52,12 @@ fn recording(criterion: &mut Criterion) {
 }
 
 fn snapshot(criterion: &mut Criterion) {
-    criterion.bench_function("process snapshot", |bencher| {
-        bencher.iter(ProcessSnapshot::take)
+    let mut group = criterion.benchmark_group("process snapshot");
+    group.bench_function("whole", |bencher| bencher.iter(ProcessSnapshot::take));
+    group.bench_function("without rss", |bencher| {
+        bencher.iter(ProcessSnapshot::take_without_rss)
     });
+    group.finish();
 }
 
 criterion_group!(benches, heap, recording, snapshot);
