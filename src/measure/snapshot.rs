@@ -52,7 +52,7 @@ impl ProcessSnapshot {
         }
     }
 
-    /// The same in less than a microsecond, without resident memory, which stays `None`.
+    /// The same in about a microsecond, without resident memory, which stays `None`.
     #[must_use]
     pub fn take_without_rss() -> Self {
         let heap = heap::process();
