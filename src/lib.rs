@@ -21,7 +21,7 @@
 pub mod load;
 pub mod measure;
 pub mod net;
-//pub mod node;
+pub mod node;
 pub mod record;
 pub mod sip;
 pub mod transport;

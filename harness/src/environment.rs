@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZero;
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
 use hopbench::record::{Build, Environment};
 
 /// What this binary was built from.
@@ -96,13 +98,8 @@ fn hypervisor(cpuinfo: &str, vendor: Option<String>) -> Option<String> {
 
 /// Null also when there is no limit.
 fn file_descriptor_limit() -> Option<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: `limit` is a valid, writable rlimit for the length of the call.
-    let outcome = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    (outcome == 0 && limit.rlim_max != libc::RLIM_INFINITY).then_some(limit.rlim_max)
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    (hard != RLIM_INFINITY).then_some(hard)
 }
 
 fn load_average(loadavg: &str) -> Option<f64> {

@@ -207,7 +207,8 @@ async fn carry_out(worker: &std::rc::Rc<Worker>, order: Order) {
                 if worker.is_first() {
                     on_progress(progress);
                 }
-                ProcessSnapshot::take()
+                // Walking the page tables for resident memory would delay the load.
+                ProcessSnapshot::take_without_rss()
             };
             let outcome = worker.run(&plan, epoch, on_edge).await;
             let _ = reply.send(outcome);

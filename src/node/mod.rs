@@ -81,7 +81,7 @@ impl Node {
         })?;
         let server_config = ServerConfig {
             ring: std::time::Duration::from_secs_f64(config.ring_seconds),
-            ..ServerConfig::new(config.accounts.clone())
+            ..ServerConfig::new(config.accounts.clone(), config.listen)
         };
         let core = Rc::new(Core {
             server: RefCell::new(Server::new(server_config, entropy, Instant::now())),
@@ -104,7 +104,7 @@ impl Node {
     #[must_use]
     pub fn counters(&self) -> NodeCounters {
         NodeCounters {
-            sip: self.core.server.borrow().counters().clone(),
+            sip: *self.core.server.borrow().counters(),
             ..self.core.counters.borrow().clone()
         }
     }
@@ -142,6 +142,8 @@ impl Handler for Core {
 
     fn message(&self, flow: &Flow, message: &[u8]) {
         let mut server = self.server.borrow_mut();
+        // Known only now: behind port 0, a wildcard address or a tunnel it is not what was asked for.
+        server.set_address(flow.local());
         let source = Source { flow, peer: flow.peer(), reliability: self.reliability };
         server.receive(Instant::now(), source, message, &mut Sender(&self.counters));
         let is_sooner = match (server.deadline(), self.alarm.get()) {

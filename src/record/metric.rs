@@ -71,6 +71,18 @@ pub const KNOWN: &[Known] = &[
         Unit::PerSecond,
         "Knee of the latency curve",
     ),
+    lower("failed_count", Unit::Count, "Failed operations"),
+    lower("retransmissions_count", Unit::Count, "Requests sent again"),
+    lower(
+        "server_socket_drops_count",
+        Unit::Count,
+        "Datagrams that the server's socket dropped",
+    ),
+    lower(
+        "generator_busy_ratio",
+        Unit::Ratio,
+        "Processor share of the busiest generator worker",
+    ),
     lower_ns("client_cpu_ns_per_operation", "Client CPU per operation"),
     lower_ns("server_cpu_ns_per_operation", "Server CPU per operation"),
     lower(
@@ -82,6 +94,16 @@ pub const KNOWN: &[Known] = &[
         "server_heap_bytes_per_connection",
         Unit::Bytes,
         "Server heap per connection",
+    ),
+    higher(
+        "client_heap_r_squared_ratio",
+        Unit::Ratio,
+        "Fit of client heap over connections (r²)",
+    ),
+    higher(
+        "server_heap_r_squared_ratio",
+        Unit::Ratio,
+        "Fit of server heap over connections (r²)",
     ),
     lower(
         "client_rss_bytes_per_connection",

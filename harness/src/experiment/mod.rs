@@ -12,7 +12,7 @@ mod schedule;
 use std::collections::BTreeMap;
 
 use hopbench::measure::histogram::{LatencyHistogram, RateHistogram};
-use hopbench::record::cell::CellId;
+use hopbench::record::CellId;
 use hopbench::sip::Accounts;
 use hopbench::transport::{Settings, Stack};
 use serde_json::Value;
