@@ -4,14 +4,17 @@
 pub mod account;
 pub mod agent;
 pub mod call;
+mod callee;
 pub mod digest;
 pub mod emit;
 pub mod framing;
 pub mod message;
 pub mod outbox;
 pub mod parse;
+pub mod registrar;
 pub mod registration;
 pub mod sdp;
+pub mod server;
 pub mod text;
 pub mod timer;
 pub mod transaction;
@@ -24,8 +27,11 @@ pub use message::{Header, Message, Method, ParseError, StartLine};
 pub use outbox::Outbox;
 pub use parse::{Contact, NameAddr, Params, Uri, Via};
 pub use registration::{Registration, RegistrationEvent, RegistrationFailure};
+pub use server::{Outbound, Server, ServerConfig, ServerCounters, Source};
 pub use timer::{TimerQueue, Timing};
 pub use transaction::Reliability;
 
 #[cfg(test)]
 mod message_tests;
+#[cfg(test)]
+mod pair_tests;

@@ -340,6 +340,12 @@ impl ServerTransaction {
         earliest(retransmit_at, self.ends_at)
     }
 
+    /// Whether the peer retransmits.
+    #[must_use]
+    pub fn reliability(&self) -> Reliability {
+        self.reliability
+    }
+
     /// Whether a final response has not been sent yet.
     #[must_use]
     pub fn is_proceeding(&self) -> bool {
