@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::io::ReadBuf;
+use tokio::io::{Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 use super::{
@@ -224,8 +224,8 @@ impl DatagramNetwork for Kernel {
 pub struct UdpPort {
     socket: UdpSocket,
     local: SocketAddr,
-    /// Whom it is connected to.
-    connected: Option<SocketAddr>,
+    /// Whether it speaks to one peer only.
+    connected: bool,
     queue: RefCell<VecDeque<(SocketAddr, Box<[u8]>)>>,
     unsent: Cell<u64>,
     driver: RefCell<Option<Waker>>,
@@ -235,7 +235,7 @@ impl UdpPort {
     fn new(socket: UdpSocket) -> io::Result<Self> {
         Ok(Self {
             local: socket.local_addr()?,
-            connected: socket.peer_addr().ok(),
+            connected: socket.peer_addr().is_ok(),
             socket,
             queue: RefCell::default(),
             unsent: Cell::new(0),
@@ -250,10 +250,33 @@ impl UdpPort {
         }
     }
 
+    /// Waits for the system to report an error of a connected port: usually that the peer is not
+    /// there. Such an error makes the port neither readable nor writable.
+    pub(super) async fn failed(&self) -> io::Error {
+        loop {
+            if let Err(error) = self.socket.ready(Interest::ERROR).await {
+                return error;
+            }
+            match self.socket.take_error() {
+                Ok(Some(error)) | Err(error) => return error,
+                Ok(None) => {
+                    let handled = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                    let _ = self.socket.try_io(Interest::ERROR, handled);
+                }
+            }
+        }
+    }
+
     fn try_send(&self, peer: SocketAddr, datagram: &[u8]) -> io::Result<usize> {
-        match self.connected {
-            Some(_) => self.socket.try_send(datagram),
-            None => self.socket.try_send_to(datagram, peer),
+        if !self.connected {
+            return self.socket.try_send_to(datagram, peer);
+        }
+        match self.socket.try_send(datagram) {
+            // This tells the fate of an earlier datagram, in place of sending this one.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                self.socket.try_send(datagram)
+            }
+            result => result,
         }
     }
 

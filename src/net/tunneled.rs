@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -151,7 +152,11 @@ impl<P: Protection> TunneledSocket<Initiator<P>> {
             &mut scratch::take(),
             &mut |to, datagram| self.port.send(to, datagram),
         );
+        let mut failed = pin!(self.port.failed());
         poll_fn(|cx| {
+            if let Poll::Ready(error) = failed.as_mut().poll(cx) {
+                return Poll::Ready(Err(error));
+            }
             if let Poll::Ready(error) = self.poll_drive(cx, &mut |_, _| {}) {
                 return Poll::Ready(Err(error));
             }

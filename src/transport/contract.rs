@@ -136,7 +136,7 @@ fn for_every_stack(test: impl AsyncFn(Hop)) {
 #[derive(Clone, Debug)]
 enum Event {
     Opened(u64),
-    Message(u64, Vec<u8>),
+    Message(Vec<u8>),
     Closed(u64, CloseReason),
     Refused(String),
 }
@@ -210,7 +210,7 @@ impl Recorder {
 
 fn messages(events: &[Event]) -> Vec<Vec<u8>> {
     let message = |event: &Event| match event {
-        Event::Message(_, bytes) => Some(bytes.clone()),
+        Event::Message(bytes) => Some(bytes.clone()),
         _ => None,
     };
     events.iter().filter_map(message).collect()
@@ -225,7 +225,7 @@ impl Handler for Recorder {
         if self.echo {
             flow.send(message).unwrap();
         }
-        self.record(Event::Message(flow.id(), message.to_vec()));
+        self.record(Event::Message(message.to_vec()));
     }
 
     fn closed(&self, flow: &Flow, reason: &CloseReason) {

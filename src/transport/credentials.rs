@@ -121,9 +121,10 @@ impl TestAuthority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "hopbench run-time authority");
+        // A name of its own, so that a certificate of another run's authority is reported as one
+        // of an unknown issuer and not as one with a bad signature.
+        let name = format!("hopbench run-time authority {:016x}", rand::random::<u64>());
+        params.distinguished_name.push(DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, generate_key()?).map_err(generation)?;
         Ok(Self { issuer })
     }

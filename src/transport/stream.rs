@@ -356,3 +356,153 @@ impl SendQueue {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const MESSAGE: &[u8] = b"OPTIONS sip:a SIP/2.0\r\nContent-Length: 0\r\n\r\n";
+
+    /// Answers each message with `answers` copies of it, and remembers how flows end.
+    #[derive(Default)]
+    struct Answering {
+        answers: usize,
+        received: Cell<usize>,
+        closed: RefCell<Vec<CloseReason>>,
+    }
+
+    impl Handler for Answering {
+        fn message(&self, flow: &Flow, message: &[u8]) {
+            self.received.set(self.received.get() + 1);
+            for _ in 0..self.answers {
+                flow.send(message).unwrap();
+            }
+        }
+
+        fn closed(&self, _flow: &Flow, reason: &CloseReason) {
+            self.closed.borrow_mut().push(reason.clone());
+        }
+    }
+
+    fn connection(
+        answers: usize,
+        pipe_bytes: usize,
+    ) -> (Connection<DuplexStream>, DuplexStream, Rc<Answering>) {
+        let handler = Rc::new(Answering {
+            answers,
+            ..Answering::default()
+        });
+        let (here, there) = duplex(pipe_bytes);
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 5060));
+        let limit = Duration::from_millis(50);
+        let connection = Connection::new(here, nowhere, nowhere, 0, handler.clone(), limit);
+        (connection, there, handler)
+    }
+
+    /// Polls once: a whole wake-up.
+    async fn wake_up<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+    }
+
+    #[tokio::test]
+    async fn a_wake_up_writes_once_and_leaves_no_buffer_behind() {
+        let (mut connection, mut peer, handler) = connection(2, 64 * 1024);
+        peer.write_all(&MESSAGE.repeat(10)).await.unwrap();
+        assert!(wake_up(&mut connection).await.is_pending());
+        assert_eq!(handler.received.get(), 10);
+        let mut answers = vec![0; 64 * 1024];
+        assert_eq!(peer.read(&mut answers).await.unwrap(), 20 * MESSAGE.len());
+        assert_eq!(connection.partial.capacity(), 0);
+        assert_eq!(connection.link.queue.borrow().bytes.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_unfinished_message_keeps_no_more_than_it_may_hold() {
+        let (mut connection, mut peer, handler) = connection(0, 1024 * 1024);
+        let body_bytes = 65_400;
+        let head = format!("OPTIONS sip:a SIP/2.0\r\nContent-Length: {body_bytes}\r\n\r\n");
+        peer.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..body_bytes / 100 {
+            assert!(wake_up(&mut connection).await.is_pending());
+            assert_eq!(handler.received.get(), 0);
+            assert!(connection.partial.capacity() <= MAX_MESSAGE_BYTES);
+            peer.write_all(&[b'x'; 100]).await.unwrap();
+        }
+        assert!(wake_up(&mut connection).await.is_pending());
+        assert_eq!(handler.received.get(), 1);
+        assert_eq!(connection.partial.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_fills_its_queue_and_nothing_else() {
+        let (mut connection, mut peer, _) = connection(0, 1_000);
+        let flow = connection.flow().clone();
+        let chunk = vec![b'x'; 64 * 1024];
+        let mut queued = 0;
+        let full = loop {
+            match flow.send(&chunk) {
+                Ok(()) => queued += chunk.len(),
+                Err(full) => break full,
+            }
+            assert!(wake_up(&mut connection).await.is_pending());
+        };
+        let limit_bytes = QUEUE_LIMIT_BYTES;
+        assert_eq!(full, SendError::Full { limit_bytes });
+        assert!(queued <= limit_bytes + chunk.len());
+
+        // As soon as it reads, everything arrives in order, and the queue is free again.
+        let mut received = 0;
+        let mut buffer = vec![0; 1_000];
+        while received < queued {
+            received += peer.read(&mut buffer).await.unwrap();
+            assert!(wake_up(&mut connection).await.is_pending());
+        }
+        assert_eq!(connection.link.queue.borrow().bytes.capacity(), 0);
+        flow.send(&chunk).unwrap();
+    }
+
+    #[tokio::test]
+    async fn closing_a_flow_whose_peer_does_not_read_takes_no_longer_than_the_limit() {
+        let (mut connection, _peer, handler) = connection(0, 100);
+        connection.flow().send(&[b'x'; 1_000]).unwrap();
+        connection.flow().close();
+        (&mut connection).await;
+        assert_eq!(*handler.closed.borrow(), [CloseReason::Local]);
+    }
+
+    #[tokio::test]
+    async fn pings_are_answered_and_line_ends_skipped() {
+        let (mut connection, mut peer, handler) = connection(1, 1_000);
+        peer.write_all(b"\r\n\r\n").await.unwrap();
+        assert!(wake_up(&mut connection).await.is_pending());
+        let mut answer = [0; 10];
+        assert_eq!(peer.read(&mut answer).await.unwrap(), framing::PONG.len());
+        assert_eq!(&answer[..2], framing::PONG);
+        peer.write_all(b"\r\n").await.unwrap();
+        peer.write_all(MESSAGE).await.unwrap();
+        assert!(wake_up(&mut connection).await.is_pending());
+        assert_eq!(handler.received.get(), 1);
+    }
+
+    #[test]
+    fn the_send_queue_keeps_order_over_partial_writes() {
+        let mut queue = SendQueue::default();
+        let (mut pushed, mut written): (Vec<u8>, Vec<u8>) = Default::default();
+        for i in 0..200_u8 {
+            queue.push(&[i; 7]);
+            pushed.extend([i; 7]);
+            let step = queue.unwritten().len().min(usize::from(i) % 11);
+            written.extend(&queue.unwritten()[..step]);
+            if step > 0 {
+                queue.advance(step);
+            }
+        }
+        written.extend(queue.unwritten());
+        assert_eq!(written, pushed);
+    }
+}

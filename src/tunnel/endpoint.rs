@@ -79,6 +79,11 @@ impl<P: Protection> Initiator<P> {
             .initiate(now, scratch, &mut |datagram| transmit(server, datagram));
     }
 
+    #[cfg(test)]
+    pub(super) fn tunnel_mut(&mut self) -> &mut P::Tunnel {
+        &mut self.tunnel
+    }
+
     /// Whether packets can be sent protected right now.
     #[must_use]
     pub fn is_established(&self) -> bool {
