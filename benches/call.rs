@@ -37,14 +37,21 @@ fn bench(criterion: &mut Criterion) {
             let node = Node::listen(stack, &config).await.expect("a free port");
             let address = node.local();
             tokio::task::spawn_local(async move { node.run().await });
-            (address, stack.open(&settings).expect("generated credentials suffice"))
+            (
+                address,
+                stack
+                    .open(&settings)
+                    .expect("generated credentials suffice"),
+            )
         });
         let next_user = Cell::new(0);
         let open = || async {
             let user = next_user.get();
             next_user.set((user + 1) % USERS);
             let accounts = accounts.clone();
-            SingleUser::open(stack, &*client, address, accounts, user).await.expect("the node is there")
+            SingleUser::open(stack, &*client, address, accounts, user)
+                .await
+                .expect("the node is there")
         };
 
         let mut group = criterion.benchmark_group("register");
@@ -64,7 +71,9 @@ fn bench(criterion: &mut Criterion) {
         group.finish();
 
         let user = local.block_on(&runtime, open());
-        local.block_on(&runtime, user.register()).expect("the password is right");
+        local
+            .block_on(&runtime, user.register())
+            .expect("the password is right");
         let mut group = criterion.benchmark_group("call");
         group.bench_function(stack.name, |bencher| {
             bencher.iter_custom(|iterations| {

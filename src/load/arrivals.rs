@@ -47,8 +47,17 @@ impl Arrivals {
     /// # Panics
     /// Unless the rate is positive and finite and `worker < workers`.
     #[must_use]
-    pub fn new(law: ArrivalLaw, rate_per_second: f64, seed: u64, worker: u32, workers: u32) -> Self {
-        assert!(rate_per_second.is_finite() && rate_per_second > 0.0, "a rate is positive");
+    pub fn new(
+        law: ArrivalLaw,
+        rate_per_second: f64,
+        seed: u64,
+        worker: u32,
+        workers: u32,
+    ) -> Self {
+        assert!(
+            rate_per_second.is_finite() && rate_per_second > 0.0,
+            "a rate is positive"
+        );
         assert!(worker < workers, "workers are numbered from 0");
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(u64::from(worker));
@@ -58,7 +67,12 @@ impl Arrivals {
             ArrivalLaw::Poisson => 0.0,
             ArrivalLaw::Constant => f64::from(worker) / rate_per_second - mean_gap_seconds,
         };
-        Self { law, mean_gap_seconds, next_seconds: offset, random }
+        Self {
+            law,
+            mean_gap_seconds,
+            next_seconds: offset,
+            random,
+        }
     }
 }
 
@@ -82,8 +96,16 @@ impl Iterator for Arrivals {
 mod tests {
     use super::*;
 
-    fn offsets(law: ArrivalLaw, seed: u64, worker: u32, workers: u32, count: usize) -> Vec<Duration> {
-        Arrivals::new(law, 100.0, seed, worker, workers).take(count).collect()
+    fn offsets(
+        law: ArrivalLaw,
+        seed: u64,
+        worker: u32,
+        workers: u32,
+        count: usize,
+    ) -> Vec<Duration> {
+        Arrivals::new(law, 100.0, seed, worker, workers)
+            .take(count)
+            .collect()
     }
 
     #[test]
@@ -98,23 +120,34 @@ mod tests {
     fn poisson_gaps_have_the_mean_and_the_variance_of_an_exponential() {
         let offsets = offsets(ArrivalLaw::Poisson, 1, 0, 1, 100_000);
         let gaps: Vec<f64> = std::iter::once(offsets[0].as_secs_f64())
-            .chain(offsets.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()))
+            .chain(
+                offsets
+                    .windows(2)
+                    .map(|pair| (pair[1] - pair[0]).as_secs_f64()),
+            )
             .collect();
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
-        let variance =
-            gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
         assert!((mean - 0.01).abs() < 0.0001, "mean gap {mean}");
-        assert!((variance.sqrt() - 0.01).abs() < 0.0002, "deviation {}", variance.sqrt());
+        assert!(
+            (variance.sqrt() - 0.01).abs() < 0.0002,
+            "deviation {}",
+            variance.sqrt()
+        );
     }
 
     #[test]
     fn constant_arrivals_of_all_workers_are_equally_spaced() {
-        let mut all: Vec<Duration> =
-            (0..4).flat_map(|worker| offsets(ArrivalLaw::Constant, 1, worker, 4, 25)).collect();
+        let mut all: Vec<Duration> = (0..4)
+            .flat_map(|worker| offsets(ArrivalLaw::Constant, 1, worker, 4, 25))
+            .collect();
         all.sort();
         for (index, offset) in all.iter().enumerate() {
             let expected = index as f64 / 100.0;
-            assert!((offset.as_secs_f64() - expected).abs() < 1e-6, "{index}: {offset:?}");
+            assert!(
+                (offset.as_secs_f64() - expected).abs() < 1e-6,
+                "{index}: {offset:?}"
+            );
         }
     }
 }

@@ -51,7 +51,9 @@ pub enum GeneratorError {
         cause: String,
     },
     /// More users than accounts.
-    #[error("{wanted} users were asked for, but only {count} accounts exist: raise the account count")]
+    #[error(
+        "{wanted} users were asked for, but only {count} accounts exist: raise the account count"
+    )]
     TooFewAccounts {
         /// Users asked for.
         wanted: u32,
@@ -97,11 +99,20 @@ impl Generator {
     /// # Errors
     /// With the first failure, once nothing is under way any more.
     pub fn populate(&self, users: u32, stage: Stage) -> Result<(), GeneratorError> {
-        let replies = self.order(|reply| Order::Populate { users, stage, reply });
+        let replies = self.order(|reply| Order::Populate {
+            users,
+            stage,
+            reply,
+        });
         for reply in replies {
-            let outcome =
-                reply.recv().map_err(|_| GeneratorError::Worker("it ended early".into()))?;
-            outcome.map_err(|cause| GeneratorError::Populate { users, stage, cause })?;
+            let outcome = reply
+                .recv()
+                .map_err(|_| GeneratorError::Worker("it ended early".into()))?;
+            outcome.map_err(|cause| GeneratorError::Populate {
+                users,
+                stage,
+                cause,
+            })?;
         }
         Ok(())
     }
@@ -126,8 +137,9 @@ impl Generator {
         });
         let mut merged: Option<LoadReport> = None;
         for reply in replies {
-            let outcome =
-                reply.recv().map_err(|_| GeneratorError::Worker("it ended early".into()))?;
+            let outcome = reply
+                .recv()
+                .map_err(|_| GeneratorError::Worker("it ended early".into()))?;
             let report = outcome.map_err(GeneratorError::Worker)?;
             match &mut merged {
                 None => merged = Some(report),
@@ -189,20 +201,34 @@ impl WorkerThread {
             .spawn(body)
             .map_err(|error| GeneratorError::Worker(error.to_string()))?;
         match readiness.recv() {
-            Ok(Ok(())) => Ok(Self { orders: Some(orders), thread: Some(thread) }),
+            Ok(Ok(())) => Ok(Self {
+                orders: Some(orders),
+                thread: Some(thread),
+            }),
             Ok(Err(reason)) => Err(GeneratorError::Stack(reason)),
-            Err(_) => Err(GeneratorError::Worker("it ended before it was ready".into())),
+            Err(_) => Err(GeneratorError::Worker(
+                "it ended before it was ready".into(),
+            )),
         }
     }
 }
 
 async fn carry_out(worker: &std::rc::Rc<Worker>, order: Order) {
     match order {
-        Order::Populate { users, stage, reply } => {
+        Order::Populate {
+            users,
+            stage,
+            reply,
+        } => {
             let outcome = worker.populate(worker.share_of(users), stage).await;
             let _ = reply.send(outcome);
         }
-        Order::Run { plan, epoch, on_progress, reply } => {
+        Order::Run {
+            plan,
+            epoch,
+            on_progress,
+            reply,
+        } => {
             let on_edge = |progress| {
                 if worker.is_first() {
                     on_progress(progress);

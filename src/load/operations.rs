@@ -96,7 +96,10 @@ impl Worker {
             let recorder = state.recorder.as_mut().expect("a run has a recorder");
             if recorder.covers(intended) {
                 recorder.report.offered += 1;
-                recorder.record(Moment::SchedulingLag, now.saturating_duration_since(intended));
+                recorder.record(
+                    Moment::SchedulingLag,
+                    now.saturating_duration_since(intended),
+                );
             }
             let Some(slot) = state.turns.take() else {
                 return recorder.failed(intended, "every user of the generator was busy");
@@ -104,7 +107,11 @@ impl Worker {
             state.in_flight += 1;
             slot
         };
-        let operation = Operation { slot, intended, started: now };
+        let operation = Operation {
+            slot,
+            intended,
+            started: now,
+        };
         let shape = CallShape {
             lifecycle: plan.lifecycle,
             talk: Duration::from_secs_f64(plan.talk_seconds),
@@ -132,7 +139,11 @@ impl Worker {
 
     /// Opens the user's hop, in place of an older one, and registers on it.
     pub(super) fn open_then_register(self: &Rc<Self>, operation: Operation) {
-        let old = self.state.borrow_mut().user(operation.slot).and_then(|user| user.flow.take());
+        let old = self
+            .state
+            .borrow_mut()
+            .user(operation.slot)
+            .and_then(|user| user.flow.take());
         if let Some(flow) = old {
             flow.close();
         }
@@ -192,7 +203,9 @@ impl Worker {
     fn record_phases(&self, operation: Operation, phases: Phases) {
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
-        let Some(recorder) = &mut state.recorder else { return };
+        let Some(recorder) = &mut state.recorder else {
+            return;
+        };
         if recorder.covers(operation.intended) {
             recorder.record(Moment::Setup, now - operation.intended);
             if let Some(duration) = phases.transport_connect {
@@ -210,12 +223,18 @@ impl Worker {
         let slot = operation.slot;
         let state = &mut *self.state.borrow_mut();
         let State { users, outbox, .. } = state;
-        let user = users[slot as usize].as_mut().expect("a hop was opened for this user");
+        let user = users[slot as usize]
+            .as_mut()
+            .expect("a hop was opened for this user");
         let Some(flow) = &user.flow else {
             return self.fail_in(state, operation, "the hop was lost before it was used");
         };
         let flow = flow.clone();
-        user.operation = Some(RegistrationOperation { operation, sent: now, answered: false });
+        user.operation = Some(RegistrationOperation {
+            operation,
+            sent: now,
+            answered: false,
+        });
         let agent = self.agent(self.user_of(slot), &flow);
         user.registration.start(&agent, now, outbox);
         self.flush(state, &flow);
@@ -246,7 +265,9 @@ impl Worker {
     fn on_registration_event(&self, state: &mut State, slot: u32, event: RegistrationEvent) {
         let now = Instant::now();
         let Some(user) = state.user(slot) else { return };
-        let Some(current) = &mut user.operation else { return };
+        let Some(current) = &mut user.operation else {
+            return;
+        };
         let is_first_response = !current.answered;
         match event {
             // Nobody here unregisters.
@@ -260,7 +281,9 @@ impl Worker {
                 return self.fail_in(state, operation, &failure.to_string());
             }
         }
-        let RegistrationOperation { operation, sent, .. } = *current;
+        let RegistrationOperation {
+            operation, sent, ..
+        } = *current;
         let is_registered = matches!(event, RegistrationEvent::Registered { .. });
         if is_registered {
             user.operation = None;
@@ -287,8 +310,10 @@ impl Worker {
         let now = Instant::now();
         let call = &mut state.calls[slot];
         let operation = call.operation;
-        let recorder =
-            state.recorder.as_mut().filter(|recorder| recorder.covers(operation.intended));
+        let recorder = state
+            .recorder
+            .as_mut()
+            .filter(|recorder| recorder.covers(operation.intended));
         match event {
             CallEvent::Nothing => {}
             CallEvent::Progress { .. } => {
@@ -384,7 +409,9 @@ impl Worker {
 
     fn schedule_registration(&self, state: &mut State, slot: u32) {
         let State { users, timers, .. } = state;
-        let Some(user) = &mut users[slot as usize] else { return };
+        let Some(user) = &mut users[slot as usize] else {
+            return;
+        };
         if let Some(deadline) = user.registration.deadline()
             && user.scheduled.is_none_or(|at| deadline < at)
         {
@@ -395,7 +422,12 @@ impl Worker {
     }
 
     fn schedule_call(&self, state: &mut State, slot: usize) {
-        let State { calls, call_slots, timers, .. } = state;
+        let State {
+            calls,
+            call_slots,
+            timers,
+            ..
+        } = state;
         let Some(call) = calls.get(slot) else { return };
         if let Some(deadline) = call.caller.deadline()
             && call_slots.note_deadline(slot, deadline)
@@ -418,10 +450,15 @@ impl Worker {
 
     fn fire_registration(&self, state: &mut State, slot: u32, now: Instant) {
         let State { users, outbox, .. } = state;
-        let Some(user) = &mut users[slot as usize] else { return };
+        let Some(user) = &mut users[slot as usize] else {
+            return;
+        };
         user.scheduled = None;
         if let Some(flow) = user.flow.clone()
-            && user.registration.deadline().is_some_and(|deadline| deadline <= now)
+            && user
+                .registration
+                .deadline()
+                .is_some_and(|deadline| deadline <= now)
         {
             let agent = self.agent(self.user_of(slot), &flow);
             let event = user.registration.timeout(&agent, now, outbox);
@@ -436,7 +473,10 @@ impl Worker {
         state.call_slots.deadline_fired(slot);
         let State { calls, outbox, .. } = state;
         if let Some(call) = calls.get_mut(slot)
-            && call.caller.deadline().is_some_and(|deadline| deadline <= now)
+            && call
+                .caller
+                .deadline()
+                .is_some_and(|deadline| deadline <= now)
         {
             let flow = call.flow.clone();
             let agent = self.agent(self.user_of(call.operation.slot), &flow);
@@ -479,7 +519,13 @@ impl Worker {
         }
     }
 
-    fn on_register_response(&self, state: &mut State, flow: &Flow, message: &Message<'_>, now: Instant) {
+    fn on_register_response(
+        &self,
+        state: &mut State,
+        flow: &Flow,
+        message: &Message<'_>,
+        now: Instant,
+    ) {
         let slot = self.slot_of(flow);
         let State { users, outbox, .. } = state;
         let Some(Some(user)) = users.get_mut(slot as usize) else {
@@ -494,7 +540,10 @@ impl Worker {
     }
 
     fn on_call_response(&self, state: &mut State, message: &Message<'_>, now: Instant) {
-        let key = message.via().ok().and_then(|via| key_of_branch(via.branch?.as_bytes()));
+        let key = message
+            .via()
+            .ok()
+            .and_then(|via| key_of_branch(via.branch?.as_bytes()));
         let slot = key.and_then(|key| state.call_slots.slot_of(key));
         let State { calls, outbox, .. } = state;
         let Some((slot, call)) = slot.and_then(|slot| Some((slot, calls.get_mut(slot)?))) else {
@@ -563,7 +612,10 @@ impl CallSlots {
         let generation = self.0[slot].generation.wrapping_add(1);
         self.0[slot].generation = generation;
         let slot = u32::try_from(slot).expect("calls under way fit 32 bits");
-        assert!(slot >> SLOT_BITS == 0, "at most 2^{SLOT_BITS} calls at a time");
+        assert!(
+            slot >> SLOT_BITS == 0,
+            "at most 2^{SLOT_BITS} calls at a time"
+        );
         generation << SLOT_BITS | slot
     }
 
@@ -599,7 +651,10 @@ impl CallSlot {
             && !self.progressed
         {
             recorder.record(Moment::SessionRequestDelay, now - self.operation.intended);
-            recorder.record(Moment::SessionRequestDelayUncorrected, now - self.invite_sent);
+            recorder.record(
+                Moment::SessionRequestDelayUncorrected,
+                now - self.invite_sent,
+            );
         }
         self.progressed = true;
         recorder

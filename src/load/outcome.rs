@@ -195,7 +195,9 @@ impl Recorder {
     pub(super) fn finish(mut self) -> LoadReport {
         for (moment, histogram) in Moment::ALL.into_iter().zip(self.moments) {
             if histogram.count() > 0 {
-                self.report.latencies.insert(moment.key().to_owned(), histogram);
+                self.report
+                    .latencies
+                    .insert(moment.key().to_owned(), histogram);
             }
         }
         self.report.windows = self.windows.until(self.end);

@@ -31,7 +31,10 @@ impl Pacer {
         use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-        Ok(Self { timer: tokio::io::unix::AsyncFd::new(Alarm(timer))?, armed_for: None })
+        Ok(Self {
+            timer: tokio::io::unix::AsyncFd::new(Alarm(timer))?,
+            armed_for: None,
+        })
     }
 
     /// Resolves at `deadline`, or at once when it has passed. Cancel safe.
@@ -45,10 +48,10 @@ impl Pacer {
                 return Ok(());
             }
             if self.armed_for != Some(deadline) {
-                self.timer
-                    .get_ref()
-                    .0
-                    .set(Expiration::OneShot(remaining.into()), TimerSetTimeFlags::empty())?;
+                self.timer.get_ref().0.set(
+                    Expiration::OneShot(remaining.into()),
+                    TimerSetTimeFlags::empty(),
+                )?;
                 self.armed_for = Some(deadline);
             }
             let mut ready = self.timer.readable_mut().await?;
@@ -83,7 +86,10 @@ mod tests {
 
     #[test]
     fn never_wakes_early_and_can_be_set_again_after_a_cancel() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let mut pacer = Pacer::new().unwrap();
             for microseconds in [0, 1, 300, 2_500, 700] {

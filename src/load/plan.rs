@@ -10,7 +10,9 @@ use crate::sip::Accounts;
 use crate::transport::Settings;
 
 /// What an operation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Workload {
     /// A user opens the hop and registers: REGISTER, 401, REGISTER with credentials, 200.
@@ -31,7 +33,9 @@ impl Workload {
 }
 
 /// How long a hop's security association (or plain connection) lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lifecycle {
     /// As long as the user's registration (RFC 5626); calls use it.
@@ -52,7 +56,9 @@ impl Lifecycle {
 }
 
 /// How far a population of users is brought before memory is read or calls begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// The hop is open and secured; nothing was sent on it.

@@ -70,7 +70,12 @@ impl SingleUser {
         });
         let handler = Rc::new(DialogueHandler(Rc::clone(&dialogue)));
         let Connected { flow, phases } = transport.connect(User(user), target, handler).await?;
-        Ok(Self { flow, phases, dialogue, calls: Cell::new(0) })
+        Ok(Self {
+            flow,
+            phases,
+            dialogue,
+            calls: Cell::new(0),
+        })
     }
 
     /// How long opening took.
@@ -117,7 +122,11 @@ impl Dialogue {
             accounts: &self.accounts,
             user: self.user,
             transport: self.stack.via_transport,
-            reliability: if self.stack.is_stream() { Reliability::Stream } else { Reliability::Datagram },
+            reliability: if self.stack.is_stream() {
+                Reliability::Stream
+            } else {
+                Reliability::Datagram
+            },
             sent_by: flow.local(),
             timing: &self.timing,
             seed: u64::from(self.user),
@@ -144,7 +153,10 @@ impl Dialogue {
                     return end;
                 }
                 let caller = state.caller.as_ref().and_then(Caller::deadline);
-                caller.into_iter().chain(state.registration.deadline()).min()
+                caller
+                    .into_iter()
+                    .chain(state.registration.deadline())
+                    .min()
             };
             let deadline = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
             tokio::select! {
@@ -157,8 +169,13 @@ impl Dialogue {
 
 impl State {
     fn receive(&mut self, agent: &Agent<'_>, now: Instant, message: &Message<'_>) {
-        if message.cseq().is_ok_and(|(_, method)| method == Method::Register) {
-            let event = self.registration.receive(agent, now, message, &mut self.outbox);
+        if message
+            .cseq()
+            .is_ok_and(|(_, method)| method == Method::Register)
+        {
+            let event = self
+                .registration
+                .receive(agent, now, message, &mut self.outbox);
             self.on_registration(event);
         } else if let Some(caller) = &mut self.caller {
             let event = caller.receive(agent, now, message, &mut self.outbox);
@@ -208,7 +225,9 @@ struct DialogueHandler(Rc<Dialogue>);
 impl Handler for DialogueHandler {
     fn message(&self, flow: &Flow, message: &[u8]) {
         if let Ok(message) = Message::parse(message) {
-            self.0.step(flow, |state, agent, now| state.receive(agent, now, &message));
+            self.0.step(flow, |state, agent, now| {
+                state.receive(agent, now, &message)
+            });
         }
     }
 

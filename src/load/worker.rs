@@ -115,12 +115,19 @@ impl Worker {
     ) -> Result<Self, TransportError> {
         let transport = stack.open(&config.settings)?;
         let mut users = Vec::new();
-        users.resize_with(config.accounts.count().div_ceil(config.workers) as usize, || None);
+        users.resize_with(
+            config.accounts.count().div_ceil(config.workers) as usize,
+            || None,
+        );
         Ok(Self {
             index,
             workers: config.workers,
             stack,
-            reliability: if stack.is_stream() { Reliability::Stream } else { Reliability::Datagram },
+            reliability: if stack.is_stream() {
+                Reliability::Stream
+            } else {
+                Reliability::Datagram
+            },
             target: config.target,
             transport,
             accounts: config.accounts.clone(),
@@ -184,7 +191,11 @@ impl Worker {
     /// Brings one user to `stage`, if it has not reached it yet.
     fn advance(self: &Rc<Self>, slot: u32, stage: Stage) {
         let now = Instant::now();
-        let operation = Operation { slot, intended: now, started: now };
+        let operation = Operation {
+            slot,
+            intended: now,
+            started: now,
+        };
         let (has_hop, is_registered) = match self.state.borrow_mut().user(slot) {
             None => (false, false),
             Some(user) => (user.flow.is_some(), user.is_registered),
@@ -280,9 +291,14 @@ impl Worker {
         }
         state.in_flight = 0;
         let mut report = recorder.finish();
-        let connecting = report.offered.saturating_sub(report.succeeded + report.failed());
+        let connecting = report
+            .offered
+            .saturating_sub(report.succeeded + report.failed());
         if connecting > 0 {
-            report.failures.insert("the hop was not open before the drain ended".into(), connecting);
+            report.failures.insert(
+                "the hop was not open before the drain ended".into(),
+                connecting,
+            );
         }
         report.unexpected = std::mem::take(&mut state.unexpected);
         report.lost_hops = std::mem::take(&mut state.lost_hops);

@@ -13,9 +13,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::sip::{
-    Accounts, Outbound, Reliability, Server, ServerConfig, ServerCounters, Source,
-};
+use crate::sip::{Accounts, Outbound, Reliability, Server, ServerConfig, ServerCounters, Source};
 use crate::transport::{
     CloseReason, Flow, Handler, Listening, Settings, Stack, Transport, TransportError,
 };
@@ -85,13 +83,23 @@ impl Node {
         };
         let core = Rc::new(Core {
             server: RefCell::new(Server::new(server_config, entropy, Instant::now())),
-            reliability: if stack.is_stream() { Reliability::Stream } else { Reliability::Datagram },
+            reliability: if stack.is_stream() {
+                Reliability::Stream
+            } else {
+                Reliability::Datagram
+            },
             counters: RefCell::default(),
             deadline_moved: Notify::new(),
             alarm: Cell::new(None),
         });
-        let listening = transport.listen(config.listen, Rc::clone(&core) as Rc<dyn Handler>).await?;
-        Ok(Self { listening, core, _transport: transport })
+        let listening = transport
+            .listen(config.listen, Rc::clone(&core) as Rc<dyn Handler>)
+            .await?;
+        Ok(Self {
+            listening,
+            core,
+            _transport: transport,
+        })
     }
 
     /// The address that was bound.
@@ -131,7 +139,9 @@ impl Node {
 
 impl Core {
     fn fire(&self, now: Instant) {
-        self.server.borrow_mut().timeout(now, &mut Sender(&self.counters));
+        self.server
+            .borrow_mut()
+            .timeout(now, &mut Sender(&self.counters));
     }
 }
 
@@ -144,7 +154,11 @@ impl Handler for Core {
         let mut server = self.server.borrow_mut();
         // Known only now: behind port 0, a wildcard address or a tunnel it is not what was asked for.
         server.set_address(flow.local());
-        let source = Source { flow, peer: flow.peer(), reliability: self.reliability };
+        let source = Source {
+            flow,
+            peer: flow.peer(),
+            reliability: self.reliability,
+        };
         server.receive(Instant::now(), source, message, &mut Sender(&self.counters));
         let is_sooner = match (server.deadline(), self.alarm.get()) {
             (None, _) => false,
