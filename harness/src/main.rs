@@ -1,1 +1,6 @@
-fn main(){}
+//! The command line.
+
+#[allow(dead_code)]
+mod report;
+
+fn main() {}
