@@ -49,16 +49,30 @@ pub(super) fn render(run: &Run) -> String {
         if cell.metrics.is_empty() {
             let none = std::iter::repeat_n(String::new(), HEADER.len() - CELL_COLUMNS - 1);
             let repetitions = std::iter::once(cell.repetitions.to_string());
-            record(&mut out, describe(run, cell).into_iter().chain(none).chain(repetitions));
+            record(
+                &mut out,
+                describe(run, cell)
+                    .into_iter()
+                    .chain(none)
+                    .chain(repetitions),
+            );
         }
         for (key, metric) in &cell.metrics {
-            record(&mut out, describe(run, cell).into_iter().chain(measured(cell, key, metric)));
+            record(
+                &mut out,
+                describe(run, cell)
+                    .into_iter()
+                    .chain(measured(cell, key, metric)),
+            );
         }
     }
     for ratio in &run.ratios {
         // A ratio of a cell that is not in the run describes nothing; `run.json` still has it.
         if let Some(cell) = run.cells.iter().find(|cell| cell.id == ratio.cell_id) {
-            record(&mut out, describe(run, cell).into_iter().chain(compared(cell, ratio)));
+            record(
+                &mut out,
+                describe(run, cell).into_iter().chain(compared(cell, ratio)),
+            );
         }
     }
     out
@@ -88,7 +102,9 @@ fn describe(run: &Run, cell: &Cell) -> [String; CELL_COLUMNS] {
 fn measured(cell: &Cell, key: &str, metric: &Metric) -> [String; HEADER.len() - CELL_COLUMNS] {
     let histogram = metric.histogram.as_ref();
     let sample = |read: fn(&hopbench::record::Histogram) -> u64| {
-        histogram.map(|histogram| read(histogram).to_string()).unwrap_or_default()
+        histogram
+            .map(|histogram| read(histogram).to_string())
+            .unwrap_or_default()
     };
     [
         key.to_owned(),
@@ -117,7 +133,10 @@ fn compared(cell: &Cell, ratio: &Ratio) -> [String; HEADER.len() - CELL_COLUMNS]
     row[2] = number(ratio.ci95_low);
     row[3] = number(ratio.ci95_high);
     row[4] = unit(Unit::Ratio).to_owned();
-    row[5] = metric.map(|metric| direction(metric.direction)).unwrap_or_default().to_owned();
+    row[5] = metric
+        .map(|metric| direction(metric.direction))
+        .unwrap_or_default()
+        .to_owned();
     row[12].clone_from(&ratio.control_cell_id);
     row[13] = ratio.blocks.to_string();
     row[14] = cell.repetitions.to_string();

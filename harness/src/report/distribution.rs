@@ -12,7 +12,9 @@ impl Distribution {
     /// Null when the text is no HdrHistogram or holds no sample: a chart then leaves it out.
     pub(super) fn read(stored: &Histogram) -> Option<Self> {
         let bytes = STANDARD.decode(&stored.hdr_v2_base64).ok()?;
-        let histogram = Deserializer::new().deserialize(&mut bytes.as_slice()).ok()?;
+        let histogram = Deserializer::new()
+            .deserialize(&mut bytes.as_slice())
+            .ok()?;
         (!histogram.is_empty()).then_some(Self(histogram))
     }
 

@@ -36,11 +36,33 @@ pub(super) fn run() -> Run {
         cells.push(setup(stack, figures));
         cells.push(memory(stack, "handshaken", figures[4]));
         cells.push(memory(stack, "registered", figures[5]));
-        cells.push(throughput(stack, "register", "per-registration", figures[6], index));
-        cells.push(throughput(stack, "invite", "per-call", figures[6] * 3 / 2, index));
+        cells.push(throughput(
+            stack,
+            "register",
+            "per-registration",
+            figures[6],
+            index,
+        ));
+        cells.push(throughput(
+            stack,
+            "invite",
+            "per-call",
+            figures[6] * 3 / 2,
+            index,
+        ));
     }
-    spoil(&mut cells, "setup/register/mtls", Verdict::Failed, "1 of 40 handshakes succeeded: certificate has expired, \"client-7\"");
-    spoil(&mut cells, "throughput/invite/tls", Verdict::GeneratorBound, "scheduling lag p99 was 41 ms at 90 % of one generator core");
+    spoil(
+        &mut cells,
+        "setup/register/mtls",
+        Verdict::Failed,
+        "1 of 40 handshakes succeeded: certificate has expired, \"client-7\"",
+    );
+    spoil(
+        &mut cells,
+        "throughput/invite/tls",
+        Verdict::GeneratorBound,
+        "scheduling lag p99 was 41 ms at 90 % of one generator core",
+    );
     let ratios = ratios(&cells);
     Run {
         schema: SCHEMA.to_owned(),
@@ -49,15 +71,20 @@ pub(super) fn run() -> Run {
         finished_at: Some("2026-11-23T12:01:04Z".to_owned()),
         profile: "quick".to_owned(),
         seed: 7,
-        scenario_sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
+        scenario_sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+            .to_owned(),
         build: Build {
             version: "0.1.0".to_owned(),
             git_commit: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
             git_dirty: Some(false),
             rustc: "rustc 1.90.0".to_owned(),
-            libraries: [("boringtun", "0.7.1"), ("ring", "0.17.14"), ("rustls", "0.23.35")]
-                .map(|(name, version)| (name.to_owned(), version.to_owned()))
-                .into(),
+            libraries: [
+                ("boringtun", "0.7.1"),
+                ("ring", "0.17.14"),
+                ("rustls", "0.23.35"),
+            ]
+            .map(|(name, version)| (name.to_owned(), version.to_owned()))
+            .into(),
         },
         environment: Environment {
             os: "linux".to_owned(),
@@ -77,7 +104,11 @@ pub(super) fn run() -> Run {
 
 fn cell(experiment: &str, workload: &str, stack: &str, lifecycle: &str, parameter: &str) -> Cell {
     let (key, value) = parameter.split_once('=').unwrap_or(("blocks", "5"));
-    let query = if parameter.is_empty() { String::new() } else { format!("?{parameter}") };
+    let query = if parameter.is_empty() {
+        String::new()
+    } else {
+        format!("?{parameter}")
+    };
     Cell {
         id: format!("{experiment}/{workload}/{stack}/direct/{lifecycle}/loopback{query}"),
         experiment: experiment.to_owned(),
@@ -107,13 +138,22 @@ fn setup(stack: &str, figures: [u32; 7]) -> Cell {
     ];
     for (key, micros) in phases {
         let median = (micros > 0).then(|| f64::from(micros) * 1e3);
-        cell.metrics.insert(key.to_owned(), distributed(median, Unit::Ns, Direction::Lower));
+        cell.metrics.insert(
+            key.to_owned(),
+            distributed(median, Unit::Ns, Direction::Lower),
+        );
     }
     cell
 }
 
 fn memory(stack: &str, stage: &str, bytes: u32) -> Cell {
-    let mut cell = cell("memory", "register", stack, "per-registration", &format!("stage={stage}"));
+    let mut cell = cell(
+        "memory",
+        "register",
+        stack,
+        "per-registration",
+        &format!("stage={stage}"),
+    );
     let figures = [
         ("server_heap_bytes_per_connection", 1.0),
         ("client_heap_bytes_per_connection", 1.08),
@@ -122,7 +162,10 @@ fn memory(stack: &str, stage: &str, bytes: u32) -> Cell {
     ];
     for (key, factor) in figures {
         let value = f64::from(bytes) * factor;
-        cell.metrics.insert(key.to_owned(), figure(Some(value), Unit::Bytes, Direction::Lower));
+        cell.metrics.insert(
+            key.to_owned(),
+            figure(Some(value), Unit::Bytes, Direction::Lower),
+        );
     }
     cell
 }
@@ -132,22 +175,47 @@ fn throughput(stack: &str, workload: &str, lifecycle: &str, micros: u32, index: 
     let cpu = f64::from(micros) * 1e3;
     let rate = 249.6 - index as f64 / 10.0;
     let mut put = |key: &str, metric| cell.metrics.insert(key.to_owned(), metric);
-    put("offered_per_second", figure(Some(250.0), Unit::PerSecond, Direction::Higher));
-    put("achieved_per_second", figure(Some(rate), Unit::PerSecond, Direction::Higher));
-    put("throughput_per_second", distributed(Some(rate), Unit::PerSecond, Direction::Higher));
-    put("server_cpu_ns_per_operation", figure(Some(cpu), Unit::Ns, Direction::Lower));
-    put("client_cpu_ns_per_operation", figure(Some(cpu * 1.2), Unit::Ns, Direction::Lower));
+    put(
+        "offered_per_second",
+        figure(Some(250.0), Unit::PerSecond, Direction::Higher),
+    );
+    put(
+        "achieved_per_second",
+        figure(Some(rate), Unit::PerSecond, Direction::Higher),
+    );
+    put(
+        "throughput_per_second",
+        distributed(Some(rate), Unit::PerSecond, Direction::Higher),
+    );
+    put(
+        "server_cpu_ns_per_operation",
+        figure(Some(cpu), Unit::Ns, Direction::Lower),
+    );
+    put(
+        "client_cpu_ns_per_operation",
+        figure(Some(cpu * 1.2), Unit::Ns, Direction::Lower),
+    );
     let latency = match workload {
         "invite" => "session_request_delay_ns",
         _ => "hop_ready_to_registered_ns",
     };
-    put(latency, distributed(Some(cpu * 4.0 + 90e3), Unit::Ns, Direction::Lower));
+    put(
+        latency,
+        distributed(Some(cpu * 4.0 + 90e3), Unit::Ns, Direction::Lower),
+    );
     cell
 }
 
 fn figure(value: Option<f64>, unit: Unit, direction: Direction) -> Metric {
     let (low, high) = (value.map(|v| v * 0.97), value.map(|v| v * 1.04));
-    Metric { value, ci95_low: low, ci95_high: high, unit, direction, histogram: None }
+    Metric {
+        value,
+        ci95_low: low,
+        ci95_high: high,
+        unit,
+        direction,
+        histogram: None,
+    }
 }
 
 /// With 2,000 samples around the median, and a long tail for latencies.
@@ -158,8 +226,13 @@ fn distributed(median: Option<f64>, unit: Unit, direction: Direction) -> Metric 
         let mut samples = hdrhistogram::Histogram::<u64>::new(3).expect("3 digits are allowed");
         for step in 0..2000 {
             let quantile = (f64::from(step) + 0.5) / 2000.0;
-            let value = median * (1.0 + 0.3 * (quantile - 0.5) - tail * (1.0 - quantile).log2() / 8.0 - tail / 8.0);
-            samples.record(value as u64).expect("the histogram resizes itself");
+            let value = median
+                * (1.0 + 0.3 * (quantile - 0.5)
+                    - tail * (1.0 - quantile).log2() / 8.0
+                    - tail / 8.0);
+            samples
+                .record(value as u64)
+                .expect("the histogram resizes itself");
         }
         stored(&samples)
     });
@@ -168,7 +241,9 @@ fn distributed(median: Option<f64>, unit: Unit, direction: Direction) -> Metric 
 
 fn stored(samples: &hdrhistogram::Histogram<u64>) -> Histogram {
     let mut bytes = Vec::new();
-    V2DeflateSerializer::new().serialize(samples, &mut bytes).expect("a vector takes all");
+    V2DeflateSerializer::new()
+        .serialize(samples, &mut bytes)
+        .expect("a vector takes all");
     Histogram {
         count: samples.len(),
         min: samples.min(),
@@ -185,7 +260,9 @@ fn stored(samples: &hdrhistogram::Histogram<u64>) -> Histogram {
 
 /// What judges a cell: a failed one keeps no metrics.
 fn spoil(cells: &mut [Cell], prefix: &str, verdict: Verdict, reason: &str) {
-    let spoiled = cells.iter_mut().find(|cell| cell.id.starts_with(&format!("{prefix}/")));
+    let spoiled = cells
+        .iter_mut()
+        .find(|cell| cell.id.starts_with(&format!("{prefix}/")));
     let cell = spoiled.expect("the fixture has the cell");
     cell.verdict = verdict;
     cell.reason = Some(reason.to_owned());
@@ -196,11 +273,22 @@ fn spoil(cells: &mut [Cell], prefix: &str, verdict: Verdict, reason: &str) {
 
 fn ratios(cells: &[Cell]) -> Vec<Ratio> {
     let mut ratios = Vec::new();
-    let keys = ["hop_ready_to_registered_ns", "server_heap_bytes_per_connection", "server_cpu_ns_per_operation"];
+    let keys = [
+        "hop_ready_to_registered_ns",
+        "server_heap_bytes_per_connection",
+        "server_cpu_ns_per_operation",
+    ];
     for (stack, control) in CONTROLS {
-        for cell in cells.iter().filter(|cell| cell.stack == stack && cell.verdict == Verdict::Ok) {
-            let control_id = cell.id.replace(&format!("/{stack}/"), &format!("/{control}/"));
-            let controls = cells.iter().filter(|other| other.id == control_id && other.verdict == Verdict::Ok);
+        for cell in cells
+            .iter()
+            .filter(|cell| cell.stack == stack && cell.verdict == Verdict::Ok)
+        {
+            let control_id = cell
+                .id
+                .replace(&format!("/{stack}/"), &format!("/{control}/"));
+            let controls = cells
+                .iter()
+                .filter(|other| other.id == control_id && other.verdict == Verdict::Ok);
             for (control, key) in controls.flat_map(|control| keys.map(|key| (control, key))) {
                 let value = |cell: &Cell| cell.metrics.get(key).and_then(|metric| metric.value);
                 if let (Some(above), Some(below)) = (value(cell), value(control)) {

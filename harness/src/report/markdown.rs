@@ -12,11 +12,26 @@ use super::{CHART_FOLDER, svg};
 /// What the reader must know beside the figures; a caveat is printed when the run has a stack that it
 /// concerns.
 const CAVEATS: [(&str, &str); 5] = [
-    ("", "The path is loopback: there is no round-trip time, so what a handshake's extra round trips cost on a real link does not show in any latency here."),
-    ("@wireguard", "The tunnel runs in user space. It is neither the kernel's WireGuard nor IPsec, and its figures predict neither."),
-    ("@wireguard", "boringtun computes X25519 with another implementation than the TLS stacks' provider, so a part of the difference between their handshakes lies in the libraries, not in the protocols."),
-    ("@wireguard", "boringtun does not pad payloads to a multiple of 16 bytes, as the protocol asks: its packets are up to 15 bytes shorter than those of other implementations."),
-    ("@clear", "`@clear` moves packets through the same plumbing as a tunnel, without cryptography: its ratio to the bare carrier is the price of tunnelling, and what a tunnel costs over it is the price of protection."),
+    (
+        "",
+        "The path is loopback: there is no round-trip time, so what a handshake's extra round trips cost on a real link does not show in any latency here.",
+    ),
+    (
+        "@wireguard",
+        "The tunnel runs in user space. It is neither the kernel's WireGuard nor IPsec, and its figures predict neither.",
+    ),
+    (
+        "@wireguard",
+        "boringtun computes X25519 with another implementation than the TLS stacks' provider, so a part of the difference between their handshakes lies in the libraries, not in the protocols.",
+    ),
+    (
+        "@wireguard",
+        "boringtun does not pad payloads to a multiple of 16 bytes, as the protocol asks: its packets are up to 15 bytes shorter than those of other implementations.",
+    ),
+    (
+        "@clear",
+        "`@clear` moves packets through the same plumbing as a tunnel, without cryptography: its ratio to the bare carrier is the price of tunnelling, and what a tunnel costs over it is the price of protection.",
+    ),
 ];
 
 /// The whole report.
@@ -24,8 +39,16 @@ pub(super) fn render(run: &Run) -> String {
     let summary = Summary::of(run);
     let mut out = String::new();
     let _ = writeln!(out, "# What it costs to secure a SIP hop\n");
-    let finished = if run.finished_at.is_some() { "" } else { " The run did not finish: cells may be missing." };
-    let _ = writeln!(out, "Run `{}`, profile `{}`, started {}.{finished}\n", run.run_id, run.profile, run.started_at);
+    let finished = if run.finished_at.is_some() {
+        ""
+    } else {
+        " The run did not finish: cells may be missing."
+    };
+    let _ = writeln!(
+        out,
+        "Run `{}`, profile `{}`, started {}.{finished}\n",
+        run.run_id, run.profile, run.started_at
+    );
     answer(&mut out, &summary);
     let charts = svg::charts(run);
     for question in [Question::Setup, Question::Memory, Question::Throughput] {
@@ -43,11 +66,19 @@ pub(super) fn render(run: &Run) -> String {
 fn answer(out: &mut String, summary: &Summary<'_>) {
     let _ = writeln!(out, "## The answer\n");
     if summary.prices.is_empty() {
-        let _ = writeln!(out, "The run holds no ratio between a stack and its control, so it gives no answer.\n");
+        let _ = writeln!(
+            out,
+            "The run holds no ratio between a stack and its control, so it gives no answer.\n"
+        );
         return;
     }
     for price in &summary.prices {
-        let clauses: Vec<String> = summary.blocks.iter().zip(&price.ratios).filter_map(|(block, ratio)| Some(clause(block, price, (*ratio)?))).collect();
+        let clauses: Vec<String> = summary
+            .blocks
+            .iter()
+            .zip(&price.ratios)
+            .filter_map(|(block, ratio)| Some(clause(block, price, (*ratio)?)))
+            .collect();
         let _ = writeln!(
             out,
             "- **{}** against {} ({}): {}.",
@@ -57,7 +88,10 @@ fn answer(out: &mut String, summary: &Summary<'_>) {
             listed(&clauses),
         );
     }
-    let _ = writeln!(out, "\nRatios are medians over blocks, with their 95 % interval in brackets.\n");
+    let _ = writeln!(
+        out,
+        "\nRatios are medians over blocks, with their 95 % interval in brackets.\n"
+    );
 }
 
 /// `4.10× [3.90, 4.40] the time until the user is registered (1.90 ms against 0.460 ms)`.
@@ -68,9 +102,16 @@ fn clause(block: &Block<'_>, price: &Price<'_>, ratio: &Ratio) -> String {
         Question::Throughput => format!("the server's CPU time per {}", operation(block.workload)),
     };
     let mut text = format!("{} {of_what}", units::ratio(ratio));
-    if let (Some((unit, above)), Some((_, below))) = (block.headline(price.stack), block.headline(price.control)) {
+    if let (Some((unit, above)), Some((_, below))) =
+        (block.headline(price.stack), block.headline(price.control))
+    {
         let scale = Scale::fitting(unit, [above, below]);
-        let _ = write!(text, " ({} against {})", scale.quantity(above), scale.quantity(below));
+        let _ = write!(
+            text,
+            " ({} against {})",
+            scale.quantity(above),
+            scale.quantity(below)
+        );
     }
     text
 }
@@ -104,7 +145,10 @@ fn listed(clauses: &[String]) -> String {
 }
 
 fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: &[svg::Chart]) {
-    let blocks = summary.blocks.iter().filter(|block| block.question == question);
+    let blocks = summary
+        .blocks
+        .iter()
+        .filter(|block| block.question == question);
     let shown = charts.iter().filter(|chart| chart.question == question);
     for (index, block) in blocks.enumerate() {
         if index == 0 {
@@ -118,29 +162,57 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
         table(out, block);
     }
     for chart in shown {
-        let _ = writeln!(out, "![{}]({CHART_FOLDER}/{})\n", chart.title, chart.file_name);
+        let _ = writeln!(
+            out,
+            "![{}]({CHART_FOLDER}/{})\n",
+            chart.title, chart.file_name
+        );
     }
 }
 
 fn table(out: &mut String, block: &Block<'_>) {
-    let note = block.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
+    let note = block
+        .note
+        .as_ref()
+        .map(|note| format!("; {note}"))
+        .unwrap_or_default();
     let _ = writeln!(out, "{}{note}\n", block.title);
     let scales: Vec<Scale> = block
         .columns
         .iter()
         .enumerate()
-        .map(|(index, column)| Scale::fitting(column.unit, block.rows.iter().filter_map(|row| row.figures[index])))
+        .map(|(index, column)| {
+            Scale::fitting(
+                column.unit,
+                block.rows.iter().filter_map(|row| row.figures[index]),
+            )
+        })
         .collect();
-    let headings = block.columns.iter().zip(&scales).map(|(column, scale)| match scale.symbol {
-        "" => column.heading.to_owned(),
-        symbol => format!("{} ({symbol})", column.heading),
-    });
-    let _ = writeln!(out, "| stack | {} | verdict |", headings.collect::<Vec<_>>().join(" | "));
+    let headings = block
+        .columns
+        .iter()
+        .zip(&scales)
+        .map(|(column, scale)| match scale.symbol {
+            "" => column.heading.to_owned(),
+            symbol => format!("{} ({symbol})", column.heading),
+        });
+    let _ = writeln!(
+        out,
+        "| stack | {} | verdict |",
+        headings.collect::<Vec<_>>().join(" | ")
+    );
     let _ = writeln!(out, "|---|{}---|", "--:|".repeat(block.columns.len()));
     for row in &block.rows {
         let figures = row.figures.iter().zip(&scales);
-        let figures = figures.map(|(figure, scale)| figure.map_or(MISSING.to_owned(), |value| scale.number(value)));
-        let _ = writeln!(out, "| `{}` | {} | {} |", row.stack, figures.collect::<Vec<_>>().join(" | "), verdict_word(row.verdict));
+        let figures = figures
+            .map(|(figure, scale)| figure.map_or(MISSING.to_owned(), |value| scale.number(value)));
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} |",
+            row.stack,
+            figures.collect::<Vec<_>>().join(" | "),
+            verdict_word(row.verdict)
+        );
     }
     out.push('\n');
 }
@@ -154,49 +226,106 @@ fn prices(out: &mut String, summary: &Summary<'_>) {
     let _ = writeln!(out, "| | stack ÷ control | {} |", headings.join(" | "));
     let _ = writeln!(out, "|---|---|{}", "--:|".repeat(headings.len()));
     for price in &summary.prices {
-        let ratios = price.ratios.iter().map(|ratio| ratio.map_or(MISSING.to_owned(), units::ratio));
+        let ratios = price
+            .ratios
+            .iter()
+            .map(|ratio| ratio.map_or(MISSING.to_owned(), units::ratio));
         let kind = price.kind.title().trim_start_matches("Price of ");
-        let _ = writeln!(out, "| {kind} | `{}` ÷ `{}` | {} |", price.stack, price.control, ratios.collect::<Vec<_>>().join(" | "));
+        let _ = writeln!(
+            out,
+            "| {kind} | `{}` ÷ `{}` | {} |",
+            price.stack,
+            price.control,
+            ratios.collect::<Vec<_>>().join(" | ")
+        );
     }
     out.push('\n');
 }
 
 /// Cells whose figures do not mean what they say, with the reason.
 fn exclusions(out: &mut String, run: &Run) {
-    let mut excluded = run.cells.iter().filter(|cell| cell.verdict != Verdict::Ok).peekable();
+    let mut excluded = run
+        .cells
+        .iter()
+        .filter(|cell| cell.verdict != Verdict::Ok)
+        .peekable();
     if excluded.peek().is_none() {
         return;
     }
-    let _ = writeln!(out, "## Cells that are in no ratio\n\n| cell | verdict | reason |\n|---|---|---|");
+    let _ = writeln!(
+        out,
+        "## Cells that are in no ratio\n\n| cell | verdict | reason |\n|---|---|---|"
+    );
     for cell in excluded {
         let reason = cell.reason.as_deref().unwrap_or(MISSING);
-        let _ = writeln!(out, "| `{}` | {} | {} |", cell.id, verdict_word(cell.verdict), escaped(reason));
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} |",
+            cell.id,
+            verdict_word(cell.verdict),
+            escaped(reason)
+        );
     }
     out.push('\n');
 }
 
 fn environment(out: &mut String, run: &Run) {
     let _ = writeln!(out, "## Where it was measured\n\n| | |\n|---|---|");
-    let Environment { os, kernel, cpu_model, cpu_count, memory_bytes, hypervisor, tcp_congestion_control, file_descriptor_limit, load_average_at_start } = &run.environment;
+    let Environment {
+        os,
+        kernel,
+        cpu_model,
+        cpu_count,
+        memory_bytes,
+        hypervisor,
+        tcp_congestion_control,
+        file_descriptor_limit,
+        load_average_at_start,
+    } = &run.environment;
     let build = &run.build;
     let dirty = match build.git_dirty {
         Some(true) => ", with uncommitted changes",
         Some(false) => "",
         None => ", unknown whether with uncommitted changes",
     };
-    let libraries: Vec<String> = build.libraries.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let libraries: Vec<String> = build
+        .libraries
+        .iter()
+        .map(|(name, version)| format!("{name} {version}"))
+        .collect();
     let text = |value: &Option<String>| value.as_deref().map_or(MISSING.to_owned(), escaped);
     let rows = [
-        ("hopbench", format!("{}, commit {}{dirty}", build.version, text(&build.git_commit))),
+        (
+            "hopbench",
+            format!(
+                "{}, commit {}{dirty}",
+                build.version,
+                text(&build.git_commit)
+            ),
+        ),
         ("compiler", escaped(&build.rustc)),
         ("libraries", escaped(&libraries.join(", "))),
         ("system", format!("{os} {}", text(kernel))),
-        ("processor", format!("{}, {cpu_count} usable", text(cpu_model))),
-        ("memory", memory_bytes.map_or(MISSING.to_owned(), |bytes| quantity(Unit::Bytes, bytes as f64))),
+        (
+            "processor",
+            format!("{}, {cpu_count} usable", text(cpu_model)),
+        ),
+        (
+            "memory",
+            memory_bytes.map_or(MISSING.to_owned(), |bytes| {
+                quantity(Unit::Bytes, bytes as f64)
+            }),
+        ),
         ("hypervisor", text(hypervisor)),
         ("TCP congestion control", text(tcp_congestion_control)),
-        ("open files at most", file_descriptor_limit.map_or(MISSING.to_owned(), |limit| limit.to_string())),
-        ("load average at the start", load_average_at_start.map_or(MISSING.to_owned(), |load| format!("{load:.2}"))),
+        (
+            "open files at most",
+            file_descriptor_limit.map_or(MISSING.to_owned(), |limit| limit.to_string()),
+        ),
+        (
+            "load average at the start",
+            load_average_at_start.map_or(MISSING.to_owned(), |load| format!("{load:.2}")),
+        ),
     ];
     for (name, value) in rows {
         let _ = writeln!(out, "| {name} | {value} |");
@@ -208,8 +337,15 @@ fn method(out: &mut String, run: &Run) {
     let _ = writeln!(out, "## How it was measured\n");
     let blocks = run.cells.iter().map(|cell| cell.repetitions);
     if let (Some(fewest), Some(most)) = (blocks.clone().min(), blocks.max()) {
-        let count = if fewest == most { most.to_string() } else { format!("{fewest} to {most}") };
-        let _ = writeln!(out, "- Each cell was measured in {count} blocks; the blocks of the cells that are compared were interleaved at random. A ratio is formed block by block; its interval is a bootstrap over blocks. Ratios survive a change of the machine's speed, absolute figures do not.");
+        let count = if fewest == most {
+            most.to_string()
+        } else {
+            format!("{fewest} to {most}")
+        };
+        let _ = writeln!(
+            out,
+            "- Each cell was measured in {count} blocks; the blocks of the cells that are compared were interleaved at random. A ratio is formed block by block; its interval is a bootstrap over blocks. Ratios survive a change of the machine's speed, absolute figures do not."
+        );
     }
     let _ = write!(
         out,
@@ -232,7 +368,10 @@ fn caveats(out: &mut String, run: &Run) {
 
 /// Text of others, safe inside a table's cell.
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace(['\r', '\n'], " ")
+    text.replace('\\', "\\\\")
+        .replace('|', "\\|")
+        .replace('<', "&lt;")
+        .replace(['\r', '\n'], " ")
 }
 
 #[cfg(test)]
@@ -257,17 +396,31 @@ mod tests {
         let text = render(&run);
         for cell in run.cells.iter().filter(|cell| cell.verdict != Verdict::Ok) {
             let reason = cell.reason.as_deref().expect("only ok has no reason");
-            assert!(text.contains(&format!("| `{}` | {} | {reason} |", cell.id, verdict_word(cell.verdict))));
+            assert!(text.contains(&format!(
+                "| `{}` | {} | {reason} |",
+                cell.id,
+                verdict_word(cell.verdict)
+            )));
         }
     }
 
     #[test]
     fn what_is_not_in_the_run_is_not_in_the_answer() {
         let mut run = fixture::run();
-        run.ratios.retain(|ratio| ratio.metric == "server_heap_bytes_per_connection" && ratio.cell_id.contains("/tls/"));
+        run.ratios.retain(|ratio| {
+            ratio.metric == "server_heap_bytes_per_connection" && ratio.cell_id.contains("/tls/")
+        });
         let text = render(&run);
-        let sentences: Vec<&str> = text.lines().filter(|line| line.starts_with("- **")).collect();
-        assert_eq!(sentences, ["- **TLS** against plain TCP (protection): 3.12× [2.93, 3.33] the server's heap per connection (15.8 KiB against 5.08 KiB)."]);
+        let sentences: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("- **"))
+            .collect();
+        assert_eq!(
+            sentences,
+            [
+                "- **TLS** against plain TCP (protection): 3.12× [2.93, 3.33] the server's heap per connection (15.8 KiB against 5.08 KiB)."
+            ]
+        );
     }
 
     #[test]

@@ -80,12 +80,17 @@ mod tests {
 
     /// Compares with `tests/snapshots/<name>`; `HOPBENCH_BLESS=1` rewrites it instead.
     fn assert_snapshot(name: &str, actual: &str) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/snapshots")
+            .join(name);
         if std::env::var_os("HOPBENCH_BLESS").is_some() {
             fs::write(&path, actual).expect("the snapshot is writable");
         }
         let expected = fs::read_to_string(&path).expect("the snapshot is readable");
-        assert_eq!(actual, expected, "{name} changed; HOPBENCH_BLESS=1 accepts the change");
+        assert_eq!(
+            actual, expected,
+            "{name} changed; HOPBENCH_BLESS=1 accepts the change"
+        );
     }
 
     #[test]
@@ -119,8 +124,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let report = write_all(&fixture::run(), folder.path()).expect("a writable folder");
         let text = fs::read_to_string(report).expect("report.md");
-        let links: Vec<&str> =
-            text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+        let links: Vec<&str> = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+            .collect();
         assert_eq!(links.len(), 6, "{links:?}");
         for link in links {
             assert!(folder.path().join(link).is_file(), "{link}");

@@ -88,15 +88,33 @@ pub(super) enum PriceKind {
 }
 
 const fn column(heading: &'static str, metric: &'static str, unit: Unit) -> Column {
-    Column { heading, metric, statistic: Statistic::Value, stage: None, unit }
+    Column {
+        heading,
+        metric,
+        statistic: Statistic::Value,
+        stage: None,
+        unit,
+    }
 }
 
 const fn p99(heading: &'static str, metric: &'static str) -> Column {
-    Column { heading, metric, statistic: Statistic::P99, stage: None, unit: Unit::Ns }
+    Column {
+        heading,
+        metric,
+        statistic: Statistic::P99,
+        stage: None,
+        unit: Unit::Ns,
+    }
 }
 
 const fn at(stage: &'static str, heading: &'static str, metric: &'static str) -> Column {
-    Column { heading, metric, statistic: Statistic::Value, stage: Some(stage), unit: Unit::Bytes }
+    Column {
+        heading,
+        metric,
+        statistic: Statistic::Value,
+        stage: Some(stage),
+        unit: Unit::Bytes,
+    }
 }
 
 const SETUP: [Column; 6] = [
@@ -108,11 +126,31 @@ const SETUP: [Column; 6] = [
     p99("p99", "hop_ready_to_registered_ns"),
 ];
 const MEMORY: [Column; 5] = [
-    at("handshaken", "server heap, handshaken", "server_heap_bytes_per_connection"),
-    at("registered", "server heap, registered", "server_heap_bytes_per_connection"),
-    at("registered", "server resident", "server_rss_bytes_per_connection"),
-    at("registered", "client heap, registered", "client_heap_bytes_per_connection"),
-    at("registered", "client resident", "client_rss_bytes_per_connection"),
+    at(
+        "handshaken",
+        "server heap, handshaken",
+        "server_heap_bytes_per_connection",
+    ),
+    at(
+        "registered",
+        "server heap, registered",
+        "server_heap_bytes_per_connection",
+    ),
+    at(
+        "registered",
+        "server resident",
+        "server_rss_bytes_per_connection",
+    ),
+    at(
+        "registered",
+        "client heap, registered",
+        "client_heap_bytes_per_connection",
+    ),
+    at(
+        "registered",
+        "client resident",
+        "client_rss_bytes_per_connection",
+    ),
 ];
 const REGISTER: [Column; 6] = [
     column("offered", "offered_per_second", Unit::PerSecond),
@@ -254,7 +292,10 @@ pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
 
 /// Place of `stack` in the order of rows; those that are not known come last.
 pub(super) fn stack_rank(stack: &str) -> usize {
-    STACK_ORDER.iter().position(|known| *known == stack).unwrap_or(STACK_ORDER.len())
+    STACK_ORDER
+        .iter()
+        .position(|known| *known == stack)
+        .unwrap_or(STACK_ORDER.len())
 }
 
 fn blocks(run: &Run) -> Vec<Block<'_>> {
@@ -272,7 +313,9 @@ fn blocks(run: &Run) -> Vec<Block<'_>> {
         places.sort_by_key(|[workload, rest @ ..]| (*workload != "register", *workload, *rest));
         for place_of_block in &places {
             let cells = run.cells.iter().filter(of_question);
-            let cells: Vec<&Cell> = cells.filter(|cell| place(cell) == *place_of_block).collect();
+            let cells: Vec<&Cell> = cells
+                .filter(|cell| place(cell) == *place_of_block)
+                .collect();
             blocks.push(block(question, *place_of_block, cells));
         }
     }
@@ -302,16 +345,29 @@ fn block<'a>(question: Question, place: [&'a str; 4], cells: Vec<&'a Cell>) -> B
     let rows = stacks
         .iter()
         .map(|stack| {
-            let at_rate = |cell: &&&Cell| cell.stack == *stack && (rate.is_none() || rate_of(cell) == rate);
-            row(stack, columns, cells.iter().filter(at_rate).copied().collect())
+            let at_rate =
+                |cell: &&&Cell| cell.stack == *stack && (rate.is_none() || rate_of(cell) == rate);
+            row(
+                stack,
+                columns,
+                cells.iter().filter(at_rate).copied().collect(),
+            )
         })
         .collect();
     Block {
         question,
         workload,
         lifecycle,
-        title: format!("{} · {workload} · {lifecycle} · {topology} · {path}", question.title()),
-        note: rate.map(|rate| format!("offered {rate} {}s a second, the highest rate common to all stacks", operation(workload))),
+        title: format!(
+            "{} · {workload} · {lifecycle} · {topology} · {path}",
+            question.title()
+        ),
+        note: rate.map(|rate| {
+            format!(
+                "offered {rate} {}s a second, the highest rate common to all stacks",
+                operation(workload)
+            )
+        }),
         columns,
         rows,
     }
@@ -324,8 +380,17 @@ fn row<'a>(stack: &'a str, columns: &[Column], cells: Vec<&'a Cell>) -> Row<'a> 
         Verdict::Unsupported => 2,
         Verdict::Failed => 3,
     };
-    let verdict = cells.iter().map(|cell| cell.verdict).max_by_key(severity).unwrap_or(Verdict::Unsupported);
-    let mut row = Row { stack, verdict, figures: Vec::new(), cells };
+    let verdict = cells
+        .iter()
+        .map(|cell| cell.verdict)
+        .max_by_key(severity)
+        .unwrap_or(Verdict::Unsupported);
+    let mut row = Row {
+        stack,
+        verdict,
+        figures: Vec::new(),
+        cells,
+    };
     row.figures = columns.iter().map(|column| figure(&row, column)).collect();
     row
 }
@@ -334,7 +399,10 @@ fn figure(row: &Row<'_>, column: &Column) -> Option<f64> {
     let metric = row.cell(column.stage)?.metrics.get(column.metric)?;
     match column.statistic {
         Statistic::Value => metric.value,
-        Statistic::P99 => metric.histogram.as_ref().map(|histogram| histogram.p99 as f64),
+        Statistic::P99 => metric
+            .histogram
+            .as_ref()
+            .map(|histogram| histogram.p99 as f64),
     }
 }
 
@@ -342,7 +410,11 @@ fn figure(row: &Row<'_>, column: &Column) -> Option<f64> {
 /// common, and then all of a stack's cells stand in its row, the first one first.
 fn common_rate(stacks: &[&str], cells: &[&Cell]) -> Option<u64> {
     let rates_of = |stack: &str| -> BTreeSet<u64> {
-        cells.iter().filter(|cell| cell.stack == stack).filter_map(|cell| rate_of(cell)).collect()
+        cells
+            .iter()
+            .filter(|cell| cell.stack == stack)
+            .filter_map(|cell| rate_of(cell))
+            .collect()
     };
     let (first, others) = stacks.split_first()?;
     let shared = |rates: BTreeSet<u64>, stack: &&str| &rates & &rates_of(stack);
@@ -356,24 +428,47 @@ fn rate_of(cell: &Cell) -> Option<u64> {
 /// A parameter that distinguishes the cell, from its id.
 fn parameter<'a>(cell: &'a Cell, key: &str) -> Option<&'a str> {
     let (_, query) = cell.id.split_once('?')?;
-    query.split('&').filter_map(|pair| pair.split_once('=')).find(|(k, _)| *k == key).map(|(_, v)| v)
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(k, _)| *k == key)
+        .map(|(_, v)| v)
 }
 
 fn prices<'a>(run: &'a Run, blocks: &[Block<'a>]) -> Vec<Price<'a>> {
     let mut prices: Vec<Price<'a>> = Vec::new();
     for (index, block) in blocks.iter().enumerate() {
-        for ratio in run.ratios.iter().filter(|ratio| ratio.metric == block.question.headline()) {
-            let Some((stack, control)) = pair(block, ratio) else { continue };
-            let known = prices.iter().position(|p| p.stack == stack && p.control == control);
+        for ratio in run
+            .ratios
+            .iter()
+            .filter(|ratio| ratio.metric == block.question.headline())
+        {
+            let Some((stack, control)) = pair(block, ratio) else {
+                continue;
+            };
+            let known = prices
+                .iter()
+                .position(|p| p.stack == stack && p.control == control);
             let position = known.unwrap_or_else(|| {
                 let kind = PriceKind::between(stack, control);
-                prices.push(Price { kind, stack, control, ratios: vec![None; blocks.len()] });
+                prices.push(Price {
+                    kind,
+                    stack,
+                    control,
+                    ratios: vec![None; blocks.len()],
+                });
                 prices.len() - 1
             });
             prices[position].ratios[index] = Some(ratio);
         }
     }
-    prices.sort_by_key(|price| (price.kind, stack_rank(price.stack), stack_rank(price.control)));
+    prices.sort_by_key(|price| {
+        (
+            price.kind,
+            stack_rank(price.stack),
+            stack_rank(price.control),
+        )
+    });
     prices
 }
 
@@ -381,7 +476,11 @@ fn prices<'a>(run: &'a Run, blocks: &[Block<'a>]) -> Vec<Price<'a>> {
 fn pair<'a>(block: &Block<'a>, ratio: &Ratio) -> Option<(&'a str, &'a str)> {
     let stage = block.question.headline_stage();
     let stack_of = |id: &str| {
-        block.rows.iter().find(|row| row.cell(stage).is_some_and(|cell| cell.id == id)).map(|row| row.stack)
+        block
+            .rows
+            .iter()
+            .find(|row| row.cell(stage).is_some_and(|cell| cell.id == id))
+            .map(|row| row.stack)
     };
     Some((stack_of(&ratio.cell_id)?, stack_of(&ratio.control_cell_id)?))
 }
@@ -411,21 +510,39 @@ mod tests {
             ("udp@wireguard", "udp", TunnellingAndProtection),
         ];
         for (stack, control, kind) in table {
-            assert_eq!(PriceKind::between(stack, control), kind, "{stack} over {control}");
+            assert_eq!(
+                PriceKind::between(stack, control),
+                kind,
+                "{stack} over {control}"
+            );
         }
     }
 
     #[test]
     fn the_highest_common_rate_is_shown() {
         let mut run = fixture::run();
-        let tls = run.cells.iter().find(|c| c.experiment == "throughput" && c.stack == "tls");
+        let tls = run
+            .cells
+            .iter()
+            .find(|c| c.experiment == "throughput" && c.stack == "tls");
         let mut faster = tls.expect("the fixture has it").clone();
         faster.id = faster.id.replace("rate=250", "rate=900");
         run.cells.push(faster);
         let summary = Summary::of(&run);
         let block = &summary.blocks[2];
-        assert!(block.note.as_deref().is_some_and(|note| note.starts_with("offered 250 ")));
-        assert!(block.rows.iter().flat_map(|row| &row.cells).all(|c| c.id.ends_with("rate=250")));
+        assert!(
+            block
+                .note
+                .as_deref()
+                .is_some_and(|note| note.starts_with("offered 250 "))
+        );
+        assert!(
+            block
+                .rows
+                .iter()
+                .flat_map(|row| &row.cells)
+                .all(|c| c.id.ends_with("rate=250"))
+        );
     }
 
     #[test]
@@ -435,6 +552,9 @@ mod tests {
         let setup = &summary.blocks[0];
         let udp = setup.row("udp").expect("udp is in the fixture");
         assert_eq!(udp.figures[0], None);
-        assert_eq!(setup.row("mtls").map(|row| row.verdict), Some(Verdict::Failed));
+        assert_eq!(
+            setup.row("mtls").map(|row| row.verdict),
+            Some(Verdict::Failed)
+        );
     }
 }

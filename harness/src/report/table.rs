@@ -16,8 +16,15 @@ pub(super) fn render(run: &Run, colour: bool) -> String {
     let summary = Summary::of(run);
     let paint = Paint { colour };
     let mut out = String::new();
-    let build = run.build.git_commit.as_deref().map_or("", |commit| &commit[..commit.len().min(9)]);
-    let head = format!("run {} · {} · {} {build}", run.run_id, run.profile, run.build.version);
+    let build = run
+        .build
+        .git_commit
+        .as_deref()
+        .map_or("", |commit| &commit[..commit.len().min(9)]);
+    let head = format!(
+        "run {} · {} · {} {build}",
+        run.run_id, run.profile, run.build.version
+    );
     line(&mut out, &paint.bold(head.trim_end()));
     if summary.blocks.is_empty() {
         line(&mut out, "no cell was measured");
@@ -53,8 +60,11 @@ enum Style {
 
 fn block_grid(block: &Block<'_>) -> Grid {
     let mut heading = vec![vec![String::new()]];
-    let mut rows: Vec<Vec<(String, Style)>> =
-        block.rows.iter().map(|row| vec![(row.stack.to_owned(), Style::Plain)]).collect();
+    let mut rows: Vec<Vec<(String, Style)>> = block
+        .rows
+        .iter()
+        .map(|row| vec![(row.stack.to_owned(), Style::Plain)])
+        .collect();
     for (index, column) in block.columns.iter().enumerate() {
         let figures = || block.rows.iter().map(|row| row.figures[index]);
         let scale = Scale::fitting(column.unit, figures().flatten());
@@ -70,7 +80,10 @@ fn block_grid(block: &Block<'_>) -> Grid {
     if block.rows.iter().any(|row| row.verdict != Verdict::Ok) {
         heading.push(vec!["verdict".to_owned(), String::new()]);
         for (row, source) in rows.iter_mut().zip(&block.rows) {
-            row.push((verdict_word(source.verdict).to_owned(), style_of(source.verdict)));
+            row.push((
+                verdict_word(source.verdict).to_owned(),
+                style_of(source.verdict),
+            ));
         }
     }
     Grid { heading, rows }
@@ -87,23 +100,41 @@ fn style_of(verdict: Verdict) -> Style {
 /// A table for each kind of price, for the blocks in `shown`.
 fn price_tables(out: &mut String, summary: &Summary<'_>, shown: &[usize], paint: Paint) {
     let has_ratio = |price: &&Price<'_>| shown.iter().any(|index| price.ratios[*index].is_some());
-    let mut kinds: Vec<_> = summary.prices.iter().filter(has_ratio).map(|p| p.kind).collect();
+    let mut kinds: Vec<_> = summary
+        .prices
+        .iter()
+        .filter(has_ratio)
+        .map(|p| p.kind)
+        .collect();
     kinds.dedup();
     for kind in kinds {
         let mut heading = vec![vec![String::new()]];
-        heading.extend(shown.iter().map(|index| vec![summary.blocks[*index].headline_name()]));
-        let of_kind = summary.prices.iter().filter(|price| price.kind == kind).filter(has_ratio);
+        heading.extend(
+            shown
+                .iter()
+                .map(|index| vec![summary.blocks[*index].headline_name()]),
+        );
+        let of_kind = summary
+            .prices
+            .iter()
+            .filter(|price| price.kind == kind)
+            .filter(has_ratio);
         let rows = of_kind.map(|price| {
             let pair = format!("{} ÷ {}", price.stack, price.control);
             let ratios = shown.iter().map(|index| match price.ratios[*index] {
                 Some(ratio) => (units::ratio(ratio), Style::Plain),
                 None => (MISSING.to_owned(), Style::Dim),
             });
-            std::iter::once((pair, Style::Plain)).chain(ratios).collect()
+            std::iter::once((pair, Style::Plain))
+                .chain(ratios)
+                .collect()
         });
         let rows = rows.collect();
         out.push('\n');
-        line(out, &format!("{}, ratio [95 % interval]", paint.bold(kind.title())));
+        line(
+            out,
+            &format!("{}, ratio [95 % interval]", paint.bold(kind.title())),
+        );
         grid(out, &Grid { heading, rows }, paint);
     }
 }
@@ -113,16 +144,24 @@ fn grid(out: &mut String, grid: &Grid, paint: Paint) {
     let columns = grid.heading.len();
     let width_of = |index: usize| {
         let heading = grid.heading[index].iter().map(|text| width(text));
-        heading.chain(grid.rows.iter().map(|row| width(&row[index].0))).max().unwrap_or(0)
+        heading
+            .chain(grid.rows.iter().map(|row| width(&row[index].0)))
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width_of).collect();
     let height = grid.heading.iter().map(Vec::len).max().unwrap_or(0);
     for level in 0..height {
         // Short headings stand at the bottom, next to their figures.
         let text_at = |lines: &Vec<String>| {
-            (level + lines.len()).checked_sub(height).map_or(String::new(), |i| lines[i].clone())
+            (level + lines.len())
+                .checked_sub(height)
+                .map_or(String::new(), |i| lines[i].clone())
         };
-        let cells = grid.heading.iter().map(|lines| (text_at(lines), Style::Dim));
+        let cells = grid
+            .heading
+            .iter()
+            .map(|lines| (text_at(lines), Style::Dim));
         line(out, &aligned(cells, &widths, paint));
     }
     for row in &grid.rows {
@@ -205,7 +244,11 @@ mod tests {
         assert!(!plain.contains('\u{1b}') && coloured.contains("\u{1b}[31mfailed\u{1b}[0m"));
         let mut stripped = String::new();
         for (index, piece) in coloured.split("\u{1b}[").enumerate() {
-            let text = if index == 0 { piece } else { piece.split_once('m').expect("an escape ends").1 };
+            let text = if index == 0 {
+                piece
+            } else {
+                piece.split_once('m').expect("an escape ends").1
+            };
             stripped.push_str(text);
         }
         // Painted empty tails are the one difference: trailing spaces are cut before the reset.

@@ -14,19 +14,49 @@ pub(super) struct Scale {
 }
 
 const TIME: [Scale; 4] = [
-    Scale { symbol: "s", size: 1e9 },
-    Scale { symbol: "ms", size: 1e6 },
-    Scale { symbol: "µs", size: 1e3 },
-    Scale { symbol: "ns", size: 1.0 },
+    Scale {
+        symbol: "s",
+        size: 1e9,
+    },
+    Scale {
+        symbol: "ms",
+        size: 1e6,
+    },
+    Scale {
+        symbol: "µs",
+        size: 1e3,
+    },
+    Scale {
+        symbol: "ns",
+        size: 1.0,
+    },
 ];
 const MEMORY: [Scale; 4] = [
-    Scale { symbol: "GiB", size: 1_073_741_824.0 },
-    Scale { symbol: "MiB", size: 1_048_576.0 },
-    Scale { symbol: "KiB", size: 1024.0 },
-    Scale { symbol: "B", size: 1.0 },
+    Scale {
+        symbol: "GiB",
+        size: 1_073_741_824.0,
+    },
+    Scale {
+        symbol: "MiB",
+        size: 1_048_576.0,
+    },
+    Scale {
+        symbol: "KiB",
+        size: 1024.0,
+    },
+    Scale {
+        symbol: "B",
+        size: 1.0,
+    },
 ];
-const RATE: [Scale; 1] = [Scale { symbol: "/s", size: 1.0 }];
-const PLAIN: [Scale; 1] = [Scale { symbol: "", size: 1.0 }];
+const RATE: [Scale; 1] = [Scale {
+    symbol: "/s",
+    size: 1.0,
+}];
+const PLAIN: [Scale; 1] = [Scale {
+    symbol: "",
+    size: 1.0,
+}];
 
 impl Scale {
     /// The largest unit in which the smallest of `values` is still at least 0.1. Zeros do not count.
@@ -37,10 +67,16 @@ impl Scale {
             Unit::PerSecond => &RATE,
             Unit::Ratio | Unit::Count => &PLAIN,
         };
-        let smallest =
-            values.into_iter().map(f64::abs).filter(|v| *v > 0.0).fold(f64::INFINITY, f64::min);
+        let smallest = values
+            .into_iter()
+            .map(f64::abs)
+            .filter(|v| *v > 0.0)
+            .fold(f64::INFINITY, f64::min);
         let fits = |scale: &&Scale| smallest.is_finite() && smallest >= 0.1 * scale.size;
-        *scales.iter().find(fits).unwrap_or(&scales[scales.len() - 1])
+        *scales
+            .iter()
+            .find(fits)
+            .unwrap_or(&scales[scales.len() - 1])
     }
 
     /// `value`, which is in the metric's own unit, as a bare number in this one.
@@ -50,7 +86,11 @@ impl Scale {
 
     /// `value` with its unit: `1.90 ms`, `250/s`.
     pub(super) fn quantity(self, value: f64) -> String {
-        let separator = if self.symbol.is_empty() || self.symbol.starts_with('/') { "" } else { " " };
+        let separator = if self.symbol.is_empty() || self.symbol.starts_with('/') {
+            ""
+        } else {
+            " "
+        };
         format!("{}{separator}{}", self.number(value), self.symbol)
     }
 

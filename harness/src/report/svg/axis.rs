@@ -17,11 +17,21 @@ impl Linear {
 
     /// From at most `lowest` to at least `highest`, likewise.
     pub(super) fn between(lowest: f64, highest: f64, start: f64, length: f64) -> Self {
-        let span = if highest > lowest { highest - lowest } else { lowest.abs().max(1.0) };
+        let span = if highest > lowest {
+            highest - lowest
+        } else {
+            lowest.abs().max(1.0)
+        };
         let step = round_step(span / 5.0);
         let from = (lowest / step + 1e-9).floor() * step;
         let to = ((lowest + span) / step - 1e-9).ceil() * step;
-        Self { from, to, start, length, step }
+        Self {
+            from,
+            to,
+            start,
+            length,
+            step,
+        }
     }
 
     /// Where `value` lies, in pixels.
@@ -34,14 +44,18 @@ impl Linear {
         let decimals = (-self.step.log10().floor()).clamp(0.0, 9.0) as usize;
         let count = ((self.to - self.from) / self.step).round() as u32;
         let value = |index| self.from + f64::from(index) * self.step;
-        (0..=count).map(|index| (value(index), format!("{:.decimals$}", value(index)))).collect()
+        (0..=count)
+            .map(|index| (value(index), format!("{:.decimals$}", value(index))))
+            .collect()
     }
 }
 
 /// The next of 1, 2 and 5 times a power of ten.
 fn round_step(step: f64) -> f64 {
     let power = 10f64.powf(step.log10().floor());
-    let rounded = [1.0, 2.0, 5.0].into_iter().find(|round| step <= round * power * 1.000_001);
+    let rounded = [1.0, 2.0, 5.0]
+        .into_iter()
+        .find(|round| step <= round * power * 1.000_001);
     rounded.unwrap_or(10.0) * power
 }
 
@@ -59,7 +73,12 @@ impl Logarithmic {
         let below = round_values(lowest).rfind(|value| *value <= lowest);
         let above = round_values(highest).find(|value| *value >= highest * 1.000_001);
         let (low, high) = (below.unwrap_or(lowest), above.unwrap_or(highest * 2.0));
-        Self { low, high, bottom, height }
+        Self {
+            low,
+            high,
+            bottom,
+            height,
+        }
     }
 
     /// Where `value` lies, in pixels.
@@ -71,7 +90,8 @@ impl Logarithmic {
     /// Values of the ticks with their labels.
     pub(super) fn ticks(&self) -> Vec<(f64, String)> {
         let decades = (self.high / self.low).log10().ceil().max(0.0) as i32;
-        let within = |value: &f64| *value >= self.low * 0.999_999 && *value <= self.high * 1.000_001;
+        let within =
+            |value: &f64| *value >= self.low * 0.999_999 && *value <= self.high * 1.000_001;
         let all = (0..=decades).flat_map(|decade| {
             let power = 10f64.powi(self.low.log10().floor() as i32 + decade);
             [power, 2.0 * power, 5.0 * power]
@@ -100,10 +120,22 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_enclose_the_values() {
-        assert_eq!(labels(Linear::from_zero(1.69, 0.0, 1.0).ticks()), ["0.0", "0.5", "1.0", "1.5", "2.0"]);
-        assert_eq!(labels(Linear::from_zero(18.0, 0.0, 1.0).ticks()), ["0", "5", "10", "15", "20"]);
-        assert_eq!(labels(Linear::between(213.0, 287.0, 0.0, 1.0).ticks()), ["200", "220", "240", "260", "280", "300"]);
-        assert_eq!(labels(Logarithmic::new(0.23, 4.1, 0.0, 1.0).ticks()), ["0.2", "0.5", "1", "2", "5"]);
+        assert_eq!(
+            labels(Linear::from_zero(1.69, 0.0, 1.0).ticks()),
+            ["0.0", "0.5", "1.0", "1.5", "2.0"]
+        );
+        assert_eq!(
+            labels(Linear::from_zero(18.0, 0.0, 1.0).ticks()),
+            ["0", "5", "10", "15", "20"]
+        );
+        assert_eq!(
+            labels(Linear::between(213.0, 287.0, 0.0, 1.0).ticks()),
+            ["200", "220", "240", "260", "280", "300"]
+        );
+        assert_eq!(
+            labels(Logarithmic::new(0.23, 4.1, 0.0, 1.0).ticks()),
+            ["0.2", "0.5", "1", "2", "5"]
+        );
     }
 
     #[test]

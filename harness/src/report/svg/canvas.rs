@@ -14,8 +14,9 @@ const PAPER: &str = "#ffffff";
 
 /// After Okabe and Ito, for every kind of colour vision; by place in the registry, so that a stack has
 /// the same colour in each chart. The last one is for stacks that have no place yet.
-const STACK_COLOURS: [&str; 7] =
-    ["#56b4e9", "#0072b2", "#d55e00", "#b4568f", "#009e73", "#e69f00", "#6e7781"];
+const STACK_COLOURS: [&str; 7] = [
+    "#56b4e9", "#0072b2", "#d55e00", "#b4568f", "#009e73", "#e69f00", "#6e7781",
+];
 
 /// White lines at 45° over a bar that does not mean what it says.
 const HATCH: &str = r##"<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><line x1="0" y1="0" x2="0" y2="6" stroke="#ffffff" stroke-width="3"/></pattern>"##;
@@ -77,7 +78,15 @@ impl Canvas {
         self.styled_text(x, y, text, (12, true), anchor, colour);
     }
 
-    fn styled_text(&mut self, x: f64, y: f64, text: &str, (size, bold): (u32, bool), anchor: Anchor, colour: &str) {
+    fn styled_text(
+        &mut self,
+        x: f64,
+        y: f64,
+        text: &str,
+        (size, bold): (u32, bool),
+        anchor: Anchor,
+        colour: &str,
+    ) {
         let anchor = match anchor {
             Anchor::Start => TextAnchor::Start,
             Anchor::Middle => TextAnchor::Middle,
@@ -119,7 +128,12 @@ impl Canvas {
 
     /// In place of a bar: why there is none. `y` is the middle of the row.
     pub(super) fn hatched_word(&mut self, x: f64, y: f64, word: &str) {
-        let area = Area { x, y: y - 9.0, width: 90.0, height: 18.0 };
+        let area = Area {
+            x,
+            y: y - 9.0,
+            width: 90.0,
+            height: 18.0,
+        };
         self.rect(area, GRID, 1.0);
         self.hatch(area);
         self.bold_text(x + 98.0, y + 4.0, word, Anchor::Start, MUTED);
@@ -159,9 +173,23 @@ impl Canvas {
 
     /// Grey swatches of the shades, in a row that ends at the right edge.
     pub(super) fn legend(&mut self, y: f64, shades: &[(&str, f64)]) {
-        let mut x = self.width - 20.0 - shades.iter().map(|(name, _)| legend_width(name)).sum::<f64>();
+        let mut x = self.width
+            - 20.0
+            - shades
+                .iter()
+                .map(|(name, _)| legend_width(name))
+                .sum::<f64>();
         for (name, opacity) in shades {
-            self.rect(Area { x, y: y - 10.0, width: 12.0, height: 12.0 }, INK, *opacity);
+            self.rect(
+                Area {
+                    x,
+                    y: y - 10.0,
+                    width: 12.0,
+                    height: 12.0,
+                },
+                INK,
+                *opacity,
+            );
             self.text(x + 18.0, y, name, Anchor::Start, MUTED);
             x += legend_width(name);
         }
@@ -169,8 +197,14 @@ impl Canvas {
 
     /// The document. kuva writes no `viewBox`, without which a page cannot scale the chart down.
     pub(super) fn finish(self) -> String {
-        let size = format!("<svg viewBox=\"0 0 {} {}\" role=\"img\" ", self.scene.width, self.scene.height);
-        let mut text = SvgBackend::new().with_pretty(true).render_scene(&self.scene).replacen("<svg ", &size, 1);
+        let size = format!(
+            "<svg viewBox=\"0 0 {} {}\" role=\"img\" ",
+            self.scene.width, self.scene.height
+        );
+        let mut text = SvgBackend::new()
+            .with_pretty(true)
+            .render_scene(&self.scene)
+            .replacen("<svg ", &size, 1);
         if !text.ends_with('\n') {
             text.push('\n');
         }

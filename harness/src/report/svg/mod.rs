@@ -34,8 +34,12 @@ pub(super) struct Chart {
     pub(super) svg: String,
 }
 
-const PHASES: [(&str, f64); 4] =
-    [("connect", 1.0), ("handshake", 0.72), ("first response", 0.44), ("registered", 0.24)];
+const PHASES: [(&str, f64); 4] = [
+    ("connect", 1.0),
+    ("handshake", 0.72),
+    ("first response", 0.44),
+    ("registered", 0.24),
+];
 const STAGES: [(&str, f64); 2] = [("handshaken", 0.45), ("registered", 1.0)];
 const SIDES: [(&str, f64); 2] = [("server", 1.0), ("client", 0.4)];
 
@@ -43,12 +47,20 @@ const SIDES: [(&str, f64); 2] = [("server", 1.0), ("client", 0.4)];
 pub(super) fn charts(run: &Run) -> Vec<Chart> {
     let summary = Summary::of(run);
     let of = |question| -> Vec<&Block<'_>> {
-        summary.blocks.iter().filter(|block| block.question == question).collect()
+        summary
+            .blocks
+            .iter()
+            .filter(|block| block.question == question)
+            .collect()
     };
     let throughput = of(Question::Throughput);
     let mut charts = vec![
         bar_chart("setup", setup(run, &of(Question::Setup)), Question::Setup),
-        bar_chart("memory", memory(run, &of(Question::Memory)), Question::Memory),
+        bar_chart(
+            "memory",
+            memory(run, &of(Question::Memory)),
+            Question::Memory,
+        ),
     ];
     for block in &throughput {
         let chart = latency(run, block);
@@ -59,7 +71,11 @@ pub(super) fn charts(run: &Run) -> Vec<Chart> {
             svg,
         }));
     }
-    charts.push(bar_chart("cpu", cpu(run, &throughput), Question::Throughput));
+    charts.push(bar_chart(
+        "cpu",
+        cpu(run, &throughput),
+        Question::Throughput,
+    ));
     let spread = spread(run, &throughput);
     charts.push(spread.draw().map(|svg| Chart {
         file_name: "throughput.svg".to_owned(),
@@ -72,7 +88,12 @@ pub(super) fn charts(run: &Run) -> Vec<Chart> {
 
 fn bar_chart(name: &str, bars: Bars<'_>, question: Question) -> Option<Chart> {
     let svg = bars.draw()?;
-    Some(Chart { file_name: format!("{name}.svg"), title: bars.title, question, svg })
+    Some(Chart {
+        file_name: format!("{name}.svg"),
+        title: bars.title,
+        question,
+        svg,
+    })
 }
 
 /// Says which run a chart is from.
@@ -81,13 +102,24 @@ fn subtitle(run: &Run, what: &str) -> String {
 }
 
 /// A panel for each block, titled only when there are several.
-fn panels<'a>(blocks: &[&Block<'a>], parts: impl Fn(&Block<'a>, &Row<'a>) -> Vec<Option<f64>>) -> Vec<bars::Panel<'a>> {
+fn panels<'a>(
+    blocks: &[&Block<'a>],
+    parts: impl Fn(&Block<'a>, &Row<'a>) -> Vec<Option<f64>>,
+) -> Vec<bars::Panel<'a>> {
     let panel = |block: &&Block<'a>| bars::Panel {
-        title: if blocks.len() > 1 { format!("{} · {}", block.workload, block.lifecycle) } else { String::new() },
+        title: if blocks.len() > 1 {
+            format!("{} · {}", block.workload, block.lifecycle)
+        } else {
+            String::new()
+        },
         rows: block
             .rows
             .iter()
-            .map(|row| bars::Row { stack: row.stack, verdict: row.verdict, parts: parts(block, row) })
+            .map(|row| bars::Row {
+                stack: row.stack,
+                verdict: row.verdict,
+                parts: parts(block, row),
+            })
             .collect(),
     };
     blocks.iter().map(panel).collect()
@@ -100,14 +132,21 @@ fn value(block: &Block<'_>, row: &Row<'_>, key: &str, stage: Option<&str>) -> Op
 fn setup<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
     Bars {
         title: "Time until the user is registered, by phase".to_owned(),
-        subtitle: subtitle(run, "medians; the last phase is what the others leave of the whole"),
+        subtitle: subtitle(
+            run,
+            "medians; the last phase is what the others leave of the whole",
+        ),
         unit: Unit::Ns,
         axis: "median time from the intended start",
         arrangement: Arrangement::Stacked,
         shades: &PHASES,
         panels: panels(blocks, |block, row| {
             let phase = |key| value(block, row, key, None);
-            let mut parts = vec![phase("transport_connect_ns"), phase("security_handshake_ns"), phase("first_response_ns")];
+            let mut parts = vec![
+                phase("transport_connect_ns"),
+                phase("security_handshake_ns"),
+                phase("first_response_ns"),
+            ];
             let before: f64 = parts.iter().flatten().sum();
             // Medians do not add up: the last phase closes the gap, so that the bar is as long as
             // the figure that the table shows.
@@ -126,7 +165,11 @@ fn memory<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
         arrangement: Arrangement::Grouped,
         shades: &STAGES,
         panels: panels(blocks, |block, row| {
-            STAGES.map(|(stage, _)| value(block, row, "server_heap_bytes_per_connection", Some(stage))).to_vec()
+            STAGES
+                .map(|(stage, _)| {
+                    value(block, row, "server_heap_bytes_per_connection", Some(stage))
+                })
+                .to_vec()
         }),
     }
 }
@@ -140,14 +183,19 @@ fn cpu<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
         arrangement: Arrangement::Stacked,
         shades: &SIDES,
         panels: panels(blocks, |block, row| {
-            ["server_cpu_ns_per_operation", "client_cpu_ns_per_operation"].map(|key| value(block, row, key, None)).to_vec()
+            ["server_cpu_ns_per_operation", "client_cpu_ns_per_operation"]
+                .map(|key| value(block, row, key, None))
+                .to_vec()
         }),
     }
 }
 
 /// `latency-invite.svg`; with the lifecycle when a workload has several.
 fn latency_file(blocks: &[&Block<'_>], block: &Block<'_>) -> String {
-    let alike = blocks.iter().filter(|other| other.workload == block.workload).count();
+    let alike = blocks
+        .iter()
+        .filter(|other| other.workload == block.workload)
+        .count();
     if alike > 1 {
         format!("latency-{}-{}.svg", block.workload, block.lifecycle)
     } else {
@@ -158,7 +206,10 @@ fn latency_file(blocks: &[&Block<'_>], block: &Block<'_>) -> String {
 fn latency<'a>(run: &Run, block: &Block<'a>) -> Percentiles<'a> {
     let (key, what) = match block.workload {
         "invite" => ("session_request_delay_ns", "Session request delay of calls"),
-        _ => ("hop_ready_to_registered_ns", "Time until the user is registered"),
+        _ => (
+            "hop_ready_to_registered_ns",
+            "Time until the user is registered",
+        ),
     };
     let note = block.note.as_deref().unwrap_or("as offered");
     let curve = |row: &Row<'a>| Curve {
@@ -178,12 +229,15 @@ fn latency<'a>(run: &Run, block: &Block<'a>) -> Percentiles<'a> {
 
 fn spread<'a>(run: &Run, blocks: &[&Block<'a>]) -> Ranges<'a> {
     let row = |block: &Block<'a>, row: &Row<'a>| {
-        let histogram = block.metric(row.stack, "throughput_per_second", None).and_then(|m| m.histogram.as_ref());
+        let histogram = block
+            .metric(row.stack, "throughput_per_second", None)
+            .and_then(|m| m.histogram.as_ref());
         let read = histogram.and_then(Distribution::read);
         ranges::Row {
             stack: row.stack,
             verdict: row.verdict,
-            spread: read.map(|distribution| [0.1, 0.5, 0.9].map(|quantile| distribution.at(quantile))),
+            spread: read
+                .map(|distribution| [0.1, 0.5, 0.9].map(|quantile| distribution.at(quantile))),
             offered: value(block, row, "offered_per_second", None),
         }
     };
@@ -194,7 +248,10 @@ fn spread<'a>(run: &Run, blocks: &[&Block<'a>]) -> Ranges<'a> {
     };
     Ranges {
         title: "Throughput in windows of 100 ms".to_owned(),
-        subtitle: subtitle(run, "dot: median; bar: 10th to 90th percentile; tick: offered"),
+        subtitle: subtitle(
+            run,
+            "dot: median; bar: 10th to 90th percentile; tick: offered",
+        ),
         panels: blocks.iter().map(panel).collect(),
     }
 }
@@ -208,8 +265,12 @@ mod tests {
     fn texts(svg: &str) -> Vec<String> {
         let document = roxmltree::Document::parse(svg).expect("well-formed XML");
         assert_eq!(document.root_element().tag_name().name(), "svg");
-        let texts = document.descendants().filter(|node| node.has_tag_name("text"));
-        texts.filter_map(|node| node.text().map(str::to_owned)).collect()
+        let texts = document
+            .descendants()
+            .filter(|node| node.has_tag_name("text"));
+        texts
+            .filter_map(|node| node.text().map(str::to_owned))
+            .collect()
     }
 
     fn chart(name: &str) -> Vec<String> {
@@ -222,14 +283,37 @@ mod tests {
     fn each_chart_names_its_stacks_and_its_run() {
         let run = fixture::run();
         let charts = charts(&run);
-        let names: Vec<&str> = charts.iter().map(|chart| chart.file_name.as_str()).collect();
-        assert_eq!(names, ["setup.svg", "memory.svg", "latency-register.svg", "latency-invite.svg", "cpu.svg", "throughput.svg"]);
+        let names: Vec<&str> = charts
+            .iter()
+            .map(|chart| chart.file_name.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "setup.svg",
+                "memory.svg",
+                "latency-register.svg",
+                "latency-invite.svg",
+                "cpu.svg",
+                "throughput.svg"
+            ]
+        );
         for chart in &charts {
             let texts = texts(&chart.svg);
             assert!(texts.contains(&chart.title), "{}", chart.file_name);
-            assert!(texts.iter().any(|text| text.contains(&run.run_id)), "{}", chart.file_name);
+            assert!(
+                texts.iter().any(|text| text.contains(&run.run_id)),
+                "{}",
+                chart.file_name
+            );
             for stack in ["udp", "tcp", "tls", "mtls", "udp@clear", "udp@wireguard"] {
-                assert!(texts.iter().any(|text| text.split(',').next() == Some(stack)), "{stack} in {}", chart.file_name);
+                assert!(
+                    texts
+                        .iter()
+                        .any(|text| text.split(',').next() == Some(stack)),
+                    "{stack} in {}",
+                    chart.file_name
+                );
             }
         }
     }
@@ -248,8 +332,16 @@ mod tests {
         assert!(setup.contains(&"1.12 ms".to_owned()), "{setup:?}");
         assert!(setup.contains(&"failed".to_owned()), "{setup:?}");
         assert!(chart("memory.svg").contains(&"15.8 KiB".to_owned()));
-        assert!(chart("cpu.svg").iter().any(|text| text.ends_with(", generator-bound")));
+        assert!(
+            chart("cpu.svg")
+                .iter()
+                .any(|text| text.ends_with(", generator-bound"))
+        );
         assert!(chart("latency-invite.svg").contains(&"tls, generator-bound".to_owned()));
-        assert!(chart("throughput.svg").iter().any(|text| text.ends_with(" generator-bound")));
+        assert!(
+            chart("throughput.svg")
+                .iter()
+                .any(|text| text.ends_with(" generator-bound"))
+        );
     }
 }

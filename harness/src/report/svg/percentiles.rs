@@ -11,7 +11,12 @@ use crate::report::units::Scale;
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 440.0;
-const PLOT: Area = Area { x: 76.0, y: 76.0, width: 580.0, height: 300.0 };
+const PLOT: Area = Area {
+    x: 76.0,
+    y: 76.0,
+    width: 580.0,
+    height: 300.0,
+};
 /// Least distance of two labels at the ends of curves.
 const LABEL_HEIGHT: f64 = 16.0;
 /// Points of a curve for each power of ten of the tail.
@@ -34,13 +39,27 @@ pub(super) struct Curve<'a> {
 impl Percentiles<'_> {
     /// The document; null when no curve has samples.
     pub(super) fn draw(&self) -> Option<String> {
-        let measured = || self.curves.iter().filter_map(|curve| curve.distribution.as_ref());
+        let measured = || {
+            self.curves
+                .iter()
+                .filter_map(|curve| curve.distribution.as_ref())
+        };
         let most = measured().map(Distribution::count).max()?;
         let decades = decades(most);
-        let lowest = measured().map(|d| d.at(0.0)).fold(f64::INFINITY, f64::min).max(1.0);
-        let highest = measured().map(|d| d.at(tail_quantile(d))).fold(lowest, f64::max);
+        let lowest = measured()
+            .map(|d| d.at(0.0))
+            .fold(f64::INFINITY, f64::min)
+            .max(1.0);
+        let highest = measured()
+            .map(|d| d.at(tail_quantile(d)))
+            .fold(lowest, f64::max);
         let unit = Scale::fitting(Unit::Ns, [lowest.max(highest / 500.0)]);
-        let y = Logarithmic::new(unit.convert(lowest), unit.convert(highest), PLOT.y + PLOT.height, PLOT.height);
+        let y = Logarithmic::new(
+            unit.convert(lowest),
+            unit.convert(highest),
+            PLOT.y + PLOT.height,
+            PLOT.height,
+        );
         let mut canvas = Canvas::new(WIDTH, HEIGHT, &self.title, &self.subtitle);
         draw_axes(&mut canvas, decades, &y, unit);
         let mut labels = Vec::new();
@@ -49,7 +68,12 @@ impl Percentiles<'_> {
                 Some(distribution) => {
                     let points = points(distribution, decades, &y, unit);
                     let end = points.last().copied().unwrap_or((PLOT.x, PLOT.y));
-                    canvas.path(&points, stack_colour(curve.stack), 2.2, doubtful(curve.verdict));
+                    canvas.path(
+                        &points,
+                        stack_colour(curve.stack),
+                        2.2,
+                        doubtful(curve.verdict),
+                    );
                     labels.push((end.1, curve, Some(end)));
                 }
                 None => labels.push((PLOT.y + PLOT.height, curve, None)),
@@ -73,7 +97,12 @@ fn x_of(tail: f64, decades: f64) -> f64 {
     PLOT.x + tail / decades * PLOT.width
 }
 
-fn points(distribution: &Distribution, decades_shown: f64, y: &Logarithmic, unit: Scale) -> Vec<(f64, f64)> {
+fn points(
+    distribution: &Distribution,
+    decades_shown: f64,
+    y: &Logarithmic,
+    unit: Scale,
+) -> Vec<(f64, f64)> {
     let reached = decades(distribution.count());
     let steps = (reached * f64::from(POINTS_PER_DECADE)).ceil() as u32;
     (0..=steps)
@@ -92,7 +121,15 @@ fn draw_axes(canvas: &mut Canvas, decades: f64, y: &Logarithmic, unit: Scale) {
         canvas.grid_line((PLOT.x, position), (PLOT.x + PLOT.width, position));
         canvas.text(PLOT.x - 8.0, position + 4.0, &label, Anchor::End, MUTED);
     }
-    let percentiles = [(0.0, "0 %"), (0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"), (0.9999, "99.99 %"), (0.99999, "99.999 %")];
+    let percentiles = [
+        (0.0, "0 %"),
+        (0.5, "50 %"),
+        (0.9, "90 %"),
+        (0.99, "99 %"),
+        (0.999, "99.9 %"),
+        (0.9999, "99.99 %"),
+        (0.99999, "99.999 %"),
+    ];
     for (quantile, label) in percentiles {
         let tail = -f64::log10(1.0 - quantile);
         if tail <= decades + 1e-9 {
@@ -102,7 +139,13 @@ fn draw_axes(canvas: &mut Canvas, decades: f64, y: &Logarithmic, unit: Scale) {
         }
     }
     canvas.line((PLOT.x, floor), (PLOT.x + PLOT.width, floor), MUTED, 1.0);
-    canvas.text(PLOT.x + PLOT.width / 2.0, floor + 40.0, "percentile of operations, logarithmic towards 100 %", Anchor::Middle, MUTED);
+    canvas.text(
+        PLOT.x + PLOT.width / 2.0,
+        floor + 40.0,
+        "percentile of operations, logarithmic towards 100 %",
+        Anchor::Middle,
+        MUTED,
+    );
     canvas.text(PLOT.x - 8.0, PLOT.y - 10.0, unit.symbol, Anchor::End, MUTED);
 }
 
@@ -125,8 +168,18 @@ fn draw_labels(canvas: &mut Canvas, mut labels: Vec<(f64, &Curve<'_>, Option<(f6
         if let Some(end) = end {
             canvas.line((end.0 + 2.0, end.1), (x - 4.0, y), colour, 0.8);
         }
-        let word = if doubtful(curve.verdict) { format!(", {}", verdict_word(curve.verdict)) } else { String::new() };
+        let word = if doubtful(curve.verdict) {
+            format!(", {}", verdict_word(curve.verdict))
+        } else {
+            String::new()
+        };
         canvas.dot(x + 3.0, y, 5.0, colour);
-        canvas.text(x + 12.0, y + 4.0, &format!("{}{word}", curve.stack), Anchor::Start, INK);
+        canvas.text(
+            x + 12.0,
+            y + 4.0,
+            &format!("{}{word}", curve.stack),
+            Anchor::Start,
+            INK,
+        );
     }
 }

@@ -44,14 +44,20 @@ impl Panel<'_> {
     }
 
     fn values(&self) -> impl Iterator<Item = f64> {
-        self.rows.iter().flat_map(|row| row.spread.into_iter().flatten().chain(row.offered))
+        self.rows
+            .iter()
+            .flat_map(|row| row.spread.into_iter().flatten().chain(row.offered))
     }
 }
 
 impl Ranges<'_> {
     /// The document; null when no row has a spread.
     pub(super) fn draw(&self) -> Option<String> {
-        let panels = || self.panels.iter().filter(|panel| panel.rows.iter().any(|row| row.spread.is_some()));
+        let panels = || {
+            self.panels
+                .iter()
+                .filter(|panel| panel.rows.iter().any(|row| row.spread.is_some()))
+        };
         panels().next()?;
         let height = TOP + panels().map(Panel::height).sum::<f64>();
         let mut canvas = Canvas::new(WIDTH, height, &self.title, &self.subtitle);
@@ -77,7 +83,13 @@ fn draw_panel(canvas: &mut Canvas, panel: &Panel<'_>, top: f64) {
         canvas.text(x, floor + 18.0, &label, Anchor::Middle, MUTED);
     }
     canvas.line((LEFT, floor), (WIDTH - RIGHT, floor), MUTED, 1.0);
-    canvas.text(LEFT + (WIDTH - LEFT - RIGHT) / 2.0, floor + 37.0, &panel.axis, Anchor::Middle, MUTED);
+    canvas.text(
+        LEFT + (WIDTH - LEFT - RIGHT) / 2.0,
+        floor + 37.0,
+        &panel.axis,
+        Anchor::Middle,
+        MUTED,
+    );
     for (index, row) in panel.rows.iter().enumerate() {
         draw_row(canvas, row, ceiling + ROW * (index as f64 + 0.5), &axis);
     }
@@ -86,13 +98,22 @@ fn draw_panel(canvas: &mut Canvas, panel: &Panel<'_>, top: f64) {
 fn draw_row(canvas: &mut Canvas, row: &Row<'_>, y: f64, axis: &Linear) {
     canvas.text(LEFT - 10.0, y + 4.0, row.stack, Anchor::End, INK);
     let Some([low, median, high]) = row.spread else {
-        let word = if doubtful(row.verdict) { verdict_word(row.verdict) } else { MISSING };
+        let word = if doubtful(row.verdict) {
+            verdict_word(row.verdict)
+        } else {
+            MISSING
+        };
         canvas.hatched_word(LEFT + 1.0, y, word);
         return;
     };
     let colour = stack_colour(row.stack);
     let (start, end) = (axis.position(low), axis.position(high));
-    let area = Area { x: start, y: y - 5.0, width: (end - start).max(1.0), height: 10.0 };
+    let area = Area {
+        x: start,
+        y: y - 5.0,
+        width: (end - start).max(1.0),
+        height: 10.0,
+    };
     canvas.rect(area, colour, 0.45);
     if doubtful(row.verdict) {
         canvas.hatch(area);
@@ -102,7 +123,12 @@ fn draw_row(canvas: &mut Canvas, row: &Row<'_>, y: f64, axis: &Linear) {
         canvas.path(&[(x, y - 11.0), (x, y + 11.0)], INK, 1.5, false);
     }
     canvas.dot(axis.position(median), y, 5.5, colour);
-    let mut label = format!("{} [{}, {}]", significant(median), significant(low), significant(high));
+    let mut label = format!(
+        "{} [{}, {}]",
+        significant(median),
+        significant(low),
+        significant(high)
+    );
     if doubtful(row.verdict) {
         label = format!("{label} {}", verdict_word(row.verdict));
     }
