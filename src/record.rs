@@ -1,12 +1,25 @@
 //! The run's data model: what experiments fill and the only thing that reports know.
 //!
 //! Serialised as `run.json`, schema [`SCHEMA`]. Keys are binding, since other programs read them.
-//! Missing is `null`, never zero; every key is always present.
+//! Missing is `null`, never zero; every key is always present. The JSON Schema is generated from the
+//! types below and committed as `results/run.schema.json`.
+//!
+//! Beside the types: [`CellId`] and the constructors of cells, [`metric`] with the table of metric
+//! keys, the conversions of histograms, and [`Run::read`] and [`Run::write`]. How figures are
+//! obtained is not known here, nor how they are shown.
+
+mod cell;
+mod file;
+mod histogram;
+pub mod metric;
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use cell::CellId;
+pub use file::FileError;
 
 /// Name and version of the format that [`Run`] serialises to.
 pub const SCHEMA: &str = "hopbench.run/1";
@@ -14,7 +27,8 @@ pub const SCHEMA: &str = "hopbench.run/1";
 /// All cells of one invocation, with the environment they were measured in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
-    /// Always [`SCHEMA`].
+    /// Always `hopbench.run/1`.
+    #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
     /// Unique name of the run: UTC start time and a few random letters.
     pub run_id: String,
@@ -45,7 +59,7 @@ pub struct Build {
     pub version: String,
     /// Commit that it was built from; null outside a git checkout.
     pub git_commit: Option<String>,
-    /// Whether tracked files differed from that commit; null when it is unknown.
+    /// Whether the sources that it was built from differed from that commit; null when unknown.
     pub git_dirty: Option<bool>,
     /// `rustc --version`.
     pub rustc: String,

@@ -1,6 +1,24 @@
-//! The command line.
+//! The binary `hopbench`: runs experiments, shows what they found, and is its own node and generator.
 
-#[allow(dead_code)]
+mod cli;
+mod environment;
+mod experiment;
+mod interrupt;
+mod progress;
+mod protocol;
 mod report;
+mod scenario;
+mod statistics;
+mod testbed;
 
-fn main() {}
+use std::process::ExitCode;
+
+use hopbench::measure::heap::CountingAllocator;
+
+/// Counts the live heap of each side; what it costs is measured by `cargo bench --bench meters`.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+fn main() -> ExitCode {
+    cli::main()
+}

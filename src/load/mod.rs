@@ -1,1 +1,20 @@
-//! load
+//! The load generator: REGISTER and INVITE workloads, open loop, over any stack.
+//!
+//! [`Generator`] owns the worker threads; each worker is one current-thread runtime with its own
+//! users, timers and histograms, and shares nothing on the hot path. Layer: above `sip`, `transport`
+//! and `measure`. Not here: who runs it, in which process and against what; that is the harness'.
+
+mod arrivals;
+mod generator;
+mod operations;
+mod outcome;
+mod pacer;
+mod plan;
+mod single;
+mod worker;
+
+pub use arrivals::{ArrivalLaw, Arrivals};
+pub use generator::{Generator, GeneratorError, Progress};
+pub use outcome::{LoadReport, Moment};
+pub use plan::{GeneratorConfig, Lifecycle, LoadPlan, Stage, Workload};
+pub use single::SingleUser;

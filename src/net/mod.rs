@@ -1,1 +1,189 @@
-//! net
+//! Where IP comes from: the kernel's sockets, or a user-space stack over a tunnel.
+//!
+//! Carriers are written against [`DatagramNetwork`] and [`StreamNetwork`] and do not know which it
+//! is. [`Kernel`] is both; [`Tunneled`] is a [`DatagramNetwork`], and once it has a user-space TCP
+//! it will be a [`StreamNetwork`] too, and `tcp@wireguard` no more than a row in the registry.
+//!
+//! This layer knows nothing of SIP.
+
+mod kernel;
+pub mod scratch;
+mod timer;
+mod tunneled;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use kernel::{Kernel, KernelListener, UdpPort};
+pub use tunneled::{Tunneled, TunneledSocket};
+
+use crate::tunnel::Drops;
+
+/// A source of datagram sockets.
+pub trait DatagramNetwork {
+    /// A server's socket, shared by all its peers.
+    type Server: DatagramSocket + 'static;
+    /// One user's socket, which speaks to one server only.
+    type Client: DatagramSocket + 'static;
+
+    /// Binds a server's socket. `address` is an outer address, also where there are inner ones.
+    ///
+    /// # Errors
+    /// [`NetError::Bind`].
+    fn bind(&self, address: SocketAddr) -> Result<Self::Server, NetError>;
+
+    /// Opens `user`'s socket to the server at the outer address `target`, protected if the network
+    /// protects.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or does not complete the handshake in time.
+    fn connect(
+        &self,
+        user: u32,
+        target: SocketAddr,
+    ) -> impl Future<Output = Result<DatagramPeer<Self::Client>, NetError>>;
+}
+
+/// A user's datagram socket and how it came to be.
+#[derive(Debug)]
+pub struct DatagramPeer<S> {
+    /// The socket.
+    pub socket: S,
+    /// The server's address as SIP sees it.
+    pub peer: SocketAddr,
+    /// How long the tunnel's handshake took, where there is one.
+    pub security_handshake: Option<Duration>,
+}
+
+/// A socket of datagrams. One task drives it; anyone on the same worker may send.
+pub trait DatagramSocket {
+    /// The address that the kernel bound.
+    fn bound(&self) -> SocketAddr;
+
+    /// The address as SIP sees it: inside a tunnel, the inner one.
+    fn local(&self) -> SocketAddr;
+
+    /// Largest payload that [`Self::send`] can carry.
+    fn max_payload_bytes(&self) -> usize;
+
+    /// Sends, without waiting. A datagram that the system does not take waits in a short queue, and
+    /// is dropped and counted when that is full.
+    ///
+    /// # Panics
+    /// When `payload` exceeds [`Self::max_payload_bytes`].
+    fn send(&self, peer: SocketAddr, payload: &[u8]);
+
+    /// Passes on what arrived, up to a batch, sends what waited, and serves timers; then registers
+    /// the task to be woken for more. `receive` may send on this socket.
+    ///
+    /// `Ready` means that the system reported an error, such as a peer that is not there. The socket
+    /// stays usable: the caller decides, and polls again if it goes on.
+    fn poll_drive(
+        &self,
+        cx: &mut Context<'_>,
+        receive: &mut dyn FnMut(SocketAddr, &[u8]),
+    ) -> Poll<io::Error>;
+
+    /// What was lost on this side.
+    fn counters(&self) -> DatagramCounters;
+}
+
+/// What a datagram socket lost, as far as this process can know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatagramCounters {
+    /// Datagrams that the system did not take while the queue was full, or refused.
+    pub unsent: u64,
+    /// Datagrams that a tunnel dropped; all zero without one.
+    pub tunnel: Drops,
+}
+
+/// A source of reliable streams.
+pub trait StreamNetwork {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
+    /// A listening socket.
+    type Listener: StreamListener<Stream = Self::Stream> + 'static;
+
+    /// Binds a listener. `address` is an outer address, also where there are inner ones.
+    ///
+    /// # Errors
+    /// [`NetError::Bind`].
+    fn listen(&self, address: SocketAddr) -> Result<Self::Listener, NetError>;
+
+    /// Opens a connection for `user` to the server at the outer address `target`.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or does not answer in time.
+    fn connect(
+        &self,
+        user: u32,
+        target: SocketAddr,
+    ) -> impl Future<Output = Result<StreamPeer<Self::Stream>, NetError>>;
+}
+
+/// A listening socket.
+pub trait StreamListener {
+    /// What it accepts.
+    type Stream;
+
+    /// The address that the kernel bound.
+    fn bound(&self) -> SocketAddr;
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// The system's, for example that no file descriptor is left. The listener stays usable.
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<StreamPeer<Self::Stream>>>;
+}
+
+/// A stream, its addresses as SIP sees them, and how it came to be.
+#[derive(Debug)]
+pub struct StreamPeer<S> {
+    /// The stream.
+    pub stream: S,
+    /// This side.
+    pub local: SocketAddr,
+    /// The other side.
+    pub peer: SocketAddr,
+    /// How long the three-way handshake took; `None` on the accepting side.
+    pub transport_connect: Option<Duration>,
+    /// How long the tunnel's handshake took, where there is one.
+    pub security_handshake: Option<Duration>,
+}
+
+/// Why a socket could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetError {
+    /// The address could not be bound.
+    #[error("cannot bind {address}: {source}")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The peer could not be reached.
+    #[error("cannot connect to {target}: {source}")]
+    Connect {
+        /// The peer's outer address.
+        target: SocketAddr,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// The peer did not answer in time.
+    #[error("{phase} with {peer} took longer than {limit:?}")]
+    TimedOut {
+        /// What took so long.
+        phase: &'static str,
+        /// The peer's outer address.
+        peer: SocketAddr,
+        /// The limit.
+        limit: Duration,
+    },
+}

@@ -23,7 +23,7 @@ mod units;
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hopbench::record::Run;
 
@@ -53,12 +53,11 @@ pub fn render(run: &Run, format: Format, colour: bool) -> String {
     }
 }
 
-/// Writes `report.md` and its charts into `folder`, where `run.json` lies, and returns the path of
-/// `report.md`.
+/// Writes `report.md` and its charts into `folder`, where `run.json` lies.
 ///
 /// # Errors
 /// When the folder or a file in it cannot be written; the error names the path.
-pub fn write_all(run: &Run, folder: &Path) -> io::Result<PathBuf> {
+pub fn write_all(run: &Run, folder: &Path) -> io::Result<()> {
     let charts = folder.join(CHART_FOLDER);
     at(&charts, fs::create_dir_all(&charts))?;
     for chart in svg::charts(run) {
@@ -66,8 +65,7 @@ pub fn write_all(run: &Run, folder: &Path) -> io::Result<PathBuf> {
         at(&path, fs::write(&path, chart.svg))?;
     }
     let report = folder.join("report.md");
-    at(&report, fs::write(&report, markdown::render(run)))?;
-    Ok(report)
+    at(&report, fs::write(&report, markdown::render(run)))
 }
 
 fn at(path: &Path, result: io::Result<()>) -> io::Result<()> {
@@ -122,8 +120,8 @@ mod tests {
     #[test]
     fn report_links_only_to_charts_that_were_written() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let report = write_all(&fixture::run(), folder.path()).expect("a writable folder");
-        let text = fs::read_to_string(report).expect("report.md");
+        write_all(&fixture::run(), folder.path()).expect("a writable folder");
+        let text = fs::read_to_string(folder.path().join("report.md")).expect("report.md");
         let links: Vec<&str> = text
             .split("](")
             .skip(1)

@@ -1,0 +1,298 @@
+//! What SIP costs before any transport: parsing, writing, framing, digest, and whole exchanges
+//! between client flows and the server in memory. Each group has a floor, the mere copying of the same
+//! bytes, which no implementation gets below.
+
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use hopbench::sip::digest::{Algorithm, Challenge, Credentials, Identity, write_challenge};
+use hopbench::sip::emit::{Value, response_head};
+use hopbench::sip::{
+    Accounts, Agent, CallEvent, Caller, Header, Message, Outbound, Outbox, Registration,
+    RegistrationEvent, Reliability, Server, ServerConfig, Source, Timing, Uri, Writer, framing,
+    sdp,
+};
+
+/// An INVITE as it looks behind one proxy.
+fn invite(out: &mut Vec<u8>) {
+    let mut writer = Writer::request(out, "INVITE", "sip:bob@biloxi.example.com;transport=tcp");
+    writer
+        .header(
+            "Via",
+            "SIP/2.0/TCP proxy.atlanta.example.com:5060;branch=z9hG4bK2d4790.1",
+        )
+        .header(
+            "Via",
+            "SIP/2.0/TCP 192.0.2.101:5060;branch=z9hG4bK74bf9;received=192.0.2.101",
+        )
+        .header(
+            "Record-Route",
+            "<sip:proxy.atlanta.example.com;transport=tcp;lr>",
+        )
+        .header("Max-Forwards", "69")
+        .header(
+            "From",
+            "\"Alice\" <sip:alice@atlanta.example.com>;tag=9fxced76sl",
+        )
+        .header("To", "\"Bob\" <sip:bob@biloxi.example.com>")
+        .header("Call-ID", "3848276298220188511@atlanta.example.com")
+        .cseq(314_159, "INVITE")
+        .header("Contact", "<sip:alice@192.0.2.101:5060;transport=tcp>")
+        .header("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS")
+        .header("Supported", "outbound, path");
+    let media = SocketAddr::from(([192, 0, 2, 101], 4000));
+    writer.body_with(sdp::CONTENT_TYPE, |out| {
+        sdp::write(out, 2_890_844_526, media)
+    });
+}
+
+fn invite_bytes() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    invite(&mut bytes);
+    bytes
+}
+
+/// What a proxy or user agent reads of every request.
+fn routing_headers(message: &Message<'_>) -> usize {
+    let via = message.via().expect("the message is valid");
+    let from = message.from().expect("the message is valid");
+    let to = message.to().expect("the message is valid");
+    let uri = Uri::parse(to.uri).expect("the message is valid");
+    let cseq = message.cseq().expect("the message is valid");
+    via.branch.map_or(0, str::len)
+        + from.tag().map_or(0, str::len)
+        + to.tag().map_or(0, str::len)
+        + uri.host.len()
+        + cseq.0 as usize
+        + message.call_id().map_or(0, str::len)
+        + message.contacts().count()
+}
+
+fn copy_floor(
+    group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>,
+    bytes: &[u8],
+) {
+    group.throughput(Throughput::Bytes(bytes.len() as u64));
+    let mut copy = Vec::with_capacity(bytes.len());
+    group.bench_function("floor: copy", |b| {
+        b.iter(|| {
+            copy.clear();
+            copy.extend_from_slice(black_box(bytes));
+            black_box(copy.as_slice());
+        });
+    });
+}
+
+fn parse(c: &mut Criterion) {
+    let bytes = invite_bytes();
+    let mut group = c.benchmark_group(format!("parse INVITE of {} bytes", bytes.len()));
+    copy_floor(&mut group, &bytes);
+    group.bench_function("framing", |b| b.iter(|| framing::next(black_box(&bytes))));
+    group.bench_function("headers found", |b| {
+        b.iter(|| Message::parse(black_box(&bytes)).map(|message| message.body().len()));
+    });
+    group.bench_function("routing headers typed", |b| {
+        b.iter(|| Message::parse(black_box(&bytes)).map(|message| routing_headers(&message)));
+    });
+    group.bench_function("checked as a server does", |b| {
+        b.iter(|| Message::parse(black_box(&bytes)).map(|message| message.check()));
+    });
+    group.finish();
+}
+
+fn emit(c: &mut Criterion) {
+    let bytes = invite_bytes();
+    let mut out = Vec::with_capacity(2 * bytes.len());
+    let mut group = c.benchmark_group("emit");
+    copy_floor(&mut group, &bytes);
+    group.bench_function("INVITE", |b| {
+        b.iter(|| {
+            out.clear();
+            invite(black_box(&mut out));
+        });
+    });
+    let request = Message::parse(&bytes).expect("the message is valid");
+    let source = Some(SocketAddr::from(([192, 0, 2, 1], 5060)));
+    group.bench_function("180 to INVITE", |b| {
+        b.iter(|| {
+            out.clear();
+            response_head(black_box(&mut out), &request, 180, Some("314159"), source).finish();
+        });
+    });
+    group.finish();
+}
+
+fn digest(c: &mut Criterion) {
+    let accounts = Accounts::new("hopbench.test", "secret", 1_000);
+    let (username, password) = (accounts.username(42), accounts.password(42));
+    let identity = Identity {
+        username: &username,
+        password: &password,
+        method: "REGISTER",
+        uri: "sip:hopbench.test",
+    };
+    let mut group = c.benchmark_group("digest");
+    group.bench_function("password of an account", |b| {
+        b.iter(|| accounts.password(black_box(42)))
+    });
+    for algorithm in [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512_256] {
+        let mut text = Vec::new();
+        let nonce = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        write_challenge(
+            &mut Value::new(&mut text),
+            algorithm,
+            accounts.realm(),
+            nonce,
+            false,
+        );
+        let text = String::from_utf8(text).expect("challenges are ASCII");
+        let challenge = Challenge::parse(&text).expect("the challenge is ours");
+        let mut out = Vec::new();
+        let token = algorithm.token();
+        group.bench_function(format!("answer a challenge, {token}"), |b| {
+            b.iter(|| {
+                out.clear();
+                let line = &mut Value::new(&mut out);
+                black_box(&identity).write_credentials(line, &challenge, 1, "0123456789abcdef");
+            });
+        });
+        let credentials = String::from_utf8(out.clone()).expect("credentials are ASCII");
+        group.bench_function(format!("verify credentials, {token}"), |b| {
+            b.iter(|| {
+                let credentials = Credentials::parse(black_box(&credentials));
+                credentials.is_ok_and(|credentials| credentials.prove(&password, "REGISTER"))
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Both ends in one process, with nothing between them.
+struct Exchange {
+    accounts: Accounts,
+    timing: Timing,
+    server: Server<()>,
+    epoch: Instant,
+    now: Instant,
+    outbox: Outbox,
+    responses: Responses,
+}
+
+#[derive(Default)]
+struct Responses(Outbox);
+
+impl Outbound<()> for Responses {
+    fn send(&mut self, (): &(), message: &[u8]) {
+        self.0.push(message);
+    }
+}
+
+impl Exchange {
+    fn new() -> Self {
+        let epoch = Instant::now();
+        let accounts = Accounts::new("hopbench.test", "secret", 1_000);
+        let address = SocketAddr::from(([127, 0, 0, 1], 5060));
+        let config = ServerConfig::new(accounts.clone(), address);
+        Self {
+            accounts,
+            timing: Timing::default(),
+            server: Server::new(config, [7; 32], epoch),
+            epoch,
+            now: epoch,
+            outbox: Outbox::new(),
+            responses: Responses::default(),
+        }
+    }
+
+    /// Carries messages to and fro until nobody has anything to say.
+    fn run(
+        &mut self,
+        mut client: impl FnMut(&Agent<'_>, Instant, Option<&Message<'_>>, &mut Outbox),
+    ) {
+        self.now += Duration::from_micros(100);
+        let agent = Agent {
+            accounts: &self.accounts,
+            user: 42,
+            transport: "TCP",
+            reliability: Reliability::Stream,
+            sent_by: SocketAddr::from(([127, 0, 0, 1], 40_000)),
+            timing: &self.timing,
+            seed: 1,
+            epoch: self.epoch,
+            expires_seconds: 3_600,
+        };
+        let source = Source {
+            flow: &(),
+            peer: agent.sent_by,
+            reliability: agent.reliability,
+        };
+        client(&agent, self.now, None, &mut self.outbox);
+        while !self.outbox.is_empty() {
+            for message in self.outbox.iter() {
+                self.server
+                    .receive(self.now, source, message, &mut self.responses);
+            }
+            self.outbox.clear();
+            for message in self.responses.0.iter() {
+                let message = Message::parse(message).expect("the server writes valid messages");
+                client(&agent, self.now, Some(&message), &mut self.outbox);
+            }
+            self.responses.0.clear();
+        }
+        self.server.timeout(self.now, &mut self.responses);
+    }
+}
+
+fn exchanges(c: &mut Criterion) {
+    let mut group = c.benchmark_group("exchange in memory");
+    let mut exchange = Exchange::new();
+    group.bench_function("register with 401, 4 messages", |b| {
+        b.iter(|| {
+            let mut registration = Registration::new(1);
+            let mut registered = false;
+            exchange.run(|agent, now, message, outbox| match message {
+                None => registration.start(agent, now, outbox),
+                Some(message) => {
+                    let event = registration.receive(agent, now, message, outbox);
+                    registered = matches!(event, RegistrationEvent::Registered { .. });
+                }
+            });
+            assert!(registered);
+        });
+    });
+    let mut exchange = Exchange::new();
+    group.bench_function("call, 7 messages", |b| {
+        b.iter(|| {
+            let mut caller = Caller::new(1, Duration::ZERO);
+            let mut completed = false;
+            exchange.run(|agent, now, message, outbox| match message {
+                None => caller.start(agent, now, outbox),
+                Some(message) => {
+                    let event = caller.receive(agent, now, message, outbox);
+                    completed = event == CallEvent::Completed;
+                }
+            });
+            assert!(completed);
+        });
+    });
+    group.finish();
+}
+
+fn well_known_headers(c: &mut Criterion) {
+    let names = ["Via", "From", "WWW-Authenticate", "X-Unknown", "l"];
+    c.bench_function("5 header names recognised", |b| {
+        b.iter(|| black_box(names).map(Header::from_name));
+    });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(30)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_millis(1_500));
+    targets = parse, emit, digest, exchanges, well_known_headers
+}
+criterion_main!(benches);

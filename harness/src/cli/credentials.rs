@@ -1,0 +1,99 @@
+//! A folder of certificates and keys that a node makes and a generator reads: so that both can be
+//! started by hand, and a foreign server or client can use the same files.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use hopbench::transport::{
+    Identity, Settings, TestAuthority, TlsSettings, WireguardKeys, authority_from_pem_file,
+};
+
+const CA: &str = "ca.pem";
+const SERVER: (&str, &str) = ("server.pem", "server.key");
+const CLIENT: (&str, &str) = ("client.pem", "client.key");
+const WIREGUARD_SEED: &str = "wireguard.seed";
+
+/// Reads the folder, or makes it with fresh keys if it does not exist.
+pub(crate) fn open_or_create(folder: &Path, users: u32) -> anyhow::Result<Settings> {
+    if folder.join(CA).exists() {
+        return open(folder, users);
+    }
+    let settings = Settings::generate(users)?;
+    let tls = settings.tls.as_ref().context("generated settings hold certificates")?;
+    let wireguard = settings.wireguard.as_ref().context("generated settings hold tunnel keys")?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    write(folder, CA, &tls.ca_pem)?;
+    for ((chain, key), identity) in [(SERVER, &tls.server), (CLIENT, &tls.client)] {
+        if let Some(identity) = identity {
+            write(folder, chain, &identity.chain_pem)?;
+            write(folder, key, &identity.key_pem)?;
+        }
+    }
+    let seed: String = wireguard.seed.iter().map(|byte| format!("{byte:02x}")).collect();
+    write(folder, WIREGUARD_SEED, &seed)?;
+    Ok(settings)
+}
+
+/// Reads the folder.
+pub(crate) fn open(folder: &Path, users: u32) -> anyhow::Result<Settings> {
+    if !folder.join(CA).exists() {
+        bail!(
+            "there are no credentials in {}: start `hopbench node --credentials {0}` first, or \
+             point --credentials to the folder that the node uses",
+            folder.display()
+        );
+    }
+    let identity = |(chain, key): (&str, &str)| {
+        Identity::from_pem_files(&folder.join(chain), &folder.join(key))
+    };
+    let seed_file = folder.join(WIREGUARD_SEED);
+    let seed = fs::read_to_string(&seed_file)
+        .with_context(|| format!("cannot read {}", seed_file.display()))?;
+    let seed = parse_seed(seed.trim())
+        .with_context(|| format!("{} must hold 64 hexadecimal digits", seed_file.display()))?;
+    Ok(Settings {
+        tls: Some(TlsSettings {
+            server: Some(identity(SERVER)?),
+            client: Some(identity(CLIENT)?),
+            ..trusting(&folder.join(CA), TestAuthority::SERVER_NAME)?
+        }),
+        wireguard: Some(WireguardKeys { seed, peers: users }),
+        ..Settings::default()
+    })
+}
+
+/// TLS settings of a client that shows no certificate.
+pub(crate) fn trusting(ca: &Path, server_name: &str) -> anyhow::Result<TlsSettings> {
+    Ok(TlsSettings {
+        ca_pem: authority_from_pem_file(ca)?,
+        server_name: server_name.to_owned(),
+        server: None,
+        client: None,
+        resumption: false,
+        tickets: 0,
+        versions: TlsSettings::default_versions(),
+    })
+}
+
+fn parse_seed(digits: &str) -> Option<[u8; 32]> {
+    let mut seed = [0; 32];
+    if digits.len() != 64 || !digits.is_ascii() {
+        return None;
+    }
+    for (index, byte) in seed.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).ok()?;
+    }
+    Some(seed)
+}
+
+/// Private keys are for their owner only; the certificates may as well be.
+fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
+    let path: PathBuf = folder.join(name);
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(&path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,68 @@
+//! `hopbench list`.
+
+use std::fmt::Write as _;
+
+use clap::ValueEnum;
+use hopbench::record::metric;
+use hopbench::transport;
+
+use super::EXIT_OK;
+use crate::experiment;
+use crate::scenario::{PROFILES, Scenario};
+
+/// What to list; everything if nothing is named.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only this
+    what: Option<What>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    Stacks,
+    Profiles,
+    Experiments,
+    Metrics,
+}
+
+/// Lists what there is.
+pub(crate) fn list(args: &Args) -> anyhow::Result<u8> {
+    let mut text = String::new();
+    for what in What::value_variants() {
+        if args.what.is_some_and(|only| only != *what) {
+            continue;
+        }
+        match what {
+            What::Stacks => {
+                let _ = writeln!(text, "Stacks, carrier[@tunnel], and the control that ratios divide by:");
+                for stack in transport::stacks() {
+                    let control = stack.control.unwrap_or("–");
+                    let _ = writeln!(text, "  {:<14} {control:<10} {}", stack.name, stack.summary);
+                }
+            }
+            What::Profiles => {
+                let _ = writeln!(text, "Profiles (`hopbench run --profile NAME`):");
+                for (name, _) in PROFILES {
+                    let summary = Scenario::profile(name)?.plan.summary;
+                    let _ = writeln!(text, "  {name:<14} {summary}");
+                }
+            }
+            What::Experiments => {
+                let _ = writeln!(text, "Experiments (`hopbench run --experiments NAME,…`):");
+                for (name, question) in experiment::NAMES {
+                    let _ = writeln!(text, "  {name:<14} {question}");
+                }
+            }
+            What::Metrics => {
+                let _ = writeln!(text, "Metrics, the keys in run.json:");
+                for known in metric::KNOWN {
+                    let _ = writeln!(text, "  {:<42} {}", known.key, known.title);
+                }
+            }
+        }
+        text.push('\n');
+    }
+    super::print(text.trim_end_matches('\n'));
+    super::print("\n");
+    Ok(EXIT_OK)
+}

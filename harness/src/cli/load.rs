@@ -1,0 +1,277 @@
+//! `hopbench load`: the generator, for the testbed or by hand.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use hopbench::load::{
+    ArrivalLaw, Generator, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Progress, Stage,
+    Workload,
+};
+use hopbench::measure::snapshot::ProcessSnapshot;
+use hopbench::record::metric;
+use hopbench::transport::{self, Identity, Settings};
+
+use super::node::Users;
+use super::{EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_OK, credentials, usage};
+use crate::protocol::{LoadOrder, LoadReply};
+
+/// Options of the generator.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Stack to speak; `hopbench list stacks` shows them
+    #[arg(long, default_value = "tcp")]
+    stack: String,
+    /// The server, HOST:PORT; over a tunnel, its outer address
+    #[arg(long, required_unless_present = "control", value_name = "HOST:PORT")]
+    target: Option<String>,
+    /// What an operation is: register, invite
+    #[arg(long, default_value = "register", value_parser = by_name::<Workload>)]
+    workload: Workload,
+    /// How long a connection is kept: per-registration, per-call
+    #[arg(long, default_value = "per-registration", value_parser = by_name::<Lifecycle>)]
+    lifecycle: Lifecycle,
+    /// Operations a second, whatever the server does
+    #[arg(long, default_value_t = 100.0, value_name = "PER_SECOND")]
+    rate: f64,
+    /// Gaps between operations: poisson, constant
+    #[arg(long, default_value = "poisson", value_parser = by_name::<ArrivalLaw>)]
+    arrivals: ArrivalLaw,
+    /// Seconds of load before the measurement
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
+    warm_up: f64,
+    /// Seconds of measurement
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    duration: f64,
+    /// Seconds that operations may take to end after the measurement
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
+    drain: f64,
+    /// Users that take turns; at most --accounts
+    #[arg(long, value_name = "COUNT")]
+    users: Option<u32>,
+    /// Seconds from answer to hang-up
+    #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
+    talk: f64,
+    /// Threads of the generator
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
+    workers: u32,
+    /// Seed of the arrivals
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Folder of certificates and keys that a hopbench node made
+    #[arg(long, value_name = "FOLDER")]
+    credentials: Option<PathBuf>,
+    /// Certificate authority to trust, in PEM, instead of the folder's
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Name that the server's certificate must carry
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+    /// Certificate chain to show to the server, in PEM
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
+    #[command(flatten)]
+    accounts: Users,
+    /// Print the whole report as JSON
+    #[arg(long)]
+    json: bool,
+    /// Be a child of the testbed: configuration and orders on standard input
+    #[arg(long, hide = true)]
+    control: bool,
+}
+
+/// Parses the names that serde gives to the variants of a plain enum.
+fn by_name<T: serde::de::DeserializeOwned>(name: &str) -> Result<T, String> {
+    let value = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(name);
+    T::deserialize(value).map_err(|error| error.to_string())
+}
+
+/// Loads a server and prints what came of it.
+pub(crate) fn load(args: &Args) -> anyhow::Result<u8> {
+    if args.control {
+        return control();
+    }
+    let plan = args.plan().map_err(usage)?;
+    let config = args.config().map_err(usage)?;
+    let generator = Generator::start(&config)?;
+    if plan.lifecycle == Lifecycle::PerRegistration && plan.workload == Workload::Invite {
+        generator.populate(plan.users, Stage::Registered)?;
+    }
+    let report = generator.run(&plan, |_| {})?;
+    if args.json {
+        super::print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
+    } else {
+        super::print(&summary(&report));
+    }
+    Ok(if report.failed() == 0 && report.offered > 0 { EXIT_OK } else { EXIT_FAILED_CELLS })
+}
+
+impl Args {
+    fn plan(&self) -> anyhow::Result<LoadPlan> {
+        let positive = |name: &str, value: f64| {
+            anyhow::ensure!(value.is_finite() && value > 0.0, "--{name} must be above 0, not {value}");
+            Ok(value)
+        };
+        let not_negative = |name: &str, value: f64| {
+            anyhow::ensure!(value.is_finite() && value >= 0.0, "--{name} must be 0 or more, not {value}");
+            Ok(value)
+        };
+        let accounts = self.accounts.accounts().count();
+        let users = self.users.unwrap_or(accounts);
+        anyhow::ensure!(
+            (1..=accounts).contains(&users),
+            "--users is {users}, but --accounts says that there are {accounts}: raise --accounts, on \
+             the node too"
+        );
+        anyhow::ensure!(
+            (self.workload, self.lifecycle) != (Workload::Register, Lifecycle::PerCall),
+            "a registration has no call to live for: --workload register goes with --lifecycle \
+             per-registration"
+        );
+        Ok(LoadPlan {
+            workload: self.workload,
+            lifecycle: self.lifecycle,
+            arrivals: self.arrivals,
+            rate_per_second: positive("rate", self.rate)?,
+            warm_up_seconds: not_negative("warm-up", self.warm_up)?,
+            duration_seconds: positive("duration", self.duration)?,
+            drain_seconds: not_negative("drain", self.drain)?,
+            users,
+            talk_seconds: not_negative("talk", self.talk)?,
+            seed: self.seed,
+        })
+    }
+
+    fn config(&self) -> anyhow::Result<GeneratorConfig> {
+        let stack = transport::find(&self.stack)?;
+        let accounts = self.accounts.accounts();
+        let mut settings = match &self.credentials {
+            Some(folder) => credentials::open(folder, accounts.count())?,
+            None => Settings::default(),
+        };
+        if let Some(ca) = &self.ca {
+            let name = self.server_name.as_deref().unwrap_or(transport::TestAuthority::SERVER_NAME);
+            let client = settings.tls.take().and_then(|tls| tls.client);
+            settings.tls = Some(transport::TlsSettings { client, ..credentials::trusting(ca, name)? });
+        }
+        if let Some(tls) = &mut settings.tls {
+            if let Some(name) = &self.server_name {
+                tls.server_name.clone_from(name);
+            }
+            if let (Some(chain), Some(key)) = (&self.client_cert, &self.client_key) {
+                tls.client = Some(Identity::from_pem_files(chain, key)?);
+            }
+        }
+        let is_missing = match stack.tunnel {
+            Some(_) => stack.protected && settings.wireguard.is_none(),
+            None => stack.protected && settings.tls.is_none(),
+        };
+        anyhow::ensure!(
+            !is_missing,
+            "the stack {} needs something to trust: add --credentials FOLDER (that of the node){}",
+            stack.name,
+            if stack.tunnel.is_none() { " or --ca FILE" } else { "" }
+        );
+        Ok(GeneratorConfig {
+            stack: stack.name.into(),
+            target: self.target()?,
+            settings,
+            accounts,
+            workers: self.workers,
+            seed: self.seed,
+        })
+    }
+
+    fn target(&self) -> anyhow::Result<SocketAddr> {
+        let target = self.target.as_deref().unwrap_or_default();
+        let mut found = target.to_socket_addrs().with_context(|| {
+            format!("--target {target}: expected HOST:PORT, for example 127.0.0.1:5060")
+        })?;
+        found.next().ok_or_else(|| anyhow!("--target {target}: the name has no address"))
+    }
+}
+
+fn summary(report: &LoadReport) -> String {
+    let mut text = String::new();
+    let per_second = |count: u64| count as f64 / report.window_seconds;
+    let _ = writeln!(
+        text,
+        "offered {:.1}/s, achieved {:.1}/s; {} of {} operations succeeded",
+        per_second(report.offered),
+        per_second(report.completed_in_window),
+        report.succeeded,
+        report.offered
+    );
+    for (cause, count) in &report.failures {
+        let _ = writeln!(text, "  failed {count}: {cause}");
+    }
+    if report.retransmissions + report.unexpected + report.lost_hops > 0 {
+        let _ = writeln!(
+            text,
+            "  {} retransmissions, {} messages that belonged to nothing, {} hops lost",
+            report.retransmissions, report.unexpected, report.lost_hops
+        );
+    }
+    if let Some((before, after)) = report.before.zip(report.after) {
+        let cpu_ns = after.cpu_ns.saturating_sub(before.cpu_ns);
+        let _ = writeln!(
+            text,
+            "generator: {:.1} µs of processor time an operation; busiest worker {:.0} %",
+            cpu_ns as f64 / 1e3 / report.completed_in_window.max(1) as f64,
+            report.busiest_worker_ratio * 100.0
+        );
+    }
+    let _ = writeln!(text, "\n{:<48} {:>10} {:>10} {:>10} {:>10}", "in µs", "p50", "p90", "p99", "max");
+    for (key, histogram) in &report.latencies {
+        let title = metric::known(key).map_or(key.as_str(), |known| known.title);
+        let at = |quantile| histogram.quantile_ns(quantile).unwrap_or_default() as f64 / 1e3;
+        let _ = writeln!(
+            text,
+            "{title:<48} {:>10.1} {:>10.1} {:>10.1} {:>10.1}",
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            at(1.0)
+        );
+    }
+    text
+}
+
+/// The testbed's generator.
+fn control() -> anyhow::Result<u8> {
+    let mut stdin = std::io::stdin().lock();
+    let Some(config) = super::order::<GeneratorConfig>(&mut stdin)? else { return Ok(EXIT_OK) };
+    let generator = match Generator::start(&config) {
+        Ok(generator) => generator,
+        Err(error) => {
+            super::reply(&LoadReply::Failed { reason: error.to_string() });
+            return Ok(EXIT_ERROR);
+        }
+    };
+    super::reply(&LoadReply::Ready);
+    while let Some(order) = super::order(&mut stdin)? {
+        let answer = match order {
+            LoadOrder::Snapshot => LoadReply::Snapshot(ProcessSnapshot::take()),
+            LoadOrder::Populate { users, stage } => match generator.populate(users, stage) {
+                Ok(()) => LoadReply::Populated,
+                Err(error) => LoadReply::Failed { reason: error.to_string() },
+            },
+            LoadOrder::Run(plan) => {
+                let told = generator.run(&plan, |progress| match progress {
+                    Progress::MeasurementBegins => super::reply(&LoadReply::MeasurementBegins),
+                    Progress::MeasurementEnds => super::reply(&LoadReply::MeasurementEnds),
+                });
+                match told {
+                    Ok(report) => LoadReply::Finished(Box::new(report)),
+                    Err(error) => LoadReply::Failed { reason: error.to_string() },
+                }
+            }
+        };
+        super::reply(&answer);
+    }
+    Ok(EXIT_OK)
+}

@@ -1,0 +1,112 @@
+//! The command line: one file a command.
+
+mod credentials;
+mod list;
+mod load;
+mod node;
+mod report;
+mod run;
+
+use std::io::{BufRead, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Everything was measured, and every cell is ok.
+pub(crate) const EXIT_OK: u8 = 0;
+/// The command could not do its work.
+pub(crate) const EXIT_ERROR: u8 = 1;
+/// The command line or the scenario is wrong; clap uses the same code.
+pub(crate) const EXIT_USAGE: u8 = 2;
+/// The run is complete, but some cells failed; or, of `load`, some operations.
+pub(crate) const EXIT_FAILED_CELLS: u8 = 3;
+/// Ctrl-C or SIGTERM; what was measured is on disk.
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
+
+/// What it costs to secure a SIP hop, and what that buys: TLS, mutual TLS and a WireGuard tunnel
+/// against plain TCP and UDP.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hopbench",
+    version,
+    about,
+    after_help = "Start with: hopbench run --profile quick\n\n\
+    Exit codes: 0 all cells ok; 1 the command could not do its work; 2 wrong usage or scenario; \
+    3 some cells or operations failed; 130 interrupted, what was measured is on disk."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure: every stack, every question, and a comparison at the end
+    Run(run::Args),
+    /// Show what there is: stacks, profiles, experiments, metrics
+    List(list::Args),
+    /// Be the server under test: registrar and answering UA
+    Node(node::Args),
+    /// Generate load against a node, or against any other SIP server
+    Load(load::Args),
+    /// Render a run again
+    Report(report::Args),
+}
+
+/// A wrong command line or scenario: [`EXIT_USAGE`].
+#[derive(Debug)]
+struct Usage(anyhow::Error);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Runs the command and turns its outcome into an exit code.
+pub(crate) fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::List(args) => list::list(&args),
+        Command::Node(args) => node::node(&args),
+        Command::Load(args) => load::load(&args),
+        Command::Report(args) => report::report(&args),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("hopbench: {error:#}");
+            let is_usage = error.chain().any(|cause| cause.is::<Usage>());
+            ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_ERROR })
+        }
+    }
+}
+
+/// Marks an error as the caller's.
+fn usage(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    Usage(error.into()).into()
+}
+
+/// Prints to standard output; a reader that has left (`| head`) is no error.
+fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Writes one reply to the testbed.
+fn reply(reply: &impl serde::Serialize) {
+    let mut line = serde_json::to_string(reply).expect("replies serialise");
+    line.push('\n');
+    print(&line);
+}
+
+/// Reads one order of the testbed; `None` when it has left.
+fn order<T: serde::de::DeserializeOwned>(lines: &mut impl BufRead) -> anyhow::Result<Option<T>> {
+    let mut line = String::new();
+    if lines.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_str(&line)?))
+}

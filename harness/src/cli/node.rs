@@ -1,0 +1,139 @@
+//! `hopbench node`: the server under test, for the testbed or by hand.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use hopbench::measure::snapshot::ProcessSnapshot;
+use hopbench::node::{Node, NodeConfig};
+use hopbench::sip::Accounts;
+use hopbench::transport::{self, Settings};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use super::{EXIT_ERROR, EXIT_OK, credentials, usage};
+use crate::protocol::{NodeOrder, NodeReply};
+
+/// Options of the node.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Stack to listen on; `hopbench list stacks` shows them
+    #[arg(long, required_unless_present = "control", default_value = "tcp")]
+    stack: String,
+    /// Address to listen on; over a tunnel, its outer address. Port 0 lets the kernel choose
+    #[arg(long, default_value = "127.0.0.1:5060")]
+    listen: SocketAddr,
+    /// Folder of certificates and keys; made with fresh ones if it does not exist. Give the same
+    /// folder to `hopbench load`
+    #[arg(long, value_name = "FOLDER")]
+    credentials: Option<PathBuf>,
+    #[command(flatten)]
+    users: Users,
+    /// Seconds from INVITE to its 200
+    #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
+    ring: f64,
+    /// Be a child of the testbed: configuration and orders on standard input
+    #[arg(long, hide = true)]
+    control: bool,
+}
+
+/// The rule that accounts follow, the same for node and load.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Users {
+    /// Domain of the users' addresses, and the digest realm
+    #[arg(long, default_value = "hopbench.test")]
+    domain: String,
+    /// What the users' passwords are derived from
+    #[arg(long, default_value = "hopbench", env = "HOPBENCH_SECRET", hide_env_values = true)]
+    secret: String,
+    /// How many users exist: u00000000, u00000001, …
+    #[arg(long, default_value_t = 1000, value_name = "COUNT")]
+    accounts: u32,
+}
+
+impl Users {
+    /// The accounts.
+    pub(crate) fn accounts(&self) -> Accounts {
+        Accounts::new(&self.domain, &self.secret, self.accounts)
+    }
+}
+
+/// Serves until it is told to stop.
+pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
+    if args.control {
+        return control();
+    }
+    let stack = transport::find(&args.stack).map_err(usage)?;
+    let accounts = args.users.accounts();
+    let settings = match &args.credentials {
+        Some(folder) => credentials::open_or_create(folder, accounts.count())?,
+        None if stack.protected => {
+            return Err(usage(anyhow::anyhow!(
+                "the stack {} needs certificates or keys: add --credentials FOLDER, which is made \
+                 with fresh ones if it does not exist",
+                stack.name
+            )));
+        }
+        None => Settings::default(),
+    };
+    let config = NodeConfig {
+        stack: args.stack.clone(),
+        listen: args.listen,
+        settings,
+        accounts,
+        ring_seconds: args.ring,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let node = Node::listen(stack, &config).await?;
+        eprintln!("hopbench node: {} on {}; Ctrl-C ends it", stack.name, node.local());
+        tokio::select! {
+            () = node.run() => {}
+            signal = tokio::signal::ctrl_c() => signal.context("cannot wait for Ctrl-C")?,
+        }
+        super::print(&format!("{}\n", serde_json::to_string_pretty(&node.counters())?));
+        Ok(EXIT_OK)
+    })
+}
+
+/// The testbed's node: one thread for SIP, one that reads orders.
+fn control() -> anyhow::Result<u8> {
+    let mut stdin = std::io::stdin().lock();
+    let Some(config) = super::order::<NodeConfig>(&mut stdin)? else { return Ok(EXIT_OK) };
+    drop(stdin);
+    let (orders, mut inbox) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let mut stdin = std::io::stdin().lock();
+        while let Ok(Some(order)) = super::order::<NodeOrder>(&mut stdin) {
+            if orders.send(order).is_err() {
+                return;
+            }
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let node = match transport::find(&config.stack) {
+            Ok(stack) => Node::listen(stack, &config).await.map_err(|error| error.to_string()),
+            Err(unknown) => Err(unknown.to_string()),
+        };
+        let node = match node {
+            Ok(node) => node,
+            Err(reason) => {
+                super::reply(&NodeReply::Failed { reason });
+                return Ok(EXIT_ERROR);
+            }
+        };
+        super::reply(&NodeReply::Listening { address: node.local() });
+        let answer = async {
+            while let Some(NodeOrder::Snapshot) = inbox.recv().await {
+                let process = ProcessSnapshot::take();
+                super::reply(&NodeReply::Snapshot { process, counters: node.counters() });
+            }
+        };
+        tokio::select! {
+            () = node.run() => {}
+            () = answer => {}
+        }
+        Ok(EXIT_OK)
+    })
+}

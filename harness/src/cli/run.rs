@@ -1,0 +1,208 @@
+//! `hopbench run`: measures, writes the run's folder, and prints the comparison.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, bail};
+use hopbench::record::{Run, SCHEMA, Verdict};
+use hopbench::sip::Accounts;
+use hopbench::transport::{self, Settings};
+
+use super::{EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, usage};
+use crate::environment;
+use crate::experiment::{self, Bench, Conduct};
+use crate::interrupt;
+use crate::progress::Progress;
+use crate::report::{self, Format};
+use crate::scenario::Scenario;
+use crate::testbed::{Placement, Testbed};
+
+/// Options of a run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A scenario file; without one, the profile's built-in scenario
+    scenario: Option<PathBuf>,
+    /// Built-in scenario: quick (about a minute), standard (a quarter of an hour), full (for
+    /// publication)
+    #[arg(long, default_value = "quick", conflicts_with = "scenario")]
+    profile: String,
+    /// Only these stacks; a ratio needs its control as well
+    #[arg(long, value_delimiter = ',', value_name = "STACK,…")]
+    stacks: Vec<String>,
+    /// Only these experiments
+    #[arg(long, value_delimiter = ',', value_name = "EXPERIMENT,…")]
+    experiments: Vec<String>,
+    /// Folder for the run's files; by default results/runs/RUN_ID, with results/latest pointing at it
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Seed of arrivals, order and bootstrap
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// No progress, no table; the files are written all the same
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Whether standard output wants colour (<https://no-color.org>).
+pub(crate) fn wants_colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Measures.
+pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
+    let scenario = args.scenario().map_err(usage)?;
+    let subjects = experiment::subjects(&scenario.plan, &args.experiments).map_err(usage)?;
+    if subjects.is_empty() {
+        return Err(usage(anyhow::anyhow!(
+            "nothing to measure: the scenario {} has none of the experiments asked for",
+            scenario.plan.name
+        )));
+    }
+    interrupt::watch()?;
+    let users = scenario.plan.users();
+    let settings = Settings::generate(users)?;
+    let accounts = Accounts::new("hopbench.test", "hopbench", users);
+    let placement = Placement::of_this_machine();
+    let testbed = Testbed::new(placement)?;
+    let bench = Bench { testbed: &testbed, settings: &settings, accounts: &accounts, seed: args.seed };
+    let mut run = Run {
+        schema: SCHEMA.into(),
+        run_id: run_id(),
+        started_at: now(),
+        finished_at: None,
+        profile: scenario.plan.name.clone(),
+        seed: args.seed,
+        scenario_sha256: scenario.sha256.clone(),
+        build: environment::build(),
+        environment: environment::environment(),
+        cells: Vec::new(),
+        ratios: Vec::new(),
+    };
+    let folder = Folder::create(args.out.as_deref(), &run.run_id)?;
+    run.write(&folder.run_file())?;
+    let seconds = subjects
+        .iter()
+        .flatten()
+        .map(|subject| subject.question.expected_seconds() * f64::from(subject.blocks))
+        .sum();
+    let progress = Progress::new(seconds, args.quiet);
+    let conduct = experiment::conduct(subjects, &bench, &progress, |cells, ratios| {
+        run.cells = cells.to_vec();
+        run.ratios = ratios.to_vec();
+        Ok(run.write(&folder.run_file())?)
+    })?;
+    progress.finish();
+    if conduct == Conduct::Complete {
+        run.finished_at = Some(now());
+        run.write(&folder.run_file())?;
+    }
+    report::write_all(&run, &folder.path)?;
+    folder.point_latest()?;
+    if !args.quiet {
+        super::print(&report::render(&run, Format::Table, wants_colour()));
+        super::print(&format!("\nreport: {}\n", folder.path.join("report.md").display()));
+    }
+    Ok(exit_code(&run, conduct))
+}
+
+/// RFC 3339, UTC.
+fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
+}
+
+/// Sorts by time, and differs between runs that start in the same second.
+fn run_id() -> String {
+    let digits: String = now().chars().filter(char::is_ascii_alphanumeric).collect();
+    let suffix: u16 = rand::random();
+    format!("{digits}-{suffix:04x}")
+}
+
+fn exit_code(run: &Run, conduct: Conduct) -> u8 {
+    let has_failed = run.cells.iter().any(|cell| cell.verdict == Verdict::Failed);
+    match conduct {
+        Conduct::Interrupted => EXIT_INTERRUPTED,
+        Conduct::Complete if has_failed => EXIT_FAILED_CELLS,
+        Conduct::Complete => EXIT_OK,
+    }
+}
+
+impl Args {
+    fn scenario(&self) -> anyhow::Result<Scenario> {
+        let mut scenario = match &self.scenario {
+            Some(path) => Scenario::read(path)?,
+            None => Scenario::profile(&self.profile)?,
+        };
+        if !self.stacks.is_empty() {
+            for name in &self.stacks {
+                transport::find(name)?;
+            }
+            scenario.plan.stacks.clone_from(&self.stacks);
+        }
+        for name in &self.experiments {
+            if !experiment::NAMES.iter().any(|(known, _)| known == name) {
+                let known: Vec<&str> = experiment::NAMES.iter().map(|(name, _)| *name).collect();
+                bail!("there is no experiment \"{name}\"; there are: {}", known.join(", "));
+            }
+        }
+        Ok(scenario)
+    }
+}
+
+/// Where a run's files go.
+struct Folder {
+    path: PathBuf,
+    /// `results/latest`, for runs without a folder of their own.
+    latest: Option<PathBuf>,
+}
+
+impl Folder {
+    fn create(out: Option<&Path>, run_id: &str) -> anyhow::Result<Self> {
+        let results = Path::new("results");
+        let folder = match out {
+            Some(path) => Self { path: path.to_owned(), latest: None },
+            None => Self {
+                path: results.join("runs").join(run_id),
+                latest: Some(results.join("latest")),
+            },
+        };
+        std::fs::create_dir_all(&folder.path)
+            .with_context(|| format!("cannot create the folder {}", folder.path.display()))?;
+        folder.keep_earlier_run()?;
+        Ok(folder)
+    }
+
+    fn run_file(&self) -> PathBuf {
+        self.path.join("run.json")
+    }
+
+    /// Nothing measured is lost: an earlier run in the same folder is moved aside.
+    fn keep_earlier_run(&self) -> anyhow::Result<()> {
+        let file = self.run_file();
+        if !file.exists() {
+            return Ok(());
+        }
+        let mut aside = self.path.join("run.earlier.json");
+        for number in 2.. {
+            if !aside.exists() {
+                break;
+            }
+            aside = self.path.join(format!("run.earlier-{number}.json"));
+        }
+        std::fs::rename(&file, &aside)
+            .with_context(|| format!("cannot move {} aside", file.display()))?;
+        eprintln!("the folder held a run already; it is kept as {}", aside.display());
+        Ok(())
+    }
+
+    fn point_latest(&self) -> anyhow::Result<()> {
+        let Some(latest) = &self.latest else { return Ok(()) };
+        let target = Path::new("runs").join(self.path.file_name().unwrap_or_default());
+        let fresh = latest.with_extension("new");
+        let _ = std::fs::remove_file(&fresh);
+        std::os::unix::fs::symlink(&target, &fresh)
+            .and_then(|()| std::fs::rename(&fresh, latest))
+            .with_context(|| format!("cannot point {} at the run", latest.display()))
+    }
+}
+

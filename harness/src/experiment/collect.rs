@@ -1,0 +1,197 @@
+//! From samples to cells and ratios.
+
+use std::collections::BTreeMap;
+
+use hopbench::measure::histogram::{LatencyHistogram, RateHistogram};
+use hopbench::record::{Cell, Metric, Ratio, Verdict};
+use serde_json::json;
+
+use super::{Sample, Subject};
+use crate::statistics;
+
+/// A cell being measured.
+pub(crate) struct Collected {
+    /// What is measured.
+    pub(crate) subject: Subject,
+    /// By block.
+    pub(crate) samples: BTreeMap<u32, Sample>,
+    /// Why measuring was given up.
+    pub(crate) failure: Option<String>,
+}
+
+/// Figures that describe the load or the fit, not the stack: no ratio is made of them.
+const NOT_COMPARED: [&str; 7] = [
+    "offered_per_second",
+    "achieved_per_second",
+    "throughput_per_second",
+    "scheduling_lag_ns",
+    "generator_busy_ratio",
+    "client_heap_r_squared_ratio",
+    "server_heap_r_squared_ratio",
+];
+
+impl Collected {
+    /// Nothing measured yet.
+    pub(crate) fn new(subject: Subject) -> Self {
+        Self { subject, samples: BTreeMap::new(), failure: None }
+    }
+
+    /// What is known so far.
+    pub(crate) fn cell(&self, seed: u64) -> Cell {
+        let counted = self.counted();
+        let (verdict, reason) = self.verdict();
+        let mut metrics = BTreeMap::new();
+        for key in keys(&counted, |sample| sample.scalars.keys()) {
+            metrics.insert(key.clone(), scalar(&counted, &key, seed));
+        }
+        for key in keys(&counted, |sample| sample.latencies.keys()) {
+            metrics.insert(key.clone(), latency(&counted, &key, seed));
+        }
+        if counted.values().any(|sample| sample.rates.is_some()) {
+            metrics.insert("throughput_per_second".into(), throughput(&counted, seed));
+        }
+        let mut parameters = self.subject.parameters.clone();
+        let bound = self.samples.len() - counted.len();
+        if bound > 0 {
+            parameters.insert("generator_bound_blocks_left_out".into(), json!(bound));
+        }
+        Cell {
+            parameters,
+            verdict,
+            reason,
+            repetitions: u32::try_from(counted.len()).expect("blocks fit 32 bits"),
+            ..self.subject.id.measured(0, metrics)
+        }
+    }
+
+    /// Blocks whose figures count. A block in which the generator was the bottleneck is left out as
+    /// long as most blocks remain; otherwise the cell is generator-bound, with all its blocks.
+    fn counted(&self) -> BTreeMap<u32, &Sample> {
+        let all: BTreeMap<u32, &Sample> = self.samples.iter().map(|(b, s)| (*b, s)).collect();
+        let sound: BTreeMap<u32, &Sample> = all
+            .iter()
+            .filter(|(_, sample)| sample.generator_bound.is_none())
+            .map(|(block, sample)| (*block, *sample))
+            .collect();
+        if sound.len() * 2 > all.len() { sound } else { all }
+    }
+
+    fn verdict(&self) -> (Verdict, Option<String>) {
+        if let Some(failure) = &self.failure {
+            return (Verdict::Failed, Some(failure.clone()));
+        }
+        if self.samples.is_empty() {
+            return (Verdict::Failed, Some("the run ended before this cell's turn".into()));
+        }
+        let counted = self.counted();
+        if let Some(reason) = counted.values().find_map(|sample| sample.generator_bound.clone()) {
+            return (Verdict::GeneratorBound, Some(reason));
+        }
+        match counted.values().find_map(|sample| sample.shortfall.clone()) {
+            Some(reason) => (Verdict::Failed, Some(reason)),
+            None => (Verdict::Ok, None),
+        }
+    }
+
+    /// The figure of each block, by block.
+    fn values(&self, key: &str) -> BTreeMap<u32, f64> {
+        self.counted()
+            .into_iter()
+            .filter_map(|(block, sample)| Some((block, value(sample, key)?)))
+            .collect()
+    }
+}
+
+/// The ratios of the cells that are ok to their controls that are ok.
+pub(crate) fn ratios(collected: &[Collected], seed: u64) -> Vec<Ratio> {
+    let sound: Vec<&Collected> =
+        collected.iter().filter(|cell| cell.verdict().0 == Verdict::Ok).collect();
+    let mut ratios = Vec::new();
+    for cell in &sound {
+        let stack = cell.subject.stack;
+        let mut controls: Vec<&str> = stack.control.into_iter().chain(stack.bare).collect();
+        controls.dedup();
+        for control in controls {
+            let mut wanted = cell.subject.id.clone();
+            wanted.stack = control.to_owned();
+            if let Some(control) = sound.iter().find(|other| other.subject.id == wanted) {
+                ratios.extend(ratios_to(cell, control, seed));
+            }
+        }
+    }
+    ratios
+}
+
+fn ratios_to(cell: &Collected, control: &Collected, seed: u64) -> Vec<Ratio> {
+    let counted = cell.counted();
+    let all_keys = keys(&counted, |sample| sample.scalars.keys())
+        .into_iter()
+        .chain(keys(&counted, |sample| sample.latencies.keys()));
+    all_keys
+        .filter(|key| !NOT_COMPARED.contains(&key.as_str()) && !key.ends_with("_count"))
+        .filter_map(|key| {
+            let (above, below) = (cell.values(&key), control.values(&key));
+            // Nothing is a multiple of a control that costs nothing.
+            if below.values().any(|below| *below <= 0.0) || above.values().any(|above| *above < 0.0) {
+                return None;
+            }
+            let blocks = 0..cell.subject.blocks;
+            let (above, below): (Vec<_>, Vec<_>) = blocks
+                .map(|block| (above.get(&block).copied(), below.get(&block).copied()))
+                .unzip();
+            let estimate = statistics::ratio_of_blocks(&above, &below, seed)?;
+            let (id, control_id) = (&cell.subject.id, &control.subject.id);
+            Some(estimate.record(&key, &id.to_string(), &control_id.to_string()))
+        })
+        .collect()
+}
+
+fn keys<'s, I: Iterator<Item = &'s String>>(
+    samples: &BTreeMap<u32, &'s Sample>,
+    of: impl Fn(&'s Sample) -> I,
+) -> Vec<String> {
+    let mut keys: Vec<String> = samples.values().flat_map(|sample| of(sample).cloned()).collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+/// A block's figure: of a latency the median.
+fn value(sample: &Sample, key: &str) -> Option<f64> {
+    match sample.scalars.get(key) {
+        Some(value) => *value,
+        None => {
+            let histogram = sample.latencies.get(key)?.as_ref()?;
+            Some(histogram.median_ns()? as f64)
+        }
+    }
+}
+
+fn scalar(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
+    let values: Vec<f64> = samples.values().filter_map(|sample| value(sample, key)).collect();
+    Metric::of(key, statistics::median(&values))
+        .with_interval(statistics::bootstrap_interval(&values, seed).map(Into::into))
+}
+
+fn latency(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
+    let mut merged: Option<LatencyHistogram> = None;
+    for histogram in samples.values().filter_map(|sample| sample.latencies.get(key)?.as_ref()) {
+        merged.get_or_insert_default().merge(histogram);
+    }
+    let medians: Vec<f64> = samples.values().filter_map(|sample| value(sample, key)).collect();
+    match merged {
+        Some(histogram) => Metric::latency(&histogram)
+            .with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into)),
+        None => Metric::missing(key),
+    }
+}
+
+fn throughput(samples: &BTreeMap<u32, &Sample>, seed: u64) -> Metric {
+    let mut merged = RateHistogram::new();
+    let mut medians = Vec::new();
+    for rates in samples.values().filter_map(|sample| sample.rates.as_ref()) {
+        merged.merge(rates);
+        medians.extend(rates.quantile_per_second(0.5).map(|rate| rate as f64));
+    }
+    Metric::throughput(&merged).with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into))
+}

@@ -1,0 +1,131 @@
+//! The experiment `memory`: live heap and resident memory of each side over the number of
+//! connections; the slope is what one more connection costs.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use hopbench::load::{GeneratorConfig, Lifecycle, Stage, Workload};
+use hopbench::measure::snapshot::ProcessSnapshot;
+use hopbench::node::NodeConfig;
+use hopbench::transport::Stack;
+use serde_json::json;
+
+use super::{Bench, Question, Sample, Subject, cell_id};
+use crate::scenario::Memory;
+use crate::statistics;
+use crate::testbed::{LoadProcess, NodeProcess, Outcome};
+
+/// Memory is read when two readings this far apart agree.
+const CALM: Duration = Duration::from_millis(15);
+/// It is read all the same after this long.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Connections are added step by step; memory is read at each step.
+struct Ramp {
+    stage: Stage,
+    connections: Vec<u32>,
+}
+
+/// The cells of the experiment `memory`.
+pub(crate) fn subjects(memory: &Memory, stacks: &[&'static Stack]) -> Vec<Subject> {
+    let lifecycle = Lifecycle::PerRegistration;
+    let mut subjects = Vec::new();
+    for stage in &memory.stages {
+        for stack in stacks {
+            let id = cell_id("memory", Workload::Register.name(), stack, lifecycle.name())
+                .with("stage", stage.name());
+            subjects.push(Subject {
+                id,
+                stack,
+                parameters: BTreeMap::from([
+                    ("stage".to_owned(), json!(stage.name())),
+                    ("connections".to_owned(), json!(memory.connections)),
+                    ("blocks".to_owned(), json!(memory.blocks)),
+                ]),
+                question: Box::new(Ramp {
+                    stage: *stage,
+                    connections: memory.connections.clone(),
+                }),
+                blocks: memory.blocks,
+            });
+        }
+    }
+    subjects
+}
+
+impl Question for Ramp {
+    fn measure(&self, bench: &Bench<'_>, stack: &'static Stack, block: u32) -> Outcome<Sample> {
+        let most = self.connections.last().copied().unwrap_or_default();
+        let settings = bench.settings_for(most);
+        let mut node = bench.testbed.node(&NodeConfig {
+            stack: stack.name.into(),
+            listen: super::any_loopback_port(),
+            settings: settings.clone(),
+            accounts: bench.accounts.clone(),
+            ring_seconds: 0.0,
+        })?;
+        let mut load = bench.testbed.load(&GeneratorConfig {
+            stack: stack.name.into(),
+            target: node.address(),
+            settings,
+            accounts: bench.accounts.clone(),
+            workers: 1,
+            seed: bench.seed.wrapping_add(u64::from(block)),
+        })?;
+        let mut points = Vec::with_capacity(self.connections.len());
+        for connections in &self.connections {
+            load.populate(*connections, self.stage)?;
+            let (client, server) = calm_snapshots(&mut load, &mut node)?;
+            points.push((f64::from(*connections), client, server));
+        }
+        Ok(sample(&points))
+    }
+
+    fn expected_seconds(&self) -> f64 {
+        0.3 + f64::from(self.connections.last().copied().unwrap_or_default()) * 1.5e-3
+    }
+}
+
+/// Reads both sides once neither heap changes any more: the last message of a handshake may still be
+/// under way when the client calls a connection ready.
+fn calm_snapshots(
+    load: &mut LoadProcess,
+    node: &mut NodeProcess,
+) -> Outcome<(ProcessSnapshot, ProcessSnapshot)> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut earlier = (load.snapshot()?, node.snapshot()?.0);
+    loop {
+        std::thread::sleep(CALM);
+        let later = (load.snapshot()?, node.snapshot()?.0);
+        let is_calm = later.0.heap_live_bytes == earlier.0.heap_live_bytes
+            && later.1.heap_live_bytes == earlier.1.heap_live_bytes;
+        if is_calm || Instant::now() >= deadline {
+            return Ok(later);
+        }
+        earlier = later;
+    }
+}
+
+fn sample(points: &[(f64, ProcessSnapshot, ProcessSnapshot)]) -> Sample {
+    let fit = |bytes: &dyn Fn(&(f64, ProcessSnapshot, ProcessSnapshot)) -> Option<f64>| {
+        let line: Option<Vec<(f64, f64)>> =
+            points.iter().map(|point| Some((point.0, bytes(point)?))).collect();
+        line.and_then(|line| statistics::regression(&line))
+    };
+    let client_heap = fit(&|point| point.1.heap_live_bytes.map(|bytes| bytes as f64));
+    let server_heap = fit(&|point| point.2.heap_live_bytes.map(|bytes| bytes as f64));
+    let client_rss = fit(&|point| point.1.rss_bytes.map(|bytes| bytes as f64));
+    let server_rss = fit(&|point| point.2.rss_bytes.map(|bytes| bytes as f64));
+    let scalars = [
+        ("client_heap_bytes_per_connection", client_heap.as_ref().map(|fit| fit.slope)),
+        ("server_heap_bytes_per_connection", server_heap.as_ref().map(|fit| fit.slope)),
+        ("client_rss_bytes_per_connection", client_rss.as_ref().map(|fit| fit.slope)),
+        ("server_rss_bytes_per_connection", server_rss.as_ref().map(|fit| fit.slope)),
+        ("client_heap_r_squared_ratio", client_heap.and_then(|fit| fit.r_squared)),
+        ("server_heap_r_squared_ratio", server_heap.and_then(|fit| fit.r_squared)),
+    ];
+    Sample {
+        scalars: scalars.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        ..Sample::default()
+    }
+}

@@ -1,0 +1,23 @@
+//! Ctrl-C and SIGTERM: noted, so that the run can write what it has and end its children.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Starts to note signals. A second one ends the process at once; its children end with it.
+///
+/// # Errors
+/// When the system refuses the handler.
+pub(crate) fn watch() -> anyhow::Result<()> {
+    ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::SeqCst) {
+            std::process::exit(crate::cli::EXIT_INTERRUPTED.into());
+        }
+    })?;
+    Ok(())
+}
+
+/// Whether a signal has come.
+pub(crate) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}

@@ -1,0 +1,84 @@
+//! What the testbed and its child processes say to each other: one JSON object a line, orders on the
+//! child's standard input, replies on its standard output.
+//!
+//! The first line to a child is its configuration ([`hopbench::node::NodeConfig`] or
+//! [`hopbench::load::GeneratorConfig`]); keys thus never stand on a command line. End of input ends
+//! the child.
+
+use std::net::SocketAddr;
+
+use hopbench::load::{LoadPlan, LoadReport, Stage};
+use hopbench::measure::snapshot::ProcessSnapshot;
+use hopbench::node::NodeCounters;
+use serde::{Deserialize, Serialize};
+
+/// To a node.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum NodeOrder {
+    /// Answered by [`NodeReply::Snapshot`].
+    Snapshot,
+}
+
+/// From a node.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum NodeReply {
+    /// It accepts flows; said once, unasked.
+    Listening {
+        /// The address that was bound.
+        address: SocketAddr,
+    },
+    /// What it costs and what it has seen.
+    Snapshot {
+        /// The process.
+        process: ProcessSnapshot,
+        /// The node.
+        counters: NodeCounters,
+    },
+    /// It cannot go on; the process ends.
+    Failed {
+        /// For the user.
+        reason: String,
+    },
+}
+
+/// To a generator.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LoadOrder {
+    /// Answered by [`LoadReply::Populated`].
+    Populate {
+        /// How many users.
+        users: u32,
+        /// How far.
+        stage: Stage,
+    },
+    /// Answered by the progress of the load, then [`LoadReply::Finished`].
+    Run(LoadPlan),
+    /// Answered by [`LoadReply::Snapshot`].
+    Snapshot,
+}
+
+/// From a generator.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LoadReply {
+    /// It has its workers; said once, unasked.
+    Ready,
+    /// The users have reached the stage.
+    Populated,
+    /// The warm-up is over.
+    MeasurementBegins,
+    /// The measurement is over, the drain is not.
+    MeasurementEnds,
+    /// The drain is over.
+    Finished(Box<LoadReport>),
+    /// What the process costs.
+    Snapshot(ProcessSnapshot),
+    /// The order could not be carried out. The generator takes further orders.
+    Failed {
+        /// For the user.
+        reason: String,
+    },
+}

@@ -1,0 +1,345 @@
+//! Places nodes and generators as child processes of this binary, so that processor time, heap and
+//! resident memory belong to one side each. Children die with their parent.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hopbench::load::{GeneratorConfig, LoadPlan, LoadReport, Stage};
+use hopbench::measure::snapshot::ProcessSnapshot;
+use hopbench::node::{NodeConfig, NodeCounters};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::interrupt;
+use crate::protocol::{LoadOrder, LoadReply, NodeOrder, NodeReply};
+
+/// A reply to an order that takes no time of its own.
+const PROMPT: Duration = Duration::from_secs(20);
+/// How often a wait looks for an interrupt.
+const SLICE: Duration = Duration::from_millis(50);
+/// Lines of a child's standard error that are kept for the reason of a failure.
+const STDERR_LINES: usize = 8;
+
+/// Why something could not be measured.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The user asked to stop.
+    Interrupted,
+    /// For the cell's reason.
+    Failed(String),
+}
+
+/// Result of what children do.
+pub(crate) type Outcome<T> = Result<T, Failure>;
+
+impl Failure {
+    fn of(reason: impl Into<String>) -> Self {
+        Self::Failed(reason.into())
+    }
+}
+
+/// Where processes run.
+pub(crate) struct Testbed {
+    executable: PathBuf,
+    placement: Placement,
+}
+
+/// Which processors each side may use; empty leaves it to the scheduler.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Placement {
+    /// The server under test.
+    pub(crate) node: Vec<usize>,
+    /// The generator.
+    pub(crate) load: Vec<usize>,
+}
+
+impl Placement {
+    /// With two processors or more, the node gets one and the generator the others: neither can
+    /// slow the other down other than by the traffic. With one they have to share.
+    pub(crate) fn of_this_machine() -> Self {
+        match available_cpus().as_slice() {
+            [] | [_] => Self::default(),
+            [node, load @ ..] => Self { node: vec![*node], load: load.to_vec() },
+        }
+    }
+}
+
+fn available_cpus() -> Vec<usize> {
+    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap_or_default();
+    (0..nix::sched::CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect()
+}
+
+impl Testbed {
+    /// Runs children of this very binary.
+    ///
+    /// # Errors
+    /// When the binary cannot be found any more.
+    pub(crate) fn new(placement: Placement) -> anyhow::Result<Self> {
+        Ok(Self { executable: std::env::current_exe()?, placement })
+    }
+
+    /// Which processors each side uses.
+    pub(crate) fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Starts a node and waits until it listens.
+    pub(crate) fn node(&self, config: &NodeConfig) -> Outcome<NodeProcess> {
+        let process = self.start("node", &self.placement.node, config)?;
+        match process.reply(PROMPT)? {
+            NodeReply::Listening { address } => Ok(NodeProcess { process, address }),
+            NodeReply::Failed { reason } => Err(Failure::of(reason)),
+            other @ NodeReply::Snapshot { .. } => Err(process.unexpected(&other)),
+        }
+    }
+
+    /// Starts a generator and waits until it has its workers.
+    pub(crate) fn load(&self, config: &GeneratorConfig) -> Outcome<LoadProcess> {
+        let process = self.start("load", &self.placement.load, config)?;
+        match process.reply(PROMPT)? {
+            LoadReply::Ready => Ok(LoadProcess { process }),
+            LoadReply::Failed { reason } => Err(Failure::of(reason)),
+            other => Err(process.unexpected(&other)),
+        }
+    }
+
+    fn start<Reply: DeserializeOwned + Send + 'static>(
+        &self,
+        role: &'static str,
+        cpus: &[usize],
+        config: &impl Serialize,
+    ) -> Outcome<Process<Reply>> {
+        let mut command = Command::new(&self.executable);
+        command
+            .args([role, "--control"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Out of the terminal's foreground group: Ctrl-C goes to the parent alone, which ends
+            // its children in order.
+            .process_group(0);
+        let mut set = nix::sched::CpuSet::new();
+        for cpu in cpus {
+            // A processor beyond the set's size was never in the affinity mask it came from.
+            let _ = set.set(*cpu);
+        }
+        let is_pinned = !cpus.is_empty();
+        let parent = nix::unistd::getpid();
+        // SAFETY: between fork and exec the closure makes system calls only; it allocates nothing
+        // and takes no lock.
+        unsafe {
+            command.pre_exec(move || {
+                nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+                if nix::unistd::getppid() != parent {
+                    return Err(nix::Error::ESRCH.into());
+                }
+                if is_pinned {
+                    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)?;
+                }
+                Ok(())
+            });
+        }
+        let child = command
+            .spawn()
+            .map_err(|error| Failure::of(format!("cannot start the {role} process: {error}")))?;
+        let mut process = Process::attach(role, child);
+        process.order(config)?;
+        Ok(process)
+    }
+}
+
+/// A node at work.
+pub(crate) struct NodeProcess {
+    process: Process<NodeReply>,
+    address: SocketAddr,
+}
+
+impl NodeProcess {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it costs and has seen so far.
+    pub(crate) fn snapshot(&mut self) -> Outcome<(ProcessSnapshot, NodeCounters)> {
+        self.process.order(&NodeOrder::Snapshot)?;
+        match self.process.reply(PROMPT)? {
+            NodeReply::Snapshot { process, counters } => Ok((process, counters)),
+            NodeReply::Failed { reason } => Err(Failure::of(reason)),
+            other @ NodeReply::Listening { .. } => Err(self.process.unexpected(&other)),
+        }
+    }
+}
+
+/// A generator at work.
+pub(crate) struct LoadProcess {
+    process: Process<LoadReply>,
+}
+
+impl LoadProcess {
+    /// Brings the first `users` users to `stage`.
+    pub(crate) fn populate(&mut self, users: u32, stage: Stage) -> Outcome<()> {
+        self.process.order(&LoadOrder::Populate { users, stage })?;
+        // Ten a second is slower than any stack, and faster than anybody's patience.
+        let limit = PROMPT + Duration::from_secs_f64(f64::from(users) / 10.0);
+        match self.process.reply(limit)? {
+            LoadReply::Populated => Ok(()),
+            LoadReply::Failed { reason } => Err(Failure::of(reason)),
+            other => Err(self.process.unexpected(&other)),
+        }
+    }
+
+    /// Runs a load; `at_edge` is called when the measurement begins and when it ends.
+    pub(crate) fn run(
+        &mut self,
+        plan: &LoadPlan,
+        mut at_edge: impl FnMut() -> Outcome<()>,
+    ) -> Outcome<LoadReport> {
+        let length = plan.warm_up_seconds + plan.duration_seconds + plan.drain_seconds;
+        let limit = PROMPT + Duration::from_secs_f64(length);
+        self.process.order(&LoadOrder::Run(plan.clone()))?;
+        loop {
+            match self.process.reply(limit)? {
+                LoadReply::MeasurementBegins | LoadReply::MeasurementEnds => at_edge()?,
+                LoadReply::Finished(report) => return Ok(*report),
+                LoadReply::Failed { reason } => return Err(Failure::of(reason)),
+                other @ (LoadReply::Ready | LoadReply::Populated | LoadReply::Snapshot(_)) => {
+                    return Err(self.process.unexpected(&other));
+                }
+            }
+        }
+    }
+
+    /// What it costs so far.
+    pub(crate) fn snapshot(&mut self) -> Outcome<ProcessSnapshot> {
+        self.process.order(&LoadOrder::Snapshot)?;
+        match self.process.reply(PROMPT)? {
+            LoadReply::Snapshot(snapshot) => Ok(snapshot),
+            LoadReply::Failed { reason } => Err(Failure::of(reason)),
+            other => Err(self.process.unexpected(&other)),
+        }
+    }
+}
+
+/// A child and the pipes to it. Dropping it ends the child.
+struct Process<Reply> {
+    role: &'static str,
+    child: Mutex<Child>,
+    stdin: Option<ChildStdin>,
+    replies: Receiver<Result<Reply, String>>,
+    stderr: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl<Reply: DeserializeOwned + Send + 'static> Process<Reply> {
+    fn attach(role: &'static str, mut child: Child) -> Self {
+        let stdout = child.stdout.take().expect("standard output was piped");
+        let errors = child.stderr.take().expect("standard error was piped");
+        let stdin = child.stdin.take();
+        let (sender, replies) = channel();
+        std::thread::spawn(move || read_replies(BufReader::new(stdout), &sender));
+        let stderr = Arc::new(Mutex::new(VecDeque::new()));
+        let tail = Arc::clone(&stderr);
+        std::thread::spawn(move || {
+            for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+                if tail.len() == STDERR_LINES {
+                    tail.pop_front();
+                }
+                tail.push_back(line);
+            }
+        });
+        Self { role, child: Mutex::new(child), stdin, replies, stderr }
+    }
+
+    fn order(&mut self, order: &impl Serialize) -> Outcome<()> {
+        let mut line = serde_json::to_vec(order).expect("orders serialise");
+        line.push(b'\n');
+        let written = match &mut self.stdin {
+            Some(stdin) => stdin.write_all(&line).and_then(|()| stdin.flush()),
+            None => Err(std::io::ErrorKind::BrokenPipe.into()),
+        };
+        written.map_err(|_| self.ended())
+    }
+
+    fn reply(&self, limit: Duration) -> Outcome<Reply> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if interrupt::is_interrupted() {
+                return Err(Failure::Interrupted);
+            }
+            match self.replies.recv_timeout(SLICE) {
+                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(garbled)) => return Err(Failure::of(garbled)),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.ended()),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(Failure::of(format!(
+                        "the {} process did not answer within {limit:?}",
+                        self.role
+                    )));
+                }
+            }
+        }
+    }
+
+    fn unexpected(&self, reply: &impl std::fmt::Debug) -> Failure {
+        Failure::of(format!("the {} process answered out of turn: {reply:?}", self.role))
+    }
+
+    /// The child is gone: how, and its last words.
+    fn ended(&self) -> Failure {
+        if interrupt::is_interrupted() {
+            return Failure::Interrupted;
+        }
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status.to_string(),
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(SLICE / 10),
+                Ok(None) => break "it closed its output but goes on".to_owned(),
+                Err(error) => break error.to_string(),
+            }
+        };
+        let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        let words: Vec<&str> = tail.iter().map(String::as_str).collect();
+        let words = if words.is_empty() { String::new() } else { format!("; it said: {}", words.join(" / ")) };
+        Failure::of(format!("the {} process died in the middle ({status}){words}", self.role))
+    }
+}
+
+fn read_replies<Reply: DeserializeOwned>(
+    lines: impl BufRead,
+    replies: &Sender<Result<Reply, String>>,
+) {
+    for line in lines.lines().map_while(Result::ok) {
+        let reply = serde_json::from_str(&line)
+            .map_err(|error| format!("a child process wrote what is no reply ({error}): {line}"));
+        if replies.send(reply).is_err() {
+            return;
+        }
+    }
+}
+
+impl<Reply> Drop for Process<Reply> {
+    fn drop(&mut self) {
+        self.stdin = None;
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < deadline {
+            match child.try_wait() {
+                Ok(Some(_)) | Err(_) => return,
+                Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}

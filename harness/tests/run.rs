@@ -1,0 +1,213 @@
+//! `hopbench run` from end to end on a tiny scenario.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use hopbench::record::{Run, Verdict};
+use support::{children, hopbench, stderr, stdout, tiny_scenario};
+
+const STACKS: [&str; 6] = ["udp", "tcp", "tls", "mtls", "udp@clear", "udp@wireguard"];
+
+fn run_tiny(folder: &Path, seed: &str) -> Run {
+    let scenario = folder.join("tiny.toml");
+    std::fs::write(&scenario, tiny_scenario(&STACKS)).unwrap();
+    let out = folder.join("out");
+    let output = hopbench()
+        .arg("run")
+        .arg(&scenario)
+        .args(["--seed", seed, "--out"])
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    assert!(stdout(&output).contains("udp@wireguard"), "the table lists every stack");
+    assert!(stderr(&output).is_empty(), "no bar in a pipe: {}", stderr(&output));
+    Run::read(&out.join("run.json")).unwrap()
+}
+
+#[test]
+fn every_stack_answers_every_question() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = run_tiny(folder.path(), "7");
+    assert_eq!(run.schema, "hopbench.run/1");
+    assert!(run.finished_at.is_some());
+    assert_eq!(run.seed, 7);
+    assert_eq!(run.cells.len(), STACKS.len() * 6);
+    for cell in &run.cells {
+        assert_eq!(cell.verdict, Verdict::Ok, "{}: {:?}", cell.id, cell.reason);
+        assert_eq!(cell.repetitions, 2, "{}", cell.id);
+        for (key, metric) in &cell.metrics {
+            if let Some(histogram) = &metric.histogram {
+                assert!(histogram.count > 0, "{} {key}", cell.id);
+                assert!(!histogram.hdr_v2_base64.is_empty(), "{} {key}", cell.id);
+            }
+        }
+        let value = |key: &str| cell.metrics.get(key).and_then(|metric| metric.value);
+        let is_stream = ["tcp", "tls", "mtls"].contains(&cell.stack.as_str());
+        let is_protected = ["tls", "mtls", "udp@wireguard"].contains(&cell.stack.as_str());
+        match cell.experiment.as_str() {
+            "setup" => {
+                assert_eq!(value("transport_connect_ns").is_some(), is_stream, "{}", cell.id);
+                assert_eq!(value("security_handshake_ns").is_some(), is_protected, "{}", cell.id);
+                assert!(value("hop_ready_to_registered_ns").unwrap() > 0.0, "{}", cell.id);
+                assert!(value("first_response_ns") <= value("registration_delay_ns"));
+            }
+            "memory" => {
+                assert!(value("server_heap_bytes_per_connection").is_some(), "{}", cell.id);
+                assert!(value("client_heap_bytes_per_connection").unwrap() > 0.0, "{}", cell.id);
+                if is_stream || cell.stack == "udp@wireguard" {
+                    let bytes = value("server_heap_bytes_per_connection").unwrap();
+                    assert!((200.0..200_000.0).contains(&bytes), "{}: {bytes}", cell.id);
+                }
+            }
+            "throughput" => {
+                assert!(value("achieved_per_second").unwrap() > 0.0, "{}", cell.id);
+                assert!(value("server_cpu_ns_per_operation").unwrap() > 0.0, "{}", cell.id);
+                assert!(value("client_cpu_ns_per_operation").unwrap() > 0.0, "{}", cell.id);
+                assert_eq!(value("failed_count"), Some(0.0), "{}", cell.id);
+            }
+            other => panic!("unexpected experiment {other}"),
+        }
+    }
+    let by_control: BTreeMap<(&str, &str), usize> =
+        run.ratios.iter().fold(BTreeMap::new(), |mut count, ratio| {
+            let stack = |id: &'_ str| STACKS.iter().find(|s| id.split('/').nth(2) == Some(**s)).copied().unwrap();
+            *count.entry((stack(&ratio.cell_id), stack(&ratio.control_cell_id))).or_default() += 1;
+            count
+        });
+    let expected = [
+        ("udp", "tcp"),
+        ("tls", "tcp"),
+        ("mtls", "tcp"),
+        ("udp@clear", "udp"),
+        ("udp@wireguard", "udp@clear"),
+        ("udp@wireguard", "udp"),
+    ];
+    for pair in expected {
+        assert!(by_control.get(&pair).is_some_and(|count| *count > 10), "{pair:?}: {by_control:?}");
+    }
+    assert!(run.ratios.iter().all(|ratio| ratio.ci95_low.is_some() && ratio.ci95_high.is_some()));
+    for file in ["report.md", "run.json"] {
+        assert!(folder.path().join("out").join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_arrivals() {
+    let offered = |seed: &str| -> Vec<(String, Option<f64>)> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut cells: Vec<_> = run_tiny(folder.path(), seed)
+            .cells
+            .into_iter()
+            .filter(|cell| cell.experiment != "memory")
+            .map(|cell| (cell.id, cell.metrics["offered_per_second"].value))
+            .collect();
+        cells.sort_by(|a, b| a.0.cmp(&b.0));
+        cells
+    };
+    let one = offered("7");
+    assert_eq!(one, offered("7"));
+    assert_ne!(one, offered("8"));
+}
+
+/// Waits until `condition` holds; the deadline only guards against a hang.
+fn eventually<T>(mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it never happened");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn long_scenario(folder: &Path) -> std::path::PathBuf {
+    let scenario = folder.join("long.toml");
+    let text = r#"
+name = "long"
+summary = "for the tests"
+stacks = ["tcp", "udp"]
+
+[[throughput]]
+workload = "invite"
+lifecycle = "per-registration"
+rates_per_second = [50.0]
+users = 5
+warm_up_seconds = 0.1
+duration_seconds = 1.5
+blocks = 2
+"#;
+    std::fs::write(&scenario, text).unwrap();
+    scenario
+}
+
+fn start_long(folder: &Path) -> support::Guard {
+    let child = hopbench()
+        .arg("run")
+        .arg(long_scenario(folder))
+        .arg("--out")
+        .arg(folder.join("out"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    support::Guard(child)
+}
+
+#[test]
+fn a_node_that_dies_in_the_middle_fails_its_cell_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = start_long(folder.path());
+    let node = eventually(|| {
+        let children = children(child.0.id());
+        let has_load = children.iter().any(|(_, command)| command.contains(" load "));
+        let node = children.into_iter().find(|(_, command)| command.contains(" node "));
+        node.filter(|_| has_load)
+    });
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(node.0).unwrap()),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    assert_eq!(child.0.wait().unwrap().code(), Some(3));
+    let run = Run::read(&folder.path().join("out/run.json")).unwrap();
+    assert_eq!(run.cells.len(), 2);
+    let (failed, ok): (Vec<_>, Vec<_>) =
+        run.cells.iter().partition(|cell| cell.verdict == Verdict::Failed);
+    assert_eq!((failed.len(), ok.len()), (1, 1), "{run:?}");
+    let reason = failed[0].reason.as_deref().unwrap();
+    assert!(reason.contains("node") || reason.contains("hop"), "{reason}");
+    assert_eq!(ok[0].verdict, Verdict::Ok);
+    assert!(run.finished_at.is_some());
+}
+
+#[test]
+fn an_interrupt_leaves_a_valid_run_and_no_child() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = start_long(folder.path());
+    let file = folder.path().join("out/run.json");
+    // The first block is over when its cells are in the file.
+    eventually(|| Run::read(&file).ok().filter(|run| run.cells.len() == 2));
+    let offspring = eventually(|| Some(children(child.0.id())).filter(|found| !found.is_empty()));
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(child.0.id()).unwrap()),
+        nix::sys::signal::Signal::SIGINT,
+    )
+    .unwrap();
+    assert_eq!(child.0.wait().unwrap().code(), Some(130));
+    let run = Run::read(&file).unwrap();
+    assert_eq!(run.finished_at, None);
+    assert_eq!(run.cells.len(), 2, "what was measured is kept");
+    assert!(run.cells.iter().all(|cell| cell.repetitions >= 1));
+    for (pid, command) in offspring {
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{command} lives on");
+    }
+}

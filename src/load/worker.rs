@@ -1,0 +1,350 @@
+//! One worker: its users, their hops, its clock.
+//!
+//! A worker is a current-thread runtime. One task, the pulse, starts operations at their intended
+//! instants and fires the timers; opening a hop is a short task of its own; everything else happens
+//! in the handler (`operations`), in the task of the connection that a message came from.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use tokio::sync::Notify;
+
+use super::arrivals::Arrivals;
+use super::generator::Progress;
+use super::operations::{CallShape, CallSlots, Operation, RegistrationOperation, Turns};
+use super::outcome::{LoadReport, Recorder};
+use super::pacer::Pacer;
+use super::plan::{GeneratorConfig, LoadPlan, Stage};
+use crate::measure::cpu;
+use crate::measure::snapshot::ProcessSnapshot;
+use crate::sip::{Accounts, Caller, Outbox, Registration, Reliability, TimerQueue, Timing};
+use crate::transport::{Flow, Stack, Transport, TransportError, User};
+
+/// Operations started before the connections get a turn.
+const STARTS_PER_TURN: usize = 16;
+/// Hops that are opened at the same time while a population grows.
+const POPULATE_CONCURRENCY: usize = 32;
+
+/// One worker of a generator. Lives inside a [`tokio::task::LocalSet`].
+pub(super) struct Worker {
+    index: u32,
+    workers: u32,
+    pub(super) stack: &'static Stack,
+    pub(super) reliability: Reliability,
+    pub(super) target: SocketAddr,
+    pub(super) transport: Box<dyn Transport>,
+    pub(super) accounts: Accounts,
+    pub(super) timing: Timing,
+    /// Makes Call-IDs, tags and branches of this worker differ from those of others.
+    pub(super) seed: u64,
+    pub(super) epoch: Instant,
+    pub(super) state: RefCell<State>,
+    /// Wakes the pulse: an operation ended, or a timer is due before the alarm that is set.
+    pub(super) changed: Notify,
+    alarm: Cell<Option<Instant>>,
+}
+
+/// What changes while a worker runs.
+pub(super) struct State {
+    pub(super) users: Vec<Option<Box<UserSlot>>>,
+    pub(super) calls: Slab<CallSlot>,
+    pub(super) call_slots: CallSlots,
+    pub(super) timers: TimerQueue<TimerKey>,
+    pub(super) turns: Turns,
+    pub(super) outbox: Outbox,
+    /// Present while a load runs.
+    pub(super) recorder: Option<Recorder>,
+    pub(super) in_flight: usize,
+    /// The pulse wants to know when fewer operations than this are under way.
+    pub(super) wake_below: usize,
+    /// Why the population did not grow.
+    pub(super) first_failure: Option<String>,
+    pub(super) lost_hops: u64,
+    pub(super) unexpected: u64,
+    pub(super) unsent: u64,
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum TimerKey {
+    /// A user's registration.
+    Registration(u32),
+    /// A slot of the call table.
+    Call(usize),
+}
+
+/// One user that has, or had, a hop.
+pub(super) struct UserSlot {
+    pub(super) flow: Option<Flow>,
+    pub(super) registration: Registration,
+    pub(super) is_registered: bool,
+    pub(super) operation: Option<RegistrationOperation>,
+    /// When the one entry in the timer queue that points to this user is due.
+    pub(super) scheduled: Option<Instant>,
+}
+
+/// One call under way.
+pub(super) struct CallSlot {
+    pub(super) caller: Caller,
+    pub(super) operation: Operation,
+    pub(super) flow: Flow,
+    pub(super) invite_sent: Instant,
+    pub(super) progressed: bool,
+    pub(super) shape: CallShape,
+    pub(super) bye_sent: Option<Instant>,
+}
+
+impl State {
+    pub(super) fn user(&mut self, slot: u32) -> Option<&mut UserSlot> {
+        self.users.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    pub(super) fn flow(&self, slot: u32) -> Option<Flow> {
+        self.users.get(slot as usize)?.as_ref()?.flow.clone()
+    }
+}
+
+impl Worker {
+    pub(super) fn new(
+        config: &GeneratorConfig,
+        stack: &'static Stack,
+        index: u32,
+    ) -> Result<Self, TransportError> {
+        let transport = stack.open(&config.settings)?;
+        let mut users = Vec::new();
+        users.resize_with(config.accounts.count().div_ceil(config.workers) as usize, || None);
+        Ok(Self {
+            index,
+            workers: config.workers,
+            stack,
+            reliability: if stack.is_stream() { Reliability::Stream } else { Reliability::Datagram },
+            target: config.target,
+            transport,
+            accounts: config.accounts.clone(),
+            timing: Timing::default(),
+            seed: config.seed ^ u64::from(index) << 48,
+            epoch: Instant::now(),
+            state: RefCell::new(State {
+                users,
+                calls: Slab::new(),
+                call_slots: CallSlots::default(),
+                timers: TimerQueue::new(),
+                turns: Turns::none(),
+                outbox: Outbox::new(),
+                recorder: None,
+                in_flight: 0,
+                wake_below: 0,
+                first_failure: None,
+                lost_hops: 0,
+                unexpected: 0,
+                unsent: 0,
+            }),
+            changed: Notify::new(),
+            alarm: Cell::new(None),
+        })
+    }
+
+    /// Opens hops until the first `count` of this worker's users have reached `stage`.
+    pub(super) async fn populate(self: &Rc<Self>, count: u32, stage: Stage) -> Result<(), String> {
+        let mut pacer = new_pacer()?;
+        {
+            let mut state = self.state.borrow_mut();
+            state.first_failure = None;
+            state.turns = Turns::none();
+            state.wake_below = POPULATE_CONCURRENCY;
+        }
+        let mut next = 0;
+        loop {
+            while next < count && self.state.borrow().in_flight < POPULATE_CONCURRENCY {
+                self.advance(next, stage);
+                next += 1;
+            }
+            let now = Instant::now();
+            self.fire_timers(now);
+            {
+                let mut state = self.state.borrow_mut();
+                if state.first_failure.is_some() {
+                    next = count;
+                }
+                if next == count && state.in_flight == 0 {
+                    return match state.first_failure.take() {
+                        None => Ok(()),
+                        Some(failure) => Err(failure),
+                    };
+                }
+            }
+            let deadline = self.next_timer().unwrap_or(now + Duration::from_secs(1));
+            self.wait(&mut pacer, deadline).await?;
+        }
+    }
+
+    /// Brings one user to `stage`, if it has not reached it yet.
+    fn advance(self: &Rc<Self>, slot: u32, stage: Stage) {
+        let now = Instant::now();
+        let operation = Operation { slot, intended: now, started: now };
+        let (has_hop, is_registered) = match self.state.borrow_mut().user(slot) {
+            None => (false, false),
+            Some(user) => (user.flow.is_some(), user.is_registered),
+        };
+        match stage {
+            Stage::Handshaken | Stage::Registered if has_hop && is_registered => {}
+            Stage::Handshaken if has_hop => {}
+            Stage::Handshaken => {
+                self.state.borrow_mut().in_flight += 1;
+                self.open_only(operation);
+            }
+            Stage::Registered => {
+                self.state.borrow_mut().in_flight += 1;
+                if has_hop {
+                    self.begin_registration(operation);
+                } else {
+                    self.open_then_register(operation);
+                }
+            }
+        }
+    }
+
+    /// Runs `plan`, whose time zero is `epoch`. `on_edge` is called when the measurement begins and
+    /// again when it ends, and returns what it costs the process by then.
+    pub(super) async fn run(
+        self: &Rc<Self>,
+        plan: &LoadPlan,
+        epoch: Instant,
+        on_edge: impl Fn(Progress) -> ProcessSnapshot,
+    ) -> Result<LoadReport, String> {
+        let window_start = epoch + Duration::from_secs_f64(plan.warm_up_seconds);
+        let window_end = window_start + Duration::from_secs_f64(plan.duration_seconds);
+        let give_up = window_end + Duration::from_secs_f64(plan.drain_seconds);
+        let mut pacer = new_pacer()?;
+        {
+            let mut state = self.state.borrow_mut();
+            state.recorder = Some(Recorder::new(window_start, window_end));
+            state.turns = Turns::new(self.share_of(plan.users), plan);
+            state.wake_below = 0;
+        }
+        let (law, rate) = (plan.arrivals, plan.rate_per_second);
+        let mut arrivals = Arrivals::new(law, rate, plan.seed, self.index, self.workers)
+            .map(|offset| epoch + offset);
+        let mut next = arrivals.next().expect("arrivals have no end");
+        let mut edges = Edges::default();
+        loop {
+            let mut started = 0;
+            while next < window_end && started < STARTS_PER_TURN && next <= Instant::now() {
+                self.start_operation(plan, next);
+                next = arrivals.next().expect("arrivals have no end");
+                started += 1;
+            }
+            let now = Instant::now();
+            self.fire_timers(now);
+            if edges.before.is_none() && now >= window_start {
+                edges.before = Some((on_edge(Progress::MeasurementBegins), cpu::thread_ns(), now));
+            }
+            if edges.after.is_none() && now >= window_end {
+                edges.after = Some((on_edge(Progress::MeasurementEnds), cpu::thread_ns(), now));
+                self.state.borrow_mut().wake_below = 1;
+            }
+            if now >= window_end && (self.state.borrow().in_flight == 0 || now >= give_up) {
+                break;
+            }
+            let is_behind = next < window_end && next <= now;
+            if is_behind {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let deadline = [window_start, window_end, give_up]
+                .into_iter()
+                .filter(|edge| *edge > now)
+                .chain(self.next_timer())
+                .chain((next < window_end).then_some(next))
+                .min()
+                .unwrap_or(give_up);
+            self.wait(&mut pacer, deadline).await?;
+        }
+        Ok(self.close_books(edges))
+    }
+
+    fn close_books(&self, edges: Edges) -> LoadReport {
+        let state = &mut *self.state.borrow_mut();
+        let mut recorder = state.recorder.take().expect("a run has a recorder");
+        let unfinished = "no final response before the drain ended";
+        for call in state.calls.drain() {
+            recorder.failed(call.operation.intended, unfinished);
+        }
+        for user in state.users.iter_mut().flatten() {
+            if let Some(current) = user.operation.take() {
+                recorder.failed(current.operation.intended, unfinished);
+            }
+        }
+        state.in_flight = 0;
+        let mut report = recorder.finish();
+        let connecting = report.offered.saturating_sub(report.succeeded + report.failed());
+        if connecting > 0 {
+            report.failures.insert("the hop was not open before the drain ended".into(), connecting);
+        }
+        report.unexpected = std::mem::take(&mut state.unexpected);
+        report.lost_hops = std::mem::take(&mut state.lost_hops);
+        if let (Some((first, first_cpu_ns, start)), Some((last, last_cpu_ns, end))) =
+            (edges.before, edges.after)
+        {
+            let cpu_ns = last_cpu_ns.saturating_sub(first_cpu_ns) as f64;
+            report.busiest_worker_ratio = cpu_ns / (end - start).as_nanos() as f64;
+            report.before = Some(first);
+            report.after = Some(last);
+        }
+        report
+    }
+
+    /// Waits until `deadline`, or until something happens that the pulse must know.
+    async fn wait(&self, pacer: &mut Pacer, deadline: Instant) -> Result<(), String> {
+        self.alarm.set(Some(deadline));
+        let alarm = tokio::select! {
+            result = pacer.wait_until(deadline) => result,
+            () = self.changed.notified() => Ok(()),
+        };
+        self.alarm.set(None);
+        alarm.map_err(|error| format!("the timer of the generator failed: {error}"))
+    }
+
+    /// Wakes the pulse if its alarm is set for later than `deadline`.
+    pub(super) fn wake_for(&self, deadline: Instant) {
+        if self.alarm.get().is_some_and(|alarm| deadline < alarm) {
+            self.changed.notify_one();
+        }
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        self.state.borrow().timers.next_deadline()
+    }
+
+    /// Whether this is the worker that reports progress.
+    pub(super) fn is_first(&self) -> bool {
+        self.index == 0
+    }
+
+    /// This worker's part of `count`.
+    pub(super) fn share_of(&self, count: u32) -> u32 {
+        count / self.workers + u32::from(self.index < count % self.workers)
+    }
+
+    pub(super) fn user_of(&self, slot: u32) -> User {
+        User(slot * self.workers + self.index)
+    }
+
+    pub(super) fn slot_of(&self, flow: &Flow) -> u32 {
+        u32::try_from(flow.id()).expect("client flows are numbered by user") / self.workers
+    }
+}
+
+/// Readings where the measurement begins and ends: of the process, of this thread, of the clock.
+#[derive(Default)]
+struct Edges {
+    before: Option<(ProcessSnapshot, u64, Instant)>,
+    after: Option<(ProcessSnapshot, u64, Instant)>,
+}
+
+fn new_pacer() -> Result<Pacer, String> {
+    Pacer::new().map_err(|error| format!("the generator got no timer: {error}"))
+}

@@ -1,0 +1,141 @@
+//! The meters of one process, read together, so that two readings bracket what happened between.
+//!
+//! Serialised, because load generators and nodes are processes of their own and report to the
+//! harness.
+
+use serde::{Deserialize, Serialize};
+
+use super::{cpu, heap, memory};
+
+/// What this process had used at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSnapshot {
+    /// When it was taken, by [`cpu::monotonic_ns`].
+    pub at_monotonic_ns: u64,
+    /// User and system time of all threads since the process started.
+    pub cpu_ns: u64,
+    /// Live heap bytes; null when the counting allocator is not installed.
+    pub heap_live_bytes: Option<i64>,
+    /// Blocks allocated since the process started; null likewise.
+    pub heap_allocations: Option<u64>,
+    /// Resident memory; null where the system does not tell, or when it was not read.
+    pub rss_bytes: Option<u64>,
+}
+
+/// What a process used between two snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessUsage {
+    /// Time between the snapshots.
+    pub elapsed_ns: u64,
+    /// User and system time; 2 s in a second when two threads were busy throughout.
+    pub cpu_ns: u64,
+    /// Growth of the live heap.
+    pub heap_bytes: Option<i64>,
+    /// Blocks allocated.
+    pub heap_allocations: Option<u64>,
+    /// Growth of resident memory.
+    pub rss_bytes: Option<i64>,
+}
+
+impl ProcessSnapshot {
+    /// Reads the meters of the calling process.
+    ///
+    /// Resident memory is read last, since the kernel walks all pages for it: a fraction of a
+    /// millisecond in a small process, more in a large one. To bracket a busy period see
+    /// [`Self::take_without_rss`].
+    #[must_use]
+    pub fn take() -> Self {
+        let quick = Self::take_without_rss();
+        Self {
+            rss_bytes: memory::resident_bytes().ok(),
+            ..quick
+        }
+    }
+
+    /// The same in about a microsecond, without resident memory, which stays `None`.
+    #[must_use]
+    pub fn take_without_rss() -> Self {
+        let heap = heap::process();
+        Self {
+            at_monotonic_ns: cpu::monotonic_ns(),
+            cpu_ns: cpu::process_ns(),
+            heap_live_bytes: heap.map(|heap| heap.live_bytes),
+            heap_allocations: heap.map(|heap| heap.allocations),
+            rss_bytes: None,
+        }
+    }
+
+    /// What was used from `earlier`, a snapshot of the same process, until this one.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> ProcessUsage {
+        ProcessUsage {
+            elapsed_ns: self.at_monotonic_ns.saturating_sub(earlier.at_monotonic_ns),
+            cpu_ns: self.cpu_ns.saturating_sub(earlier.cpu_ns),
+            heap_bytes: difference(
+                self.heap_live_bytes,
+                earlier.heap_live_bytes,
+                i64::wrapping_sub,
+            ),
+            heap_allocations: difference(
+                self.heap_allocations,
+                earlier.heap_allocations,
+                u64::saturating_sub,
+            ),
+            rss_bytes: difference(self.rss_bytes, earlier.rss_bytes, u64::wrapping_sub)
+                .map(u64::cast_signed),
+        }
+    }
+}
+
+fn difference<T>(later: Option<T>, earlier: Option<T>, subtract: fn(T, T) -> T) -> Option<T> {
+    Some(subtract(later?, earlier?))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn snapshot(rss_bytes: Option<u64>) -> ProcessSnapshot {
+        ProcessSnapshot {
+            at_monotonic_ns: 1_000,
+            cpu_ns: 300,
+            heap_live_bytes: Some(50),
+            heap_allocations: Some(2),
+            rss_bytes,
+        }
+    }
+
+    #[test]
+    fn usage_is_the_difference_and_missing_stays_missing() {
+        let later = ProcessSnapshot {
+            at_monotonic_ns: 3_000,
+            cpu_ns: 1_800,
+            heap_live_bytes: Some(-20),
+            heap_allocations: Some(9),
+            rss_bytes: Some(4_096),
+        };
+        let expected = ProcessUsage {
+            elapsed_ns: 2_000,
+            cpu_ns: 1_500,
+            heap_bytes: Some(-70),
+            heap_allocations: Some(7),
+            rss_bytes: Some(-4_096),
+        };
+        assert_eq!(later.since(&snapshot(Some(8_192))), expected);
+        assert_eq!(later.since(&snapshot(None)).rss_bytes, None);
+    }
+
+    #[test]
+    fn a_snapshot_survives_json_with_its_nulls() {
+        let taken = ProcessSnapshot::take();
+        assert_eq!(taken.heap_live_bytes, None);
+        assert_eq!(ProcessSnapshot::take_without_rss().rss_bytes, None);
+        let json = serde_json::to_string(&taken).unwrap();
+        assert!(json.contains("\"heap_live_bytes\":null"), "{json}");
+        assert_eq!(
+            serde_json::from_str::<ProcessSnapshot>(&json).unwrap(),
+            taken
+        );
+    }
+}

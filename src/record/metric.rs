@@ -1,0 +1,335 @@
+//! The metric keys that hopbench publishes, and how a metric is made.
+
+use super::{Direction, Histogram, Metric, Unit};
+use crate::measure::histogram::{LatencyHistogram, RateHistogram};
+
+/// A metric key and what it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Key in [`super::Cell::metrics`].
+    pub key: &'static str,
+    /// Unit of its value; [`Unit::of_key`] of the key.
+    pub unit: Unit,
+    /// Which direction is better.
+    pub direction: Direction,
+    /// For the head of a column or the title of a chart.
+    pub title: &'static str,
+}
+
+/// Every metric key, in the order of a connection's life.
+pub const KNOWN: &[Known] = &[
+    lower_ns("transport_connect_ns", "TCP connect"),
+    lower_ns("security_handshake_ns", "Security handshake"),
+    lower_ns("setup_latency_ns", "Hop set-up"),
+    lower_ns("first_response_ns", "First response"),
+    lower_ns("registration_delay_ns", "Registration delay (RRD)"),
+    lower_ns("session_request_delay_ns", "Session request delay (SRD)"),
+    lower_ns(
+        "session_request_delay_uncorrected_ns",
+        "Session request delay from the actual start",
+    ),
+    lower_ns(
+        "session_disconnect_delay_ns",
+        "Session disconnect delay (SDD)",
+    ),
+    lower_ns("hop_ready_to_registered_ns", "Registered"),
+    lower_ns(
+        "hop_ready_to_registered_uncorrected_ns",
+        "Registered, from the actual start",
+    ),
+    lower_ns("scheduling_lag_ns", "Scheduling lag of the generator"),
+    higher(
+        "session_establishment_ratio",
+        Unit::Ratio,
+        "Sessions established (SER)",
+    ),
+    higher(
+        "session_completion_ratio",
+        Unit::Ratio,
+        "Sessions completed (SCR)",
+    ),
+    higher("offered_per_second", Unit::PerSecond, "Offered rate"),
+    higher("achieved_per_second", Unit::PerSecond, "Achieved rate"),
+    higher(
+        "throughput_per_second",
+        Unit::PerSecond,
+        "Throughput in 100 ms windows",
+    ),
+    higher(
+        "session_establishment_rate",
+        Unit::PerSecond,
+        "Session establishment rate",
+    ),
+    higher("registration_rate", Unit::PerSecond, "Registration rate"),
+    higher(
+        "reregistration_rate",
+        Unit::PerSecond,
+        "Re-registration rate",
+    ),
+    higher(
+        "knee_per_second",
+        Unit::PerSecond,
+        "Knee of the latency curve",
+    ),
+    lower("failed_count", Unit::Count, "Failed operations"),
+    lower("retransmissions_count", Unit::Count, "Requests sent again"),
+    lower(
+        "server_socket_drops_count",
+        Unit::Count,
+        "Datagrams that the server's socket dropped",
+    ),
+    lower(
+        "generator_busy_ratio",
+        Unit::Ratio,
+        "Processor share of the busiest generator worker",
+    ),
+    lower_ns("client_cpu_ns_per_operation", "Client CPU per operation"),
+    lower_ns("server_cpu_ns_per_operation", "Server CPU per operation"),
+    lower(
+        "client_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap per connection",
+    ),
+    lower(
+        "server_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap per connection",
+    ),
+    higher(
+        "client_heap_r_squared_ratio",
+        Unit::Ratio,
+        "Fit of client heap over connections (r²)",
+    ),
+    higher(
+        "server_heap_r_squared_ratio",
+        Unit::Ratio,
+        "Fit of server heap over connections (r²)",
+    ),
+    lower(
+        "client_rss_bytes_per_connection",
+        Unit::Bytes,
+        "Client RSS per connection",
+    ),
+    lower(
+        "server_rss_bytes_per_connection",
+        Unit::Bytes,
+        "Server RSS per connection",
+    ),
+    lower(
+        "kernel_bytes_per_connection",
+        Unit::Bytes,
+        "Kernel memory per connection",
+    ),
+    lower(
+        "handshake_wire_bytes",
+        Unit::Bytes,
+        "Bytes on the wire per set-up",
+    ),
+    lower("handshake_wire_packets", Unit::Count, "Packets per set-up"),
+    lower(
+        "wire_bytes_per_operation",
+        Unit::Bytes,
+        "Bytes on the wire per operation",
+    ),
+    lower(
+        "wire_packets_per_operation",
+        Unit::Count,
+        "Packets per operation",
+    ),
+    lower("wire_overhead_ratio", Unit::Ratio, "Wire bytes ÷ SIP bytes"),
+];
+
+/// The entry of `key` in [`KNOWN`].
+#[must_use]
+pub fn known(key: &str) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| known.key == key)
+}
+
+const fn lower(key: &'static str, unit: Unit, title: &'static str) -> Known {
+    Known {
+        key,
+        unit,
+        direction: Direction::Lower,
+        title,
+    }
+}
+
+const fn lower_ns(key: &'static str, title: &'static str) -> Known {
+    lower(key, Unit::Ns, title)
+}
+
+const fn higher(key: &'static str, unit: Unit, title: &'static str) -> Known {
+    Known {
+        key,
+        unit,
+        direction: Direction::Higher,
+        title,
+    }
+}
+
+impl Unit {
+    /// The unit that `key` ends in, what it is counted per left aside (`_per_connection`,
+    /// `_per_operation`); `None` when it ends in none. A rate of RFC 7501 is per second.
+    #[must_use]
+    pub fn of_key(key: &str) -> Option<Self> {
+        const ENDINGS: [(&str, Unit); 7] = [
+            ("_ns", Unit::Ns),
+            ("_bytes", Unit::Bytes),
+            ("_per_second", Unit::PerSecond),
+            ("_rate", Unit::PerSecond),
+            ("_ratio", Unit::Ratio),
+            ("_count", Unit::Count),
+            ("_packets", Unit::Count),
+        ];
+        let quantity = key
+            .strip_suffix("_per_connection")
+            .or_else(|| key.strip_suffix("_per_operation"))
+            .unwrap_or(key);
+        ENDINGS
+            .into_iter()
+            .find_map(|(ending, unit)| quantity.ends_with(ending).then_some(unit))
+    }
+}
+
+impl Metric {
+    /// A latency: its value is the median, its histogram all of `latencies`. Without samples both
+    /// are null.
+    #[must_use]
+    pub fn latency(latencies: &LatencyHistogram) -> Self {
+        #[allow(clippy::cast_precision_loss)] // one hour in ns needs 42 of 53 bits
+        let median = latencies.median_ns().map(|ns| ns as f64);
+        Self {
+            histogram: (!latencies.is_empty()).then(|| Histogram::from(latencies)),
+            ..Self::scalar(median, None, Unit::Ns, Direction::Lower)
+        }
+    }
+
+    /// A throughput: its value is the mean over the windows, its histogram all of `rates`. Without
+    /// windows both are null.
+    #[must_use]
+    pub fn throughput(rates: &RateHistogram) -> Self {
+        let values = rates.values();
+        Self {
+            histogram: (!values.is_empty()).then(|| Histogram::from(rates)),
+            ..Self::scalar(
+                (!values.is_empty()).then(|| values.mean()),
+                None,
+                Unit::PerSecond,
+                Direction::Higher,
+            )
+        }
+    }
+
+    /// A single figure, with the ends of its 95 % interval where there is one. What is not a finite
+    /// number, such as a quotient by zero, is missing: null.
+    #[must_use]
+    pub fn scalar(
+        value: Option<f64>,
+        ci95: Option<(f64, f64)>,
+        unit: Unit,
+        direction: Direction,
+    ) -> Self {
+        Self {
+            value: value.filter(|value| value.is_finite()),
+            ci95_low: None,
+            ci95_high: None,
+            unit,
+            direction,
+            histogram: None,
+        }
+        .with_interval(ci95)
+    }
+
+    /// The single figure of a key in [`KNOWN`].
+    ///
+    /// # Panics
+    /// When `key` is not in the table.
+    #[must_use]
+    pub fn of(key: &str, value: Option<f64>) -> Self {
+        let known = known(key).unwrap_or_else(|| panic!("{key} is not in metric::KNOWN"));
+        Self::scalar(value, None, known.unit, known.direction)
+    }
+
+    /// The metric of a key in [`KNOWN`] that could not be measured, or that the stack does not have.
+    ///
+    /// # Panics
+    /// When `key` is not in the table.
+    #[must_use]
+    pub fn missing(key: &str) -> Self {
+        Self::of(key, None)
+    }
+
+    /// The same metric with the ends of its 95 % interval over blocks; an interval that is not
+    /// finite is none.
+    #[must_use]
+    pub fn with_interval(mut self, ci95: Option<(f64, f64)>) -> Self {
+        let ci95 = ci95.filter(|(low, high)| low.is_finite() && high.is_finite());
+        self.ci95_low = ci95.map(|(low, _)| low);
+        self.ci95_high = ci95.map(|(_, high)| high);
+        self
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_key_ends_in_its_unit_and_stands_once() {
+        let mut keys = BTreeSet::new();
+        for known in KNOWN {
+            assert_eq!(Unit::of_key(known.key), Some(known.unit), "{}", known.key);
+            assert!(keys.insert(known.key), "{} stands twice", known.key);
+        }
+        assert_eq!(Unit::of_key("wire"), None);
+    }
+
+    #[test]
+    fn every_latency_has_the_unit_that_the_constructor_gives() {
+        let latency = Metric::latency(&LatencyHistogram::new());
+        let delay = known("registration_delay_ns").unwrap();
+        assert_eq!(
+            (latency.unit, latency.direction),
+            (delay.unit, delay.direction)
+        );
+        let throughput = Metric::throughput(&RateHistogram::new());
+        let rate = known("throughput_per_second").unwrap();
+        assert_eq!(
+            (throughput.unit, throughput.direction),
+            (rate.unit, rate.direction)
+        );
+    }
+
+    #[test]
+    fn what_was_not_measured_is_null() {
+        let empty = Metric::latency(&LatencyHistogram::new());
+        assert_eq!((empty.value, empty.histogram), (None, None));
+        let empty = Metric::throughput(&RateHistogram::new());
+        assert_eq!((empty.value, empty.histogram), (None, None));
+        let quotient = Metric::of("wire_overhead_ratio", Some(f64::NAN))
+            .with_interval(Some((f64::NEG_INFINITY, 1.0)));
+        assert_eq!(quotient, Metric::missing("wire_overhead_ratio"));
+    }
+
+    #[test]
+    fn a_latency_is_its_median_and_a_throughput_its_mean() {
+        let mut latencies = LatencyHistogram::new();
+        [10, 20, 900]
+            .into_iter()
+            .for_each(|ns| latencies.record_ns(ns));
+        let metric = Metric::latency(&latencies).with_interval(Some((12.0, 30.0)));
+        assert_eq!(metric.value, Some(20.0));
+        assert_eq!(
+            (metric.ci95_low, metric.ci95_high),
+            (Some(12.0), Some(30.0))
+        );
+        assert_eq!(metric.histogram.unwrap().count, 3);
+
+        let mut rates = RateHistogram::new();
+        [0, 10, 80].into_iter().for_each(|rate| rates.record(rate));
+        assert_eq!(Metric::throughput(&rates).value, Some(30.0));
+    }
+}

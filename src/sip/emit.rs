@@ -1,0 +1,407 @@
+//! Writes SIP messages into a byte buffer that the caller reuses: one header field after the
+//! other, no formatting machinery, no allocation once the buffer has grown.
+//!
+//! Nothing here checks what it is given: text goes out as it came, so callers pass what they made
+//! themselves or what the parser accepted.
+
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use super::message::{Header, Message, Method};
+use super::parse::{Elements, Via};
+
+/// Largest `Content-Length` that needs no further digits than reserved.
+const LENGTH_DIGITS: usize = 5;
+
+/// Writes one message at the end of a buffer: start line first, then header fields, then
+/// [`Writer::finish`] or one of the bodies.
+#[derive(Debug)]
+pub struct Writer<'b> {
+    out: &'b mut Vec<u8>,
+}
+
+impl<'b> Writer<'b> {
+    /// Starts a request: `method` and Request-URI as they are to be written.
+    pub fn request(out: &'b mut Vec<u8>, method: &str, uri: &str) -> Self {
+        Self::request_with(out, method, |line| line.text(uri))
+    }
+
+    /// Starts a request whose Request-URI is written piece by piece.
+    pub fn request_with(
+        out: &'b mut Vec<u8>,
+        method: &str,
+        uri: impl FnOnce(&mut Value<'_>),
+    ) -> Self {
+        let mut line = Value { out };
+        line.text(method);
+        line.text(" ");
+        uri(&mut line);
+        line.text(" SIP/2.0\r\n");
+        Self { out }
+    }
+
+    /// Starts a response with the usual reason phrase.
+    pub fn response(out: &'b mut Vec<u8>, status: u16) -> Self {
+        let mut line = Value { out };
+        line.text("SIP/2.0 ");
+        line.decimal(status.into());
+        line.text(" ");
+        line.text(reason_phrase(status));
+        line.text("\r\n");
+        Self { out }
+    }
+
+    /// Writes `name: value`.
+    pub fn header(&mut self, name: &str, value: &str) -> &mut Self {
+        self.header_with(name, |line| line.text(value))
+    }
+
+    /// Writes a header field whose value is composed piece by piece.
+    pub fn header_with(&mut self, name: &str, value: impl FnOnce(&mut Value<'_>)) -> &mut Self {
+        let mut line = Value { out: self.out };
+        line.text(name);
+        line.text(": ");
+        value(&mut line);
+        line.text("\r\n");
+        self
+    }
+
+    /// Writes `CSeq`.
+    pub fn cseq(&mut self, number: u32, method: &str) -> &mut Self {
+        self.header_with(Header::CSeq.name(), |line| {
+            line.decimal(number.into());
+            line.text(" ");
+            line.text(method);
+        })
+    }
+
+    /// Ends a message without body.
+    pub fn finish(self) {
+        self.out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+    }
+
+    /// Ends a message with `body`.
+    pub fn body(self, content_type: &str, body: &[u8]) {
+        self.body_with(content_type, |out| out.extend_from_slice(body));
+    }
+
+    /// Ends a message with the body that `write` appends to the buffer.
+    pub fn body_with(mut self, content_type: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.header(Header::ContentType.name(), content_type);
+        self.out.extend_from_slice(b"Content-Length: \r\n\r\n");
+        let body_from = self.out.len();
+        write(self.out);
+        // The length is known only now: make room for its digits in front.
+        let mut digits = [0; LENGTH_DIGITS];
+        let digits = decimal(&mut digits, self.out.len() - body_from);
+        let at = body_from - 4;
+        self.out.splice(at..at, digits.iter().copied());
+    }
+}
+
+/// Decimal digits of a number below 100,000, at the end of `digits`.
+fn decimal(digits: &mut [u8; LENGTH_DIGITS], mut number: usize) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = digit(number % 10);
+        number /= 10;
+        if number == 0 || at == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+fn digit(value: usize) -> u8 {
+    b"0123456789abcdef"[value & 0xf]
+}
+
+/// The value of a header field, or a Request-URI, while it is being written.
+#[derive(Debug)]
+pub struct Value<'w> {
+    out: &'w mut Vec<u8>,
+}
+
+impl<'w> Value<'w> {
+    /// Writes at the end of `out`, for text that is no part of a message that [`Writer`] writes.
+    pub fn new(out: &'w mut Vec<u8>) -> Self {
+        Self { out }
+    }
+
+    /// Appends text as it is.
+    pub fn text(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    /// Appends a number in decimal digits.
+    pub fn decimal(&mut self, mut number: u64) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.out.extend_from_slice(&digits[at..]);
+    }
+
+    /// Appends the low `digits` hexadecimal digits of a number, at most 16, in lower case.
+    pub fn hex(&mut self, number: u64, digits: u32) {
+        for place in (0..digits.min(16)).rev() {
+            self.out.push(digit((number >> (4 * place)) as usize & 0xf));
+        }
+    }
+
+    /// Appends bytes as hexadecimal digits, in lower case.
+    pub fn hex_bytes(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.hex(byte.into(), 2);
+        }
+    }
+
+    /// Appends an IP address; a version 6 address without brackets.
+    pub fn ip(&mut self, ip: IpAddr) {
+        match ip {
+            IpAddr::V4(ip) => {
+                for (index, octet) in ip.octets().into_iter().enumerate() {
+                    if index > 0 {
+                        self.text(".");
+                    }
+                    self.decimal(octet.into());
+                }
+            }
+            IpAddr::V6(ip) => {
+                write!(self.out, "{ip}").expect("writing to a Vec cannot fail");
+            }
+        }
+    }
+
+    /// Appends `host:port`, a version 6 address in brackets.
+    pub fn address(&mut self, address: SocketAddr) {
+        let brackets = address.is_ipv6();
+        self.text(if brackets { "[" } else { "" });
+        self.ip(address.ip());
+        self.text(if brackets { "]:" } else { ":" });
+        self.decimal(address.port().into());
+    }
+}
+
+/// Starts a response to `request` with the header fields that every response copies (RFC 3261
+/// §8.2.6.2): `Via`, `From`, `To`, `Call-ID`, `CSeq`; `Record-Route` where the response can create
+/// a dialog (§12.1.1). `to_tag` is added unless `To` has a tag already. `source` is where the request
+/// came from; it completes the topmost `Via` (RFC 3261 §18.2.1, RFC 3581 §4).
+pub fn response_head<'b>(
+    out: &'b mut Vec<u8>,
+    request: &Message<'_>,
+    status: u16,
+    to_tag: Option<&str>,
+    source: Option<SocketAddr>,
+) -> Writer<'b> {
+    let mut writer = Writer::response(out, status);
+    for (index, line) in request.lines(Header::Via).enumerate() {
+        match source {
+            Some(source) if index == 0 => top_via(&mut writer, line, source),
+            Some(_) | None => {
+                writer.header(Header::Via.name(), line);
+            }
+        }
+    }
+    let creates_dialog = request.method() == Some(Method::Invite) && (101..300).contains(&status);
+    if creates_dialog {
+        for line in request.lines(Header::RecordRoute) {
+            writer.header(Header::RecordRoute.name(), line);
+        }
+    }
+    if let Some(from) = request.header(Header::From) {
+        writer.header(Header::From.name(), from);
+    }
+    if let Some(to) = request.header(Header::To) {
+        let tagged = request.to().is_ok_and(|to| to.tag().is_some());
+        writer.header_with(Header::To.name(), |line| {
+            line.text(to);
+            if let Some(tag) = to_tag.filter(|_| !tagged) {
+                line.text(";tag=");
+                line.text(tag);
+            }
+        });
+    }
+    for header in [Header::CallId, Header::CSeq] {
+        if let Some(value) = request.header(header) {
+            writer.header(header.name(), value);
+        }
+    }
+    writer
+}
+
+/// Writes the first `Via` line with what its first element lacks: `received` when sent-by is not
+/// the source address or `rport` was asked for, and the value of `rport`.
+fn top_via(writer: &mut Writer<'_>, line: &str, source: SocketAddr) {
+    let first = Elements::new(line).next().unwrap_or(line);
+    let rest = &line[first.as_ptr() as usize - line.as_ptr() as usize + first.len()..];
+    let via = Via::parse(first);
+    let asks = via.is_some_and(|via| via.rport == Some(None));
+    let ip = source.ip().to_canonical();
+    let known = via.is_some_and(|via| {
+        let host = via.host.trim_start_matches('[').trim_end_matches(']');
+        via.received.is_some() || host.parse::<IpAddr>().is_ok_and(|host| host == ip)
+    });
+    writer.header_with(Header::Via.name(), |out| {
+        if asks {
+            // The flag gains its value in place: the parameter must not occur twice.
+            write_with_rport(out, first, source.port());
+        } else {
+            out.text(first);
+        }
+        if via.is_some() && (asks || !known) {
+            out.text(";received=");
+            out.ip(ip);
+        }
+        out.text(rest);
+    });
+}
+
+/// Copies a `Via` element and gives its `rport` flag a value.
+fn write_with_rport(out: &mut Value<'_>, element: &str, port: u16) {
+    let mut parts = element.split(';');
+    out.text(parts.next().unwrap_or_default());
+    for part in parts {
+        out.text(";");
+        if part.trim().eq_ignore_ascii_case("rport") {
+            out.text("rport=");
+            out.decimal(port.into());
+        } else {
+            out.text(part);
+        }
+    }
+}
+
+/// Reason phrase of a status (RFC 3261 §21); that of its class if the status is not listed.
+#[must_use]
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Trying",
+        180 => "Ringing",
+        183 => "Session Progress",
+        200 => "OK",
+        202 => "Accepted",
+        301 => "Moved Permanently",
+        302 => "Moved Temporarily",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        415 => "Unsupported Media Type",
+        416 => "Unsupported URI Scheme",
+        420 => "Bad Extension",
+        423 => "Interval Too Brief",
+        439 => "First Hop Lacks Outbound Support",
+        480 => "Temporarily Unavailable",
+        481 => "Call/Transaction Does Not Exist",
+        482 => "Loop Detected",
+        483 => "Too Many Hops",
+        486 => "Busy Here",
+        487 => "Request Terminated",
+        488 => "Not Acceptable Here",
+        500 => "Server Internal Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        504 => "Server Time-out",
+        505 => "Version Not Supported",
+        513 => "Message Too Large",
+        600 => "Busy Everywhere",
+        603 => "Decline",
+        _ => match status / 100 {
+            1 => "Progress",
+            2 => "Success",
+            3 => "Redirection",
+            4 => "Request Failure",
+            5 => "Server Failure",
+            _ => "Global Failure",
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn value(write: impl FnOnce(&mut Value<'_>)) -> String {
+        let mut out = Vec::new();
+        write(&mut Value::new(&mut out));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn numbers_and_addresses() {
+        for number in [0, 9, 10, 4_294_967_295, u64::MAX] {
+            assert_eq!(value(|v| v.decimal(number)), number.to_string());
+        }
+        assert_eq!(value(|v| v.hex(0xabc, 8)), "00000abc");
+        assert_eq!(value(|v| v.hex_bytes(&[0, 0xff])), "00ff");
+        for address in ["192.0.2.1:5060", "[2001:db8::1]:1"] {
+            let parsed = address.parse().unwrap();
+            assert_eq!(value(|v| v.address(parsed)), address);
+        }
+    }
+
+    #[test]
+    fn content_length_is_that_of_the_body() {
+        for length in [0, 1, 9, 10, 999, 12_345] {
+            let mut out = b"kept".to_vec();
+            let mut writer = Writer::request(&mut out, "OPTIONS", "sip:a");
+            writer.cseq(7, "OPTIONS");
+            writer.body("text/plain", &vec![b'x'; length]);
+            let text = String::from_utf8(out).unwrap();
+            let expected = format!(
+                "keptOPTIONS sip:a SIP/2.0\r\nCSeq: 7 OPTIONS\r\nContent-Type: text/plain\r\n\
+                 Content-Length: {length}\r\n\r\n{}",
+                "x".repeat(length)
+            );
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn responses_complete_the_topmost_via() {
+        for (via, expected) in [
+            (
+                "SIP/2.0/UDP 192.0.2.1:5060;branch=z",
+                "SIP/2.0/UDP 192.0.2.1:5060;branch=z",
+            ),
+            (
+                "SIP/2.0/UDP a.invalid;branch=z",
+                "SIP/2.0/UDP a.invalid;branch=z;received=192.0.2.1",
+            ),
+            (
+                "SIP/2.0/UDP 192.0.2.1;rport;branch=z",
+                "SIP/2.0/UDP 192.0.2.1;rport=5070;branch=z;received=192.0.2.1",
+            ),
+            (
+                "SIP/2.0/TCP p;branch=y, SIP/2.0/TCP q;branch=z;rport",
+                "SIP/2.0/TCP p;branch=y;received=192.0.2.1, SIP/2.0/TCP q;branch=z;rport",
+            ),
+        ] {
+            let request = format!(
+                "INVITE sip:a SIP/2.0\r\nv: {via}\r\nVia: second\r\nf: <sip:a>;tag=1\r\n\
+                 t: <sip:b>\r\ni: c\r\nCSeq: 1 INVITE\r\nRecord-Route: <sip:p;lr>\r\n\r\n"
+            );
+            let request = Message::parse(request.as_bytes()).unwrap();
+            let mut out = Vec::new();
+            let source = Some("192.0.2.1:5070".parse().unwrap());
+            response_head(&mut out, &request, 180, Some("t"), source).finish();
+            let expected = format!(
+                "SIP/2.0 180 Ringing\r\nVia: {expected}\r\nVia: second\r\nRecord-Route: <sip:p;lr>\r\n\
+                 From: <sip:a>;tag=1\r\nTo: <sip:b>;tag=t\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\n\
+                 Content-Length: 0\r\n\r\n"
+            );
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+}

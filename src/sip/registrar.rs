@@ -1,0 +1,378 @@
+//! The registrar (RFC 3261 §10.3): who may register, and where users can be reached.
+//!
+//! It decides and remembers; [`server`](super::server) writes the responses. A user is remembered
+//! from the first successful authentication until the last binding and the nonce have expired, so its
+//! memory is bounded by the number of accounts.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use super::account::Accounts;
+use super::digest::{Algorithm, Credentials, NonceState, Nonces, Replay};
+use super::message::{Header, Message, ParseError, StartLine};
+use super::parse::{Contact, NameAddr, Uri};
+use super::text::Text;
+
+/// Most bindings that a user can have at a time.
+pub const MAX_BINDINGS: usize = 8;
+
+/// What the registrar grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Lifetime of a binding that does not ask for one.
+    pub default_seconds: u32,
+    /// Shorter ones are refused with 423.
+    pub min_seconds: u32,
+    /// Longer ones are shortened.
+    pub max_seconds: u32,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self {
+            default_seconds: 3_600,
+            min_seconds: 10,
+            max_seconds: 86_400,
+        }
+    }
+}
+
+/// What becomes of a REGISTER.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registered {
+    /// 200 with the bindings of `user`.
+    Accepted {
+        /// Index of the account.
+        user: u32,
+    },
+    /// 401.
+    Challenge {
+        /// The password was right, the nonce was old.
+        stale: bool,
+    },
+    /// 423 with this `Min-Expires`.
+    TooBrief {
+        /// Shortest lifetime that is granted.
+        min_seconds: u32,
+    },
+    /// Any other refusal.
+    Refused {
+        /// Its status.
+        status: u16,
+    },
+}
+
+/// Where a user can be reached.
+#[derive(Clone, Debug)]
+pub struct Binding<F> {
+    /// URI of the `Contact`.
+    pub contact: Box<str>,
+    /// The flow that it was registered over.
+    pub flow: F,
+    /// End of its lifetime.
+    pub expires_at: Instant,
+    /// `+sip.instance` with its quotes, if there is one.
+    pub instance: Option<Box<str>>,
+    call_id: u64,
+    cseq: u32,
+}
+
+#[derive(Debug)]
+struct User<F> {
+    replay: Replay,
+    authenticated_at: Instant,
+    bindings: Vec<Binding<F>>,
+}
+
+/// Accounts' bindings and what keeps them safe.
+#[derive(Debug)]
+pub struct Registrar<F> {
+    nonces: Nonces,
+    algorithms: Vec<Algorithm>,
+    lifetimes: Lifetimes,
+    users: HashMap<u32, User<F>>,
+    /// A user that has become known and has no timer yet.
+    unarmed: Option<u32>,
+}
+
+/// One `Contact` of a request, checked.
+struct Update<'a> {
+    address: NameAddr<'a>,
+    seconds: u32,
+}
+
+impl<F: Clone> Registrar<F> {
+    /// `algorithms` are offered in that order.
+    #[must_use]
+    pub fn new(nonces: Nonces, algorithms: Vec<Algorithm>, lifetimes: Lifetimes) -> Self {
+        Self {
+            nonces,
+            algorithms,
+            lifetimes,
+            users: HashMap::new(),
+            unarmed: None,
+        }
+    }
+
+    /// Algorithms in the order in which they are offered.
+    #[must_use]
+    pub fn algorithms(&self) -> &[Algorithm] {
+        &self.algorithms
+    }
+
+    /// A nonce for a challenge.
+    pub fn issue_nonce(&mut self, now: Instant) -> Text<32> {
+        self.nonces.issue(now)
+    }
+
+    /// The bindings of a user that are alive.
+    pub fn bindings(&self, user: u32, now: Instant) -> impl Iterator<Item = &Binding<F>> {
+        let bindings = self.users.get(&user).map(|user| user.bindings.as_slice());
+        let alive = move |binding: &&Binding<F>| binding.expires_at > now;
+        bindings.unwrap_or_default().iter().filter(alive)
+    }
+
+    /// How many users are remembered.
+    #[must_use]
+    pub fn users(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Handles a REGISTER that arrived over `flow`.
+    pub fn register(
+        &mut self,
+        accounts: &Accounts,
+        now: Instant,
+        request: &Message<'_>,
+        flow: &F,
+    ) -> Registered {
+        let refused = |status| Registered::Refused { status };
+        let StartLine::Request {
+            method_text, uri, ..
+        } = request.start_line()
+        else {
+            return refused(400);
+        };
+        let Ok(request_uri) = Uri::parse(uri) else {
+            return refused(416);
+        };
+        if !request_uri.host.eq_ignore_ascii_case(accounts.domain()) {
+            return refused(404);
+        }
+        let user = match self.authenticate(accounts, now, request, method_text, &request_uri) {
+            Ok(user) => user,
+            Err(stale) => return Registered::Challenge { stale },
+        };
+        if !is_own_address(accounts, user, request) {
+            return refused(403);
+        }
+        match self.update(user, now, request, flow) {
+            Ok(()) => Registered::Accepted { user },
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// The account that the request's credentials prove, or whether they were merely stale. Steps
+    /// and answers are the same for users that exist and users that do not.
+    fn authenticate(
+        &mut self,
+        accounts: &Accounts,
+        now: Instant,
+        request: &Message<'_>,
+        method: &str,
+        request_uri: &Uri<'_>,
+    ) -> Result<u32, bool> {
+        let mut lines = request.lines(Header::Authorization);
+        let credentials = lines.find_map(|line| {
+            let credentials = Credentials::parse(line).ok()?;
+            (credentials.realm == accounts.realm()).then_some(credentials)
+        });
+        let credentials = credentials.ok_or(false)?;
+        let nonce = self.nonces.judge(credentials.nonce, now);
+        let same_uri = Uri::parse(credentials.uri).is_ok_and(|uri| uri.equivalent(request_uri));
+        let offered = self.algorithms.contains(&credentials.algorithm);
+        if nonce == NonceState::Foreign || !same_uri || !offered {
+            return Err(false);
+        }
+        let account = accounts.index(credentials.username);
+        let password = accounts.password(account.unwrap_or(accounts.count()));
+        let proven = credentials.prove(&password, method);
+        let user = account.filter(|_| proven).ok_or(false)?;
+        let NonceState::Fresh(nonce) = nonce else {
+            return Err(true);
+        };
+        let known = self.users.entry(user).or_insert_with(|| {
+            self.unarmed = Some(user);
+            User {
+                replay: Replay::default(),
+                authenticated_at: now,
+                bindings: Vec::new(),
+            }
+        });
+        known.authenticated_at = now;
+        if known.replay.accept(nonce, credentials.nonce_count) {
+            Ok(user)
+        } else {
+            Err(true)
+        }
+    }
+
+    /// Applies all `Contact`s or none.
+    fn update(
+        &mut self,
+        user: u32,
+        now: Instant,
+        request: &Message<'_>,
+        flow: &F,
+    ) -> Result<(), Registered> {
+        let bad = |_: ParseError| Registered::Refused { status: 400 };
+        let header_seconds = request.expires().map_err(bad)?;
+        let (cseq, _) = request.cseq().map_err(bad)?;
+        let call_id = hash(request.call_id().map_err(bad)?);
+        let (updates, all) = self.updates(request, header_seconds)?;
+        let Some(known) = self.users.get_mut(&user) else {
+            return Ok(());
+        };
+        known.bindings.retain(|binding| binding.expires_at > now);
+        let outdated = |binding: &Binding<F>| binding.call_id == call_id && binding.cseq >= cseq;
+        if all {
+            if known.bindings.iter().any(outdated) {
+                return Err(Registered::Refused { status: 500 });
+            }
+            known.bindings = Vec::new();
+        }
+        let place = |bindings: &[Binding<F>], update: &Update<'_>| {
+            let same = |binding: &Binding<F>| same_uri(&binding.contact, update.address.uri);
+            bindings.iter().position(same)
+        };
+        for update in &updates {
+            let place = place(&known.bindings, update);
+            if place.is_some_and(|place| outdated(&known.bindings[place])) {
+                return Err(Registered::Refused { status: 500 });
+            }
+        }
+        let added = updates
+            .iter()
+            .filter(|update| update.seconds > 0 && place(&known.bindings, update).is_none());
+        if known.bindings.len() + added.count() > MAX_BINDINGS {
+            return Err(Registered::Refused { status: 403 });
+        }
+        for update in updates {
+            let place = place(&known.bindings, &update);
+            if update.seconds == 0 {
+                if let Some(place) = place {
+                    known.bindings.remove(place);
+                }
+                continue;
+            }
+            let binding = Binding {
+                contact: update.address.uri.into(),
+                flow: flow.clone(),
+                expires_at: now + Duration::from_secs(update.seconds.into()),
+                instance: update.address.params.value("+sip.instance").map(Into::into),
+                call_id,
+                cseq,
+            };
+            match place {
+                Some(place) => known.bindings[place] = binding,
+                None => {
+                    known.bindings.reserve_exact(1);
+                    known.bindings.push(binding);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The request's `Contact`s, and whether it removes all bindings.
+    fn updates<'a>(
+        &self,
+        request: &Message<'a>,
+        header_seconds: Option<u32>,
+    ) -> Result<(Vec<Update<'a>>, bool), Registered> {
+        let bad = Registered::Refused { status: 400 };
+        let mut updates = Vec::new();
+        let mut all = false;
+        for contact in request.contacts() {
+            let address = match contact.map_err(|_| bad)? {
+                Contact::Any => {
+                    all = true;
+                    continue;
+                }
+                Contact::Address(address) => address,
+            };
+            let own = address.params.value("expires");
+            let seconds = own
+                .and_then(super::parse::delta_seconds)
+                .or(header_seconds)
+                .unwrap_or(self.lifetimes.default_seconds)
+                .min(self.lifetimes.max_seconds);
+            let min_seconds = self.lifetimes.min_seconds;
+            if seconds > 0 && seconds < min_seconds {
+                return Err(Registered::TooBrief { min_seconds });
+            }
+            if updates.len() == MAX_BINDINGS {
+                return Err(Registered::Refused { status: 403 });
+            }
+            updates.push(Update { address, seconds });
+        }
+        if all && (!updates.is_empty() || header_seconds != Some(0)) {
+            return Err(bad);
+        }
+        Ok((updates, all))
+    }
+
+    /// The timer that the last REGISTER made necessary: user, and when to call
+    /// [`Registrar::expire`]. `None` if a timer of that user is running already.
+    pub fn take_timer(&mut self) -> Option<(u32, Instant)> {
+        let user = self.unarmed.take()?;
+        let at = self.users.get(&user)?.expires_at(self.nonces.life());
+        Some((user, at))
+    }
+
+    /// Forgets what of a user has expired. Returns when to look again.
+    pub fn expire(&mut self, user: u32, now: Instant) -> Option<Instant> {
+        let known = self.users.get_mut(&user)?;
+        known.bindings.retain(|binding| binding.expires_at > now);
+        let at = known.expires_at(self.nonces.life());
+        if at <= now {
+            self.users.remove(&user);
+            return None;
+        }
+        Some(at)
+    }
+}
+
+impl<F> User<F> {
+    /// When the next thing that is remembered expires: a binding, or at last the nonce that could
+    /// be replayed if its count were forgotten.
+    fn expires_at(&self, nonce_life: Duration) -> Instant {
+        let bindings = self.bindings.iter().map(|binding| binding.expires_at);
+        bindings.min().unwrap_or(self.authenticated_at + nonce_life)
+    }
+}
+
+/// Whether `To` is the address of record of the user who authenticated.
+fn is_own_address(accounts: &Accounts, user: u32, request: &Message<'_>) -> bool {
+    request.to().is_ok_and(|to| {
+        Uri::parse(to.uri).is_ok_and(|uri| {
+            uri.host.eq_ignore_ascii_case(accounts.domain())
+                && uri.user == Some(&accounts.username(user))
+        })
+    })
+}
+
+fn same_uri(left: &str, right: &str) -> bool {
+    left == right
+        || match (Uri::parse(left), Uri::parse(right)) {
+            (Ok(left), Ok(right)) => left.equivalent(&right),
+            (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
+        }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,380 @@
+//! A user agent's registration (RFC 3261 §10.2) with digest authentication:
+//!
+//! ```text
+//! 1  REGISTER                →
+//! 2                          ←  401, challenge
+//! 3  REGISTER, credentials   →
+//! 4                          ←  200, lifetime
+//! ```
+//! Later ones start at 3 with the same nonce and a higher count; if the nonce has become stale, they
+//! go through 2 once more. What is kept between them is small, since a million idle users keep it.
+
+use std::time::Instant;
+
+use super::agent::{Agent, Branch, ContactHost, hex16, mix};
+use super::digest::{Algorithm, Challenge, DigestError, Identity};
+use super::emit::{Value, Writer};
+use super::message::{Header, Message, Method};
+use super::outbox::Outbox;
+use super::parse::{Contact, Uri};
+use super::text::Text;
+use super::transaction::{ClientTransaction, Fired, Kind, OnResponse};
+
+/// Stale nonces that are accepted in a row before the server counts as unusable.
+const STALE_LIMIT: u8 = 3;
+
+/// What became of a registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistrationEvent {
+    /// Nothing that its owner has to know.
+    Nothing,
+    /// The server asked for credentials; they are in the outbox.
+    Challenged,
+    /// The server has a binding.
+    Registered {
+        /// For how long.
+        expires_seconds: u32,
+    },
+    /// The server has removed the binding.
+    Unregistered,
+    /// It failed; no request is under way any more.
+    Failed(RegistrationFailure),
+}
+
+/// Why a registration failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistrationFailure {
+    /// A final response other than success or challenge.
+    #[error("expected 200 to REGISTER, found {status}")]
+    Rejected {
+        /// Its status.
+        status: u16,
+    },
+    /// Timer F.
+    #[error("expected a final response to REGISTER, found none in time")]
+    TimedOut,
+    /// The credentials that answered a challenge were refused.
+    #[error("expected 200 to the credentials, found another challenge: the password is wrong")]
+    WrongCredentials,
+    /// The challenge cannot be answered.
+    #[error("cannot answer the challenge: {0}")]
+    Challenge(#[from] DigestError),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Intent {
+    Register,
+    Unregister,
+}
+
+/// The registration of one user over one flow.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    key: u32,
+    cseq: u32,
+    /// Seed of Call-ID, tag and branches; stays the same for all requests, as their Call-ID must.
+    identity: u64,
+    transaction: Option<ClientTransaction>,
+    intent: Intent,
+    /// Challenges answered since the owner asked for something.
+    answered: u8,
+    nonce_count: u32,
+    session: Option<Session>,
+}
+
+/// The challenge that credentials are made from. What every server here sends fits inline.
+#[derive(Clone, Debug)]
+struct Session {
+    algorithm: Algorithm,
+    qop_auth: bool,
+    nonce: Text<32>,
+    /// Realm if it is not the accounts' own, and opaque: what only foreign servers send.
+    foreign: Option<Box<Foreign>>,
+}
+
+#[derive(Clone, Debug)]
+struct Foreign {
+    realm: Box<str>,
+    opaque: Option<Box<str>>,
+}
+
+impl Session {
+    fn new(challenge: &Challenge<'_>, realm: &str) -> Self {
+        let usual = challenge.realm == realm && challenge.opaque.is_none();
+        let foreign = (!usual).then(|| {
+            Box::new(Foreign {
+                realm: challenge.realm.into(),
+                opaque: challenge.opaque.map(Into::into),
+            })
+        });
+        Self {
+            algorithm: challenge.algorithm,
+            qop_auth: challenge.qop_auth,
+            nonce: Text::from(challenge.nonce),
+            foreign,
+        }
+    }
+
+    fn challenge<'a>(&'a self, realm: &'a str) -> Challenge<'a> {
+        let foreign = self.foreign.as_deref();
+        Challenge {
+            realm: foreign.map_or(realm, |foreign| &foreign.realm),
+            nonce: &self.nonce,
+            opaque: foreign.and_then(|foreign| foreign.opaque.as_deref()),
+            algorithm: self.algorithm,
+            qop_auth: self.qop_auth,
+            stale: false,
+        }
+    }
+}
+
+impl Registration {
+    /// Responses find their way back by `key`; see [`key_of_branch`](super::key_of_branch).
+    #[must_use]
+    pub fn new(key: u32) -> Self {
+        Self {
+            key,
+            cseq: 0,
+            identity: 0,
+            transaction: None,
+            intent: Intent::Register,
+            answered: 0,
+            nonce_count: 0,
+            session: None,
+        }
+    }
+
+    /// Registers. Of a registration that was authenticated before this is a refresh.
+    pub fn start(&mut self, agent: &Agent<'_>, now: Instant, outbox: &mut Outbox) {
+        if self.cseq == 0 {
+            self.identity = agent.identity(self.key, now);
+        }
+        self.begin(Intent::Register, agent, now, outbox);
+    }
+
+    /// Registers again before the binding expires, with credentials right away if there is a nonce.
+    pub fn refresh(&mut self, agent: &Agent<'_>, now: Instant, outbox: &mut Outbox) {
+        self.start(agent, now, outbox);
+    }
+
+    /// Removes the binding.
+    pub fn unregister(&mut self, agent: &Agent<'_>, now: Instant, outbox: &mut Outbox) {
+        if self.cseq == 0 {
+            self.identity = agent.identity(self.key, now);
+        }
+        self.begin(Intent::Unregister, agent, now, outbox);
+    }
+
+    fn begin(&mut self, intent: Intent, agent: &Agent<'_>, now: Instant, outbox: &mut Outbox) {
+        self.intent = intent;
+        self.answered = 0;
+        self.send_next(agent, now, outbox);
+    }
+
+    /// Sends the next request: new CSeq, new branch, next nonce count.
+    fn send_next(&mut self, agent: &Agent<'_>, now: Instant, outbox: &mut Outbox) {
+        self.cseq += 1;
+        self.nonce_count += 1;
+        let (kind, timing) = (Kind::NonInvite, agent.timing);
+        let transaction = ClientTransaction::new(kind, agent.reliability, timing, now);
+        self.transaction = Some(transaction);
+        self.write(agent, outbox);
+    }
+
+    /// A response arrived whose branch has this registration's key.
+    pub fn receive(
+        &mut self,
+        agent: &Agent<'_>,
+        now: Instant,
+        message: &Message<'_>,
+        outbox: &mut Outbox,
+    ) -> RegistrationEvent {
+        let (Some(status), Some(transaction)) = (message.status(), &mut self.transaction) else {
+            return RegistrationEvent::Nothing;
+        };
+        let branch = Branch::new(self.key, self.identity, self.cseq, Method::Register);
+        let is_ours = message
+            .via()
+            .is_ok_and(|via| via.branch.is_some_and(|text| branch.is(text)))
+            && message.cseq() == Ok((self.cseq, Method::Register));
+        if !is_ours {
+            return RegistrationEvent::Nothing;
+        }
+        match transaction.on_response(status, agent.reliability, agent.timing, now) {
+            OnResponse::Deliver => {}
+            OnResponse::Absorb | OnResponse::Acknowledge | OnResponse::AcknowledgeAndDeliver => {
+                return RegistrationEvent::Nothing;
+            }
+        }
+        if transaction.is_terminated() {
+            self.transaction = None;
+        }
+        match status {
+            ..200 => RegistrationEvent::Nothing,
+            200..300 => self.succeeded(agent, message),
+            401 => self.challenged(agent, now, message, outbox),
+            _ => RegistrationEvent::Failed(RegistrationFailure::Rejected { status }),
+        }
+    }
+
+    fn succeeded(&self, agent: &Agent<'_>, message: &Message<'_>) -> RegistrationEvent {
+        match self.intent {
+            Intent::Unregister => RegistrationEvent::Unregistered,
+            Intent::Register => RegistrationEvent::Registered {
+                expires_seconds: granted_seconds(agent, message),
+            },
+        }
+    }
+
+    fn challenged(
+        &mut self,
+        agent: &Agent<'_>,
+        now: Instant,
+        message: &Message<'_>,
+        outbox: &mut Outbox,
+    ) -> RegistrationEvent {
+        let challenge = match Challenge::choose(message, Header::WwwAuthenticate) {
+            Ok(challenge) => challenge,
+            Err(error) => return RegistrationEvent::Failed(error.into()),
+        };
+        // A nonce from earlier may be unknown by now, but one that we were just given is not.
+        if self.answered > 0 && !(challenge.stale && self.answered < STALE_LIMIT) {
+            return RegistrationEvent::Failed(RegistrationFailure::WrongCredentials);
+        }
+        self.answered += 1;
+        self.nonce_count = 0;
+        self.session = Some(Session::new(&challenge, agent.accounts.realm()));
+        self.send_next(agent, now, outbox);
+        RegistrationEvent::Challenged
+    }
+
+    /// A deadline has come.
+    pub fn timeout(
+        &mut self,
+        agent: &Agent<'_>,
+        now: Instant,
+        outbox: &mut Outbox,
+    ) -> RegistrationEvent {
+        let Some(transaction) = &mut self.transaction else {
+            return RegistrationEvent::Nothing;
+        };
+        match transaction.on_timeout(agent.timing, now) {
+            Fired::Nothing => {}
+            Fired::Retransmit => self.write(agent, outbox),
+            Fired::Terminated => self.transaction = None,
+            Fired::TimedOut => {
+                self.transaction = None;
+                return RegistrationEvent::Failed(RegistrationFailure::TimedOut);
+            }
+        }
+        RegistrationEvent::Nothing
+    }
+
+    /// When [`Registration::timeout`] wants to be called. The owner decides when to refresh.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.transaction.as_ref()?.deadline()
+    }
+
+    /// Writes the present request. It follows from the state alone, so that a retransmission is
+    /// the same bytes.
+    fn write(&self, agent: &Agent<'_>, outbox: &mut Outbox) {
+        let username = agent.accounts.username(agent.user);
+        outbox.push_with(|out| {
+            let uri = agent.accounts.registrar_uri();
+            let mut writer = Writer::request(out, Method::Register.token(), uri);
+            let branch = Branch::new(self.key, self.identity, self.cseq, Method::Register);
+            agent.write_via(&mut writer, branch);
+            writer
+                .header_with(Header::From.name(), |line| {
+                    line.text("<");
+                    agent.write_aor(line, &username);
+                    line.text(">;tag=");
+                    line.hex(mix(self.identity), 16);
+                })
+                .header_with(Header::To.name(), |line| {
+                    line.text("<");
+                    agent.write_aor(line, &username);
+                    line.text(">");
+                })
+                .header_with(Header::CallId.name(), |line| line.hex(self.identity, 16))
+                .cseq(self.cseq, Method::Register.token())
+                .header_with(Header::Contact.name(), |line| {
+                    agent.write_contact_uri(line, ContactHost::Flow);
+                    write_instance(line, agent.user);
+                })
+                .header_with(Header::Expires.name(), |line| {
+                    line.decimal(match self.intent {
+                        Intent::Register => agent.expires_seconds.into(),
+                        Intent::Unregister => 0,
+                    });
+                });
+            if let Some(session) = &self.session {
+                self.write_authorization(&mut writer, agent, session, &username);
+            }
+            writer.finish();
+        });
+    }
+
+    fn write_authorization(
+        &self,
+        writer: &mut Writer<'_>,
+        agent: &Agent<'_>,
+        session: &Session,
+        username: &str,
+    ) {
+        let password = agent.accounts.password(agent.user);
+        let cnonce = hex16(mix(self.identity ^ u64::from(self.cseq)));
+        let identity = Identity {
+            username,
+            password: &password,
+            method: Method::Register.token(),
+            uri: agent.accounts.registrar_uri(),
+        };
+        let challenge = session.challenge(agent.accounts.realm());
+        writer.header_with(Header::Authorization.name(), |line| {
+            identity.write_credentials(line, &challenge, self.nonce_count, &cnonce);
+        });
+    }
+}
+
+/// The lifetime that a 200 grants to this agent's contact (RFC 3261 §10.2.4).
+fn granted_seconds(agent: &Agent<'_>, message: &Message<'_>) -> u32 {
+    let username = agent.accounts.username(agent.user);
+    let is_ours = |uri: &str| {
+        Uri::parse(uri).is_ok_and(|uri| {
+            let host = uri.host.strip_suffix(".invalid");
+            uri.user == Some(&username) && host == Some(&username)
+        })
+    };
+    let of_contact = message
+        .contacts()
+        .flatten()
+        .find_map(|contact| match contact {
+            Contact::Address(address) if is_ours(address.uri) => address
+                .params
+                .value("expires")
+                .and_then(super::parse::delta_seconds),
+            Contact::Address(_) | Contact::Any => None,
+        });
+    of_contact
+        .or(message.expires().ok().flatten())
+        .unwrap_or(agent.expires_seconds)
+}
+
+/// `;+sip.instance="<urn:uuid:…>"` (RFC 5626 §4.1), the same for a user always.
+fn write_instance(line: &mut Value<'_>, user: u32) {
+    let (high, low) = (mix(u64::from(user)), mix(!u64::from(user)));
+    line.text(";+sip.instance=\"<urn:uuid:");
+    line.hex(high >> 32, 8);
+    line.text("-");
+    line.hex(high >> 16, 4);
+    line.text("-4");
+    line.hex(high, 3);
+    line.text("-8");
+    line.hex(low >> 48, 3);
+    line.text("-");
+    line.hex(low, 12);
+    line.text(">\"");
+}

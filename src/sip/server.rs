@@ -1,0 +1,548 @@
+//! The server under test as a sans-IO core: a registrar and an answering user agent behind server
+//! transactions.
+//!
+//! Messages come in with the flow that they arrived on; responses leave through [`Outbound`] on that
+//! same flow (RFC 3261 §18.2.2). Over datagrams a transaction keeps its last response for as long as
+//! the request may come again; over streams nothing comes again and nothing is kept. Everything
+//! that a peer can make grow is bounded, and beyond the bound is 503.
+
+mod calls;
+mod transactions;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::account::Accounts;
+use super::agent::{MAGIC_COOKIE, hex16, mix};
+use super::callee::{CallId, Calls};
+use super::digest::{Algorithm, Nonces, write_challenge};
+use super::emit::{Writer, response_head};
+use super::message::{Header, Message, Method, ParseError, StartLine};
+use super::registrar::{Lifetimes, Registered, Registrar};
+use super::sdp;
+use super::timer::{TimerQueue, Timing};
+use super::transaction::{Fired, Kind, OnRequest, Reliability, ServerTransaction};
+use transactions::Transactions;
+
+/// Methods that are served, as `Allow` lists them.
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, REGISTER, OPTIONS";
+
+/// What a server serves, and how.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Who may register.
+    pub accounts: Accounts,
+    /// Own address, as `Contact` and session descriptions name it.
+    pub address: SocketAddr,
+    /// Timer values.
+    pub timing: Timing,
+    /// How long calls ring before they are answered.
+    pub ring: Duration,
+    /// What INVITE is answered with: 200, or a refusal such as 486.
+    pub answer_status: u16,
+    /// Calls that are answered and never ended are forgotten after this.
+    pub call_life: Duration,
+    /// How long a nonce can be used.
+    pub nonce_life: Duration,
+    /// Offered in challenges, the preferred one first.
+    pub algorithms: Vec<Algorithm>,
+    /// Of bindings.
+    pub lifetimes: Lifetimes,
+    /// Most calls at a time.
+    pub calls_max: usize,
+    /// Most server transactions at a time.
+    pub transactions_max: usize,
+}
+
+impl ServerConfig {
+    /// The usual values: RFC timers, no ringing, SHA-256, nonces for 300 s, a million calls.
+    #[must_use]
+    pub fn new(accounts: Accounts, address: SocketAddr) -> Self {
+        Self {
+            accounts,
+            address,
+            timing: Timing::default(),
+            ring: Duration::ZERO,
+            answer_status: 200,
+            call_life: Duration::from_secs(3_600),
+            nonce_life: Duration::from_secs(300),
+            algorithms: vec![Algorithm::Sha256],
+            lifetimes: Lifetimes::default(),
+            calls_max: 1_000_000,
+            transactions_max: 1_000_000,
+        }
+    }
+}
+
+/// Where a message came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a, F> {
+    /// The flow; responses leave on it.
+    pub flow: &'a F,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// Whether the peer retransmits.
+    pub reliability: Reliability,
+}
+
+/// Takes what a server sends.
+pub trait Outbound<F> {
+    /// Sends one whole message on a flow. What cannot be sent is lost, as it may be on any network.
+    fn send(&mut self, flow: &F, message: &[u8]);
+}
+
+/// What a server has seen and done since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerCounters {
+    /// Valid requests, retransmissions not included.
+    pub requests: u64,
+    /// REGISTERs answered with 200.
+    pub registrations: u64,
+    /// REGISTERs answered with 401.
+    pub challenges: u64,
+    /// INVITEs answered with 200.
+    pub calls_answered: u64,
+    /// Calls ended by BYE.
+    pub calls_completed: u64,
+    /// Calls ended by CANCEL.
+    pub calls_cancelled: u64,
+    /// Calls whose ACK or BYE never came.
+    pub calls_abandoned: u64,
+    /// Requests that came again.
+    pub retransmissions_received: u64,
+    /// Responses that were sent again because a timer said so.
+    pub retransmissions_sent: u64,
+    /// Messages that could not be parsed or broke the rules.
+    pub malformed: u64,
+    /// Requests refused with any other error than 401.
+    pub rejected: u64,
+    /// Of these, requests refused because a bound was reached.
+    pub overloads: u64,
+    /// Messages without effect: responses, and ACKs that belong to nothing.
+    pub ignored: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Timer {
+    Transaction(u64),
+    Call(CallId),
+    User(u32),
+}
+
+/// A registrar and answering user agent. `F` names a flow; it is cloned into what outlives a
+/// message.
+#[derive(Debug)]
+pub struct Server<F> {
+    config: ServerConfig,
+    registrar: Registrar<F>,
+    calls: Calls<F>,
+    transactions: Transactions<F>,
+    timers: TimerQueue<Timer>,
+    counters: ServerCounters,
+    /// Secret that hashes of peers' texts and tags start from.
+    secret: u64,
+    serial: u64,
+    scratch: Vec<u8>,
+}
+
+/// One request on its way through the server.
+struct Exchange<'a, F> {
+    now: Instant,
+    source: Source<'a, F>,
+    bytes: &'a [u8],
+    request: Message<'a>,
+    method: Method,
+    uri: &'a str,
+    /// Identifies the transaction (RFC 3261 §17.2.3).
+    id: u64,
+}
+
+impl<F: Clone> Server<F> {
+    /// `entropy` is random and secret; `start` is not after any later `now`.
+    #[must_use]
+    pub fn new(config: ServerConfig, entropy: [u8; 32], start: Instant) -> Self {
+        let nonces = Nonces::new(&entropy, start, config.nonce_life);
+        let algorithms = config.algorithms.clone();
+        // The nonces' key must not follow from a tag: hash before use.
+        let mut hasher = DefaultHasher::new();
+        entropy.hash(&mut hasher);
+        Self {
+            registrar: Registrar::new(nonces, algorithms, config.lifetimes),
+            calls: Calls::new(config.calls_max),
+            transactions: Transactions::new(config.transactions_max),
+            timers: TimerQueue::new(),
+            counters: ServerCounters::default(),
+            secret: hasher.finish(),
+            serial: 0,
+            scratch: Vec::new(),
+            config,
+        }
+    }
+
+    /// Own address, once it is known: a server that lets the kernel choose learns it late.
+    pub fn set_address(&mut self, address: SocketAddr) {
+        self.config.address = address;
+    }
+
+    /// What was seen and done so far.
+    #[must_use]
+    pub fn counters(&self) -> &ServerCounters {
+        &self.counters
+    }
+
+    /// Who is registered.
+    #[must_use]
+    pub fn registrar(&self) -> &Registrar<F> {
+        &self.registrar
+    }
+
+    /// How many calls there are.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// When [`Server::timeout`] wants to be called.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timers.next_deadline()
+    }
+
+    /// Handles one whole message.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        source: Source<'_, F>,
+        message: &[u8],
+        out: &mut impl Outbound<F>,
+    ) {
+        let Ok(request) = Message::parse(message) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        let StartLine::Request { method, uri, .. } = request.start_line() else {
+            self.counters.ignored += 1;
+            return;
+        };
+        let checked = request.check();
+        let id = self.transaction_id(&request, method);
+        let exchange = Exchange {
+            now,
+            source,
+            bytes: message,
+            request,
+            method,
+            uri,
+            id,
+        };
+        if let Err(error) = checked {
+            self.counters.malformed += 1;
+            self.refuse_malformed(&exchange, &error, out);
+            return;
+        }
+        if method == Method::Ack {
+            self.acknowledged(&exchange);
+            return;
+        }
+        if self.repeated(&exchange, out) {
+            self.counters.retransmissions_received += 1;
+            return;
+        }
+        self.counters.requests += 1;
+        self.dispatch(&exchange, out);
+    }
+
+    fn dispatch(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+        let extension = exchange.request.header(Header::Require);
+        if let Some(extension) = extension.filter(|_| exchange.method != Method::Cancel) {
+            self.reject(exchange, 420, out, |writer| {
+                writer.header("Unsupported", extension);
+            });
+            return;
+        }
+        match exchange.method {
+            Method::Register => self.register(exchange, out),
+            Method::Invite => self.invite(exchange, out),
+            Method::Bye => self.bye(exchange, out),
+            Method::Cancel => self.cancel(exchange, out),
+            Method::Options => self.respond(exchange, 200, out, |writer| {
+                writer.header("Allow", ALLOW);
+                writer.header("Accept", sdp::CONTENT_TYPE);
+            }),
+            Method::Other => self.reject(exchange, 501, out, allow),
+            Method::Ack
+            | Method::Prack
+            | Method::Subscribe
+            | Method::Notify
+            | Method::Publish
+            | Method::Info
+            | Method::Refer
+            | Method::Message
+            | Method::Update => self.reject(exchange, 405, out, allow),
+        }
+    }
+
+    /// Answers what breaks the rules if there is enough of it to address an answer.
+    fn refuse_malformed(
+        &mut self,
+        exchange: &Exchange<'_, F>,
+        error: &ParseError,
+        out: &mut impl Outbound<F>,
+    ) {
+        let request = &exchange.request;
+        let copied = [Header::From, Header::To, Header::CallId, Header::CSeq];
+        let answerable = request.via().is_ok()
+            && copied
+                .iter()
+                .all(|&header| request.header(header).is_some())
+            && exchange.method != Method::Ack;
+        if !answerable {
+            return;
+        }
+        let status = if *error == ParseError::Version {
+            505
+        } else {
+            400
+        };
+        self.scratch.clear();
+        let (request, peer) = (&exchange.request, Some(exchange.source.peer));
+        let tag = hex16(mix(self.secret ^ exchange.id));
+        response_head(&mut self.scratch, request, status, Some(&tag), peer).finish();
+        out.send(exchange.source.flow, &self.scratch);
+    }
+
+    fn register(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+        let (now, flow) = (exchange.now, exchange.source.flow);
+        let accounts = &self.config.accounts;
+        let registered = self
+            .registrar
+            .register(accounts, now, &exchange.request, flow);
+        if let Some((user, at)) = self.registrar.take_timer() {
+            self.timers.insert(at, Timer::User(user));
+        }
+        match registered {
+            Registered::Accepted { user } => {
+                self.counters.registrations += 1;
+                self.respond_with(exchange, 200, out, |server, writer| {
+                    for binding in server.registrar.bindings(user, now) {
+                        writer.header_with(Header::Contact.name(), |line| {
+                            line.text("<");
+                            line.text(&binding.contact);
+                            line.text(">;expires=");
+                            // Rounded up: a binding that lives has at least a second left.
+                            let left = binding.expires_at - now + Duration::from_nanos(999_999_999);
+                            line.decimal(left.as_secs());
+                            if let Some(instance) = &binding.instance {
+                                line.text(";+sip.instance=");
+                                line.text(instance);
+                            }
+                        });
+                    }
+                });
+            }
+            Registered::Challenge { stale } => {
+                self.counters.challenges += 1;
+                let nonce = self.registrar.issue_nonce(now);
+                self.respond_with(exchange, 401, out, |server, writer| {
+                    for &algorithm in server.registrar.algorithms() {
+                        writer.header_with(Header::WwwAuthenticate.name(), |line| {
+                            let realm = server.config.accounts.realm();
+                            write_challenge(line, algorithm, realm, &nonce, stale);
+                        });
+                    }
+                });
+            }
+            Registered::TooBrief { min_seconds } => self.reject(exchange, 423, out, |writer| {
+                writer.header_with(Header::MinExpires.name(), |line| {
+                    line.decimal(min_seconds.into());
+                });
+            }),
+            Registered::Refused { status } => self.reject(exchange, status, out, |_| {}),
+        }
+    }
+
+    /// A deadline has come.
+    pub fn timeout(&mut self, now: Instant, out: &mut impl Outbound<F>) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            let next = match timer {
+                Timer::Transaction(id) => self.transaction_timeout(id, now, out),
+                Timer::Call(call) => self.call_timeout(call, now, out),
+                Timer::User(user) => self.registrar.expire(user, now),
+            };
+            if let Some(at) = next {
+                self.timers.insert(at, timer);
+            }
+        }
+    }
+
+    fn transaction_timeout(
+        &mut self,
+        id: u64,
+        now: Instant,
+        out: &mut impl Outbound<F>,
+    ) -> Option<Instant> {
+        loop {
+            let entry = self.transactions.find(id)?;
+            match entry.machine.on_timeout(&self.config.timing, now) {
+                Fired::Nothing => return entry.machine.deadline(),
+                Fired::Retransmit => {
+                    self.counters.retransmissions_sent += 1;
+                    out.send(&entry.flow, &entry.response);
+                }
+                Fired::Terminated | Fired::TimedOut => {
+                    self.transactions.remove(id);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Answers a request that came again from its transaction. Returns whether it was one.
+    fn repeated(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) -> bool {
+        let Some(entry) = self.transactions.find(exchange.id) else {
+            return false;
+        };
+        match entry.machine.on_request() {
+            OnRequest::Retransmit if !entry.response.is_empty() => {
+                out.send(&entry.flow, &entry.response);
+            }
+            OnRequest::Retransmit | OnRequest::Absorb | OnRequest::Acknowledged => {}
+        }
+        true
+    }
+
+    /// Sends a final response without body.
+    fn respond(
+        &mut self,
+        exchange: &Exchange<'_, F>,
+        status: u16,
+        out: &mut impl Outbound<F>,
+        fields: impl FnOnce(&mut Writer<'_>),
+    ) {
+        self.respond_with(exchange, status, out, |_, writer| fields(writer));
+    }
+
+    /// Sends a final response whose header fields need the server.
+    fn respond_with(
+        &mut self,
+        exchange: &Exchange<'_, F>,
+        status: u16,
+        out: &mut impl Outbound<F>,
+        fields: impl FnOnce(&Self, &mut Writer<'_>),
+    ) {
+        let tag = hex16(mix(self.secret ^ exchange.id));
+        let (request, source) = (&exchange.request, &exchange.source);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        let mut writer =
+            response_head(&mut scratch, request, status, Some(&tag), Some(source.peer));
+        fields(self, &mut writer);
+        writer.finish();
+        out.send(source.flow, &scratch);
+        if source.reliability == Reliability::Datagram {
+            let kind = match exchange.method {
+                Method::Invite => Kind::Invite,
+                _ => Kind::NonInvite,
+            };
+            if self.open_transaction(exchange, kind, None) {
+                self.remember(exchange.id, &scratch);
+                self.final_sent(exchange.id, status, exchange.now);
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// Sends an error response.
+    fn reject(
+        &mut self,
+        exchange: &Exchange<'_, F>,
+        status: u16,
+        out: &mut impl Outbound<F>,
+        fields: impl FnOnce(&mut Writer<'_>),
+    ) {
+        self.counters.rejected += 1;
+        self.respond(exchange, status, out, fields);
+    }
+
+    /// Opens the server transaction of a request unless it is open. `false` when there are too
+    /// many; then the request is answered without one.
+    fn open_transaction(
+        &mut self,
+        exchange: &Exchange<'_, F>,
+        kind: Kind,
+        call: Option<CallId>,
+    ) -> bool {
+        let machine = ServerTransaction::new(kind, exchange.source.reliability, exchange.now);
+        let flow = exchange.source.flow;
+        self.transactions.open(exchange.id, machine, flow, call)
+    }
+
+    /// Keeps a response for the case that its request comes again.
+    fn remember(&mut self, id: u64, response: &[u8]) {
+        if let Some(entry) = self.transactions.find(id) {
+            entry.response.clear();
+            entry.response.extend_from_slice(response);
+        }
+    }
+
+    /// The final response of a transaction has been sent.
+    fn final_sent(&mut self, id: u64, status: u16, now: Instant) {
+        let Some(entry) = self.transactions.find(id) else {
+            return;
+        };
+        entry.machine.on_sent(status, &self.config.timing, now);
+        match entry.machine.deadline() {
+            // Over a stream no request comes again, so nothing has to be remembered.
+            Some(at) if entry.machine.reliability() == Reliability::Datagram => {
+                self.timers.insert(at, Timer::Transaction(id));
+            }
+            Some(_) | None => self.transactions.remove(id),
+        }
+    }
+
+    /// What identifies a server transaction: topmost branch, its sent-by, and the method, with ACK
+    /// counting as INVITE (RFC 3261 §17.2.3). Branches without the magic cookie are those of RFC
+    /// 2543; Call-ID, From tag and CSeq stand in for them.
+    fn transaction_id(&self, request: &Message<'_>, method: Method) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.secret.hash(&mut hasher);
+        let Ok(via) = request.via() else {
+            return 0;
+        };
+        let branch = via.branch.unwrap_or_default();
+        branch.hash(&mut hasher);
+        via.host.hash(&mut hasher);
+        via.port.hash(&mut hasher);
+        if !branch.starts_with(MAGIC_COOKIE) {
+            request.header(Header::CallId).hash(&mut hasher);
+            request
+                .from()
+                .ok()
+                .and_then(|from| from.tag())
+                .hash(&mut hasher);
+            request
+                .cseq()
+                .ok()
+                .map(|(number, _)| number)
+                .hash(&mut hasher);
+        }
+        match method {
+            Method::Ack => Method::Invite.hash(&mut hasher),
+            _ => method.hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
+    /// Not predictable without the secret, never the same twice.
+    fn random(&mut self) -> u64 {
+        self.serial += 1;
+        mix(self.secret ^ mix(self.serial))
+    }
+}
+
+fn allow(writer: &mut Writer<'_>) {
+    writer.header("Allow", ALLOW);
+}

@@ -1,0 +1,318 @@
+//! What the server does with calls: INVITE, ACK, CANCEL, BYE and the timers of the answering user
+//! agent (RFC 3261 §9.2, §13.3, §15.1.2).
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::{Exchange, Outbound, Server, ServerConfig, Timer};
+use crate::sip::account::ANSWERING_USER;
+use crate::sip::callee::{CallId, CallState, NewCall};
+use crate::sip::emit::response_head;
+use crate::sip::message::{Header, Message, Method};
+use crate::sip::parse::Uri;
+use crate::sip::sdp;
+use crate::sip::transaction::{Kind, OnRequest, Reliability};
+
+/// Port that answers name for audio. No media flows.
+const MEDIA_PORT: u16 = 4002;
+
+impl<F: Clone> Server<F> {
+    pub(super) fn invite(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+        if exchange.request.to().is_ok_and(|to| to.tag().is_some()) {
+            // A session here cannot be changed: a re-INVITE is refused and the call goes on.
+            let known = self.call_of(&exchange.request).is_some();
+            self.reject(exchange, if known { 488 } else { 481 }, out, |_| {});
+            return;
+        }
+        if !self.is_answered_here(exchange.uri) {
+            self.reject(exchange, 404, out, |_| {});
+            return;
+        }
+        if self.config.answer_status >= 300 {
+            self.reject(exchange, self.config.answer_status, out, |_| {});
+            return;
+        }
+        let random = self.random() as u32;
+        let Some(call) = self.calls.reserve(random) else {
+            self.overload(exchange, out);
+            return;
+        };
+        // Over a stream the INVITE cannot come again; only a CANCEL could ask for it.
+        let ringing = !self.config.ring.is_zero();
+        let keep = ringing || exchange.source.reliability == Reliability::Datagram;
+        if keep && !self.open_transaction(exchange, Kind::Invite, Some(call)) {
+            self.overload(exchange, out);
+            return;
+        }
+        let dialog = self.dialog_id(&exchange.request);
+        let answer_at = exchange.now + self.config.ring;
+        let kept = self.calls.insert(
+            call,
+            NewCall {
+                dialog,
+                answer_at,
+                transaction: exchange.id,
+                flow: exchange.source.flow.clone(),
+                peer: exchange.source.peer,
+                reliability: exchange.source.reliability,
+            },
+        );
+        if ringing {
+            // The answer is made of the INVITE when its time has come.
+            kept.message.extend_from_slice(exchange.bytes);
+        }
+        self.provisional(exchange, 100, None, out);
+        self.provisional(exchange, 180, Some(call), out);
+        let deadline = if ringing {
+            Some(answer_at)
+        } else {
+            self.answer(call, &exchange.request, exchange.now, out)
+        };
+        if let Some(at) = deadline {
+            self.timers.insert(at, Timer::Call(call));
+        }
+    }
+
+    /// Refuses for lack of room (RFC 3261 §21.5.4).
+    fn overload(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+        self.counters.overloads += 1;
+        self.reject(exchange, 503, out, |writer| {
+            writer.header(Header::RetryAfter.name(), "5");
+        });
+    }
+
+    fn provisional(
+        &mut self,
+        exchange: &Exchange<'_, F>,
+        status: u16,
+        call: Option<CallId>,
+        out: &mut impl Outbound<F>,
+    ) {
+        let tag = call.map(CallId::tag);
+        let (request, source) = (&exchange.request, &exchange.source);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        let peer = Some(source.peer);
+        let mut writer = response_head(&mut scratch, request, status, tag.as_deref(), peer);
+        if call.is_some() {
+            let (address, reliability) = (self.config.address, source.reliability);
+            write_contact(&mut writer, address, reliability);
+        }
+        writer.finish();
+        out.send(source.flow, &scratch);
+        self.remember(exchange.id, &scratch);
+        self.scratch = scratch;
+    }
+
+    /// Answers a call. Returns its next deadline.
+    fn answer(
+        &mut self,
+        id: CallId,
+        invite: &Message<'_>,
+        now: Instant,
+        out: &mut impl Outbound<F>,
+    ) -> Option<Instant> {
+        let call = self.calls.find(id)?;
+        let (peer, reliability) = (call.peer, call.reliability);
+        call.message.clear();
+        write_answer(
+            &mut call.message,
+            invite,
+            id,
+            &self.config,
+            peer,
+            reliability,
+        );
+        call.answered(&self.config.timing, now);
+        out.send(&call.flow, &call.message);
+        self.counters.calls_answered += 1;
+        let (transaction, deadline) = (call.transaction, call.deadline());
+        self.final_sent(transaction, 200, now);
+        Some(deadline)
+    }
+
+    /// Answers a call that has rung long enough.
+    fn answer_ringing(
+        &mut self,
+        id: CallId,
+        now: Instant,
+        out: &mut impl Outbound<F>,
+    ) -> Option<Instant> {
+        let call = self.calls.find(id)?;
+        // The INVITE's buffer becomes the scratch, and the scratch holds the 200 from now on.
+        std::mem::swap(&mut call.message, &mut self.scratch);
+        let bytes = std::mem::take(&mut self.scratch);
+        let next = Message::parse(&bytes)
+            .ok()
+            .and_then(|invite| self.answer(id, &invite, now, out));
+        self.scratch = bytes;
+        next
+    }
+
+    pub(super) fn acknowledged(&mut self, exchange: &Exchange<'_, F>) {
+        let timing = &self.config.timing;
+        if let Some(entry) = self.transactions.find(exchange.id) {
+            match entry.machine.on_ack(timing, exchange.now) {
+                OnRequest::Acknowledged => return,
+                OnRequest::Absorb | OnRequest::Retransmit => {}
+            }
+        }
+        let forget_at = exchange.now + self.config.call_life;
+        let Some(id) = self.call_of(&exchange.request) else {
+            self.counters.ignored += 1;
+            return;
+        };
+        let answered = self.calls.find(id).is_some_and(|call| match call.state {
+            CallState::Answered { .. } => true,
+            CallState::Ringing { .. } | CallState::Confirmed { .. } => false,
+        });
+        if answered {
+            self.calls.confirm(id, forget_at);
+        }
+    }
+
+    pub(super) fn bye(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+        let Some(id) = self.call_of(&exchange.request) else {
+            self.reject(exchange, 481, out, |_| {});
+            return;
+        };
+        self.terminate_ringing(id, exchange.now, out);
+        self.calls.remove(id);
+        self.counters.calls_completed += 1;
+        self.respond(exchange, 200, out, |_| {});
+    }
+
+    pub(super) fn cancel(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+        let invite = self.transaction_id(&exchange.request, Method::Invite);
+        let Some(entry) = self.transactions.find(invite) else {
+            self.reject(exchange, 481, out, |_| {});
+            return;
+        };
+        let call = entry.call;
+        self.respond(exchange, 200, out, |_| {});
+        // An INVITE that has its final response already is not affected (RFC 3261 §9.2).
+        if let Some(id) = call.filter(|&id| self.terminate_ringing(id, exchange.now, out)) {
+            self.calls.remove(id);
+            self.counters.calls_cancelled += 1;
+        }
+    }
+
+    /// Answers the INVITE of a call with 487 if it still rings.
+    fn terminate_ringing(&mut self, id: CallId, now: Instant, out: &mut impl Outbound<F>) -> bool {
+        let Some(call) = self.calls.find(id) else {
+            return false;
+        };
+        match call.state {
+            CallState::Ringing { .. } => {}
+            CallState::Answered { .. } | CallState::Confirmed { .. } => return false,
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        if let Ok(invite) = Message::parse(&call.message) {
+            let (tag, peer) = (id.tag(), Some(call.peer));
+            response_head(&mut scratch, &invite, 487, Some(&tag), peer).finish();
+        }
+        out.send(&call.flow, &scratch);
+        let transaction = call.transaction;
+        self.remember(transaction, &scratch);
+        self.final_sent(transaction, 487, now);
+        self.scratch = scratch;
+        true
+    }
+
+    /// A call's deadline has come. Returns the next one.
+    pub(super) fn call_timeout(
+        &mut self,
+        id: CallId,
+        now: Instant,
+        out: &mut impl Outbound<F>,
+    ) -> Option<Instant> {
+        let call = self.calls.find(id)?;
+        if call.deadline() > now {
+            // Looked at again well before it would be forgotten, so that the entry of a call that
+            // ends does not stay in the queue for the rest of the call's longest life.
+            return Some(call.deadline().min(now + self.config.timing.timeout()));
+        }
+        match call.state {
+            CallState::Ringing { .. } => self.answer_ringing(id, now, out),
+            CallState::Answered { give_up_at, .. } if give_up_at > now => {
+                while call.repeat(&self.config.timing, now) {
+                    self.counters.retransmissions_sent += 1;
+                    out.send(&call.flow, &call.message);
+                }
+                Some(call.deadline())
+            }
+            CallState::Answered { .. } | CallState::Confirmed { .. } => {
+                self.calls.remove(id);
+                self.counters.calls_abandoned += 1;
+                None
+            }
+        }
+    }
+
+    /// The call that a request within a dialog belongs to.
+    fn call_of(&mut self, request: &Message<'_>) -> Option<CallId> {
+        let to = request.to().ok()?;
+        let id = CallId::from_tag(to.tag()?)?;
+        let dialog = self.dialog_id(request);
+        self.calls.find_dialog(id, dialog).map(|_| id)
+    }
+
+    /// Keyed hash of Call-ID and the caller's tag.
+    fn dialog_id(&self, request: &Message<'_>) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.secret.hash(&mut hasher);
+        request.header(Header::CallId).hash(&mut hasher);
+        let tag = request.from().ok().and_then(|from| from.tag());
+        tag.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Whether a Request-URI names somebody whose calls are answered here.
+    fn is_answered_here(&self, uri: &str) -> bool {
+        let accounts = &self.config.accounts;
+        Uri::parse(uri).is_ok_and(|uri| {
+            let host = uri.host.trim_start_matches('[').trim_end_matches(']');
+            let is_own = host.parse() == Ok(self.config.address.ip());
+            let is_user = uri
+                .user
+                .is_some_and(|user| user == ANSWERING_USER || accounts.index(user).is_some());
+            is_user && (is_own || uri.host.eq_ignore_ascii_case(accounts.domain()))
+        })
+    }
+}
+
+fn write_contact(
+    writer: &mut crate::sip::Writer<'_>,
+    address: SocketAddr,
+    reliability: Reliability,
+) {
+    writer.header_with(Header::Contact.name(), |line| {
+        line.text("<sip:");
+        line.text(ANSWERING_USER);
+        line.text("@");
+        line.address(address);
+        line.text(match reliability {
+            Reliability::Datagram => ">",
+            Reliability::Stream => ";transport=tcp>",
+        });
+    });
+}
+
+/// Writes the 200 that answers an INVITE.
+fn write_answer(
+    out: &mut Vec<u8>,
+    invite: &Message<'_>,
+    id: CallId,
+    config: &ServerConfig,
+    peer: SocketAddr,
+    reliability: Reliability,
+) {
+    let tag = id.tag();
+    let mut writer = response_head(out, invite, 200, Some(&tag), Some(peer));
+    write_contact(&mut writer, config.address, reliability);
+    let mut media = config.address;
+    media.set_port(MEDIA_PORT);
+    writer.body_with(sdp::CONTENT_TYPE, |out| sdp::write(out, 1, media));
+}

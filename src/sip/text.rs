@@ -1,0 +1,108 @@
+//! Text that is kept for long and is short nearly always: inline up to `N` bytes, on the heap
+//! beyond that, so that state per user or per call needs no allocation for what usual peers send.
+
+use std::fmt;
+use std::ops::Deref;
+
+/// Text of up to `N` bytes inline (`N` ≤ 255), longer text on the heap.
+#[derive(Clone)]
+pub struct Text<const N: usize>(Repr<N>);
+
+#[derive(Clone)]
+enum Repr<const N: usize> {
+    Inline { length: u8, bytes: [u8; N] },
+    Heap(Box<str>),
+}
+
+impl<const N: usize> Text<N> {
+    /// No text.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Repr::Inline {
+            length: 0,
+            bytes: [0; N],
+        })
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match &self.0 {
+            Repr::Inline { length, bytes } => std::str::from_utf8(&bytes[..usize::from(*length)])
+                .expect("only whole strings are copied in"),
+            Repr::Heap(text) => text,
+        }
+    }
+
+    /// Bytes on the heap, zero for text of usual length.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Repr::Inline { .. } => 0,
+            Repr::Heap(text) => text.len(),
+        }
+    }
+}
+
+impl<const N: usize> From<&str> for Text<N> {
+    fn from(text: &str) -> Self {
+        match u8::try_from(text.len()) {
+            Ok(length) if text.len() <= N => {
+                let mut bytes = [0; N];
+                bytes[..text.len()].copy_from_slice(text.as_bytes());
+                Self(Repr::Inline { length, bytes })
+            }
+            Ok(_) | Err(_) => Self(Repr::Heap(text.into())),
+        }
+    }
+}
+
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> Deref for Text<N> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl<const N: usize> PartialEq for Text<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl<const N: usize> Eq for Text<N> {}
+
+impl<const N: usize> fmt::Display for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl<const N: usize> fmt::Debug for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_any_length_and_uses_the_heap_only_beyond_its_own() {
+        for length in [0, 1, 7, 8, 9, 255, 256, 300] {
+            let text = "x".repeat(length);
+            let kept = Text::<8>::from(text.as_str());
+            assert_eq!(kept.as_str(), text);
+            assert_eq!(kept.heap_bytes(), if length > 8 { length } else { 0 });
+        }
+        assert_eq!(Text::<8>::new().as_str(), "");
+    }
+}

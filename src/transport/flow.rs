@@ -1,0 +1,74 @@
+//! A way to send SIP messages to one peer, whatever carries them.
+//!
+//! Carriers implement [`Link`]; generator and node see only [`Flow`].
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::SendError;
+
+/// Which user a client flow belongs to: the rule-generated account, its tunnel keys and inner
+/// address, and the [`Flow::id`] that the handler sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct User(pub u32);
+
+/// A way to send SIP messages to one peer, and the sender of those that arrived. Cheap to clone.
+#[derive(Clone)]
+pub struct Flow {
+    link: Rc<dyn Link>,
+    peer: SocketAddr,
+}
+
+impl Flow {
+    pub(crate) fn new(link: Rc<dyn Link>, peer: SocketAddr) -> Self {
+        Self { link, peer }
+    }
+
+    /// Queues one whole SIP message. Messages queued during one wake-up leave in one write.
+    ///
+    /// # Errors
+    /// When the flow is closed, or the peer reads so slowly that its queue is full.
+    pub fn send(&self, message: &[u8]) -> Result<(), SendError> {
+        self.link.send(self.peer, message)
+    }
+
+    /// Ends the flow after what is queued has been written. Datagram flows that share a socket are
+    /// not affected.
+    pub fn close(&self) {
+        self.link.close();
+    }
+
+    /// The user number on a flow that this side opened; a serial number on one that was accepted;
+    /// the listener's number on a shared datagram socket.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.link.id()
+    }
+
+    /// Where messages go: inside a tunnel, the inner address.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// This side's address as SIP sees it (Via, Contact): inside a tunnel, the inner address.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.link.local()
+    }
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Flow {} {}→{}", self.id(), self.local(), self.peer)
+    }
+}
+
+/// The sending half behind a [`Flow`]: one connection, or one datagram socket with many peers.
+pub(crate) trait Link {
+    fn send(&self, peer: SocketAddr, message: &[u8]) -> Result<(), SendError>;
+    fn close(&self);
+    fn id(&self) -> u64;
+    fn local(&self) -> SocketAddr;
+}

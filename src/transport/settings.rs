@@ -1,0 +1,136 @@
+//! What a stack needs to open: credentials, keys and limits, as plain data.
+//!
+//! Everything is owned and serialisable, so that the harness can hand it to child processes. It
+//! holds private keys: it belongs on a pipe or in a file that only its owner reads, never on a
+//! command line or in a run file.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Identity, TransportError};
+use crate::net::Kernel;
+pub use crate::tunnel::WireguardKeys;
+
+/// What [`super::Stack::open`] needs. A stack reads only what concerns it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// For `tls` and `mtls`.
+    pub tls: Option<TlsSettings>,
+    /// For every stack over `wireguard`.
+    pub wireguard: Option<WireguardKeys>,
+    /// How long things may take.
+    pub limits: Limits,
+    /// Whether several listeners, one per worker, share a port (`SO_REUSEPORT`).
+    pub share_port: bool,
+    /// Where client sockets bind. One source address has some 28,000 ephemeral ports to one
+    /// server, so a million TCP connections need several. The kernel chooses if it is `None`.
+    pub source: Option<IpAddr>,
+}
+
+impl Settings {
+    /// Settings that suffice for every stack: freshly generated certificates and tunnel keys for
+    /// users `0..peers`, default limits.
+    ///
+    /// # Errors
+    /// When the system's random generator fails.
+    pub fn generate(peers: u32) -> Result<Self, TransportError> {
+        Ok(Self {
+            tls: Some(super::TestAuthority::generate()?.settings()?),
+            wireguard: Some(WireguardKeys::generate(peers)),
+            ..Self::default()
+        })
+    }
+}
+
+impl Settings {
+    pub(super) fn wireguard_keys(&self) -> Result<&WireguardKeys, TransportError> {
+        self.wireguard.as_ref().ok_or_else(|| {
+            TransportError::Credentials("this stack needs WireGuard keys, found none".to_owned())
+        })
+    }
+
+    pub(super) fn tls(&self) -> Result<&TlsSettings, TransportError> {
+        self.tls.as_ref().ok_or_else(|| {
+            TransportError::Credentials("this stack needs TLS settings, found none".to_owned())
+        })
+    }
+}
+
+impl From<&Settings> for Kernel {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            connect_limit: settings.limits.connect,
+            share_port: settings.share_port,
+            source: settings.source,
+        }
+    }
+}
+
+/// How long opening a flow may take before it is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// TCP's three-way handshake.
+    pub connect: Duration,
+    /// A security handshake, on either side.
+    pub handshake: Duration,
+    /// Writing what is queued when this side closes a flow.
+    pub close: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            handshake: Duration::from_secs(10),
+            close: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Certificates and options of TLS. A client needs [`Self::ca_pem`] and [`Self::server_name`] (and
+/// [`Self::client`] for `mtls`), a server [`Self::server`] (and [`Self::ca_pem`] for `mtls`).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// Certificates that are trusted to sign those of peers, in PEM.
+    pub ca_pem: String,
+    /// The name that the server's certificate must carry.
+    pub server_name: String,
+    /// What a server shows.
+    pub server: Option<Identity>,
+    /// What a client shows over `mtls`.
+    pub client: Option<Identity>,
+    /// Whether clients resume earlier sessions. Off, so that every handshake is a full one.
+    #[serde(default)]
+    pub resumption: bool,
+    /// Session tickets that a server sends after each TLS 1.3 handshake. None by default, since no
+    /// client resumes by default; rustls alone would send 2.
+    #[serde(default)]
+    pub tickets: usize,
+    /// Versions that are offered and accepted.
+    #[serde(default = "TlsSettings::default_versions")]
+    pub versions: Vec<TlsVersion>,
+}
+
+impl TlsSettings {
+    /// TLS 1.3 only.
+    #[must_use]
+    pub fn default_versions() -> Vec<TlsVersion> {
+        vec![TlsVersion::V1_3]
+    }
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    V1_3,
+}

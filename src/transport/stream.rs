@@ -1,0 +1,508 @@
+//! The driver that all stream carriers share: one task per connection.
+//!
+//! An idle connection holds no buffer. A wake-up writes what is queued, reads into the worker's
+//! scratch buffer, calls the handler for each whole message, and writes what the handler queued in
+//! one go. Only the bytes of an unfinished message are kept, at most 64 KiB.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::{CloseReason, Flow, Handler, Link, SendError};
+use crate::net::scratch;
+use crate::sip::framing::{self, Frame, FramingError, MAX_MESSAGE_BYTES};
+
+/// How much may wait to be written to a peer that does not read.
+const QUEUE_LIMIT_BYTES: usize = 1024 * 1024;
+
+/// Reads of one connection before other tasks get their turn.
+const READS_PER_POLL: usize = 16;
+
+/// A connection at work. Resolves when it has ended and the handler knows.
+///
+/// If the runtime is torn down first, the handler is not told: it may be torn down already.
+pub(super) struct Connection<S> {
+    stream: S,
+    link: Rc<StreamLink>,
+    flow: Flow,
+    handler: Rc<dyn Handler>,
+    /// The start of a message whose rest has not arrived.
+    partial: Vec<u8>,
+    /// Whether written bytes may still be on their way through the stream's own buffers.
+    unflushed: bool,
+    close_limit: Duration,
+    /// Runs while this side closes.
+    close_timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// What stops the driver, other than that there is nothing to do.
+type Ended = CloseReason;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub(super) fn new(
+        stream: S,
+        local: SocketAddr,
+        peer: SocketAddr,
+        id: u64,
+        handler: Rc<dyn Handler>,
+        close_limit: Duration,
+    ) -> Self {
+        let link = Rc::new(StreamLink {
+            id,
+            local,
+            state: Cell::new(State::Open),
+            driving: Cell::new(false),
+            queue: RefCell::default(),
+            driver: RefCell::new(None),
+        });
+        Self {
+            stream,
+            flow: Flow::new(link.clone(), peer),
+            link,
+            handler,
+            partial: Vec::new(),
+            unflushed: false,
+            close_limit,
+            close_timer: None,
+        }
+    }
+
+    pub(super) fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    pub(super) fn link(&self) -> Rc<StreamLink> {
+        Rc::clone(&self.link)
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        for _ in 0..READS_PER_POLL {
+            let written = match self.poll_write_queue(cx) {
+                Poll::Ready(Ok(())) => true,
+                Poll::Ready(Err(error)) => return Poll::Ready(broken(&error)),
+                Poll::Pending => false,
+            };
+            if self.link.state.get() != State::Open {
+                return self.poll_close(cx, written);
+            }
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(ended)) => return Poll::Ready(ended),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_write_queue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut queue = self.link.queue.borrow_mut();
+        while !queue.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, queue.unwritten()))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            queue.advance(written);
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what is queued, says goodbye in the protocol's way, and gives up when the peer takes
+    /// too long to let that happen.
+    fn poll_close(&mut self, cx: &mut Context<'_>, written: bool) -> Poll<Ended> {
+        let limit = self.close_limit;
+        let timer = self
+            .close_timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(CloseReason::Local);
+        }
+        if written {
+            // That the peer is gone already does not matter any more.
+            let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+            return Poll::Ready(CloseReason::Local);
+        }
+        Poll::Pending
+    }
+
+    /// Reads once and handles the messages that this completes.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        let mut buffer = scratch::take();
+        // A message that is not complete at its longest is refused by the framing.
+        let room_bytes = MAX_MESSAGE_BYTES - self.partial.len();
+        let mut incoming = ReadBuf::new(&mut buffer[..room_bytes]);
+        if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut incoming)) {
+            return Poll::Ready(Err(broken(&error)));
+        }
+        let bytes = incoming.filled();
+        if bytes.is_empty() {
+            return Poll::Ready(Err(CloseReason::Peer));
+        }
+        let handled = if self.partial.is_empty() {
+            self.handle(bytes).map(|consumed| {
+                self.partial.extend_from_slice(&bytes[consumed..]);
+            })
+        } else {
+            let mut partial = mem::take(&mut self.partial);
+            append(&mut partial, bytes);
+            self.handle(&partial).map(|consumed| {
+                if consumed == 0 {
+                    self.partial = partial;
+                } else {
+                    self.partial = partial[consumed..].to_vec();
+                }
+            })
+        };
+        Poll::Ready(handled.map_err(CloseReason::Garbage))
+    }
+
+    /// Handles the whole messages at the start of `bytes` and returns how long they are.
+    fn handle(&self, bytes: &[u8]) -> Result<usize, FramingError> {
+        let mut rest = bytes;
+        while !rest.is_empty() && self.link.state.get() == State::Open {
+            let consumed = match framing::next(rest)? {
+                Frame::Message { length } => {
+                    self.handler.message(&self.flow, &rest[..length]);
+                    length
+                }
+                Frame::Ping => {
+                    // A peer that pings without reading gets no more pongs than fit the queue.
+                    let _ = self.flow.send(framing::PONG);
+                    framing::PING.len()
+                }
+                Frame::Pong => framing::PONG.len(),
+                Frame::Incomplete => break,
+            };
+            rest = &rest[consumed..];
+        }
+        Ok(bytes.len() - rest.len())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let connection = self.get_mut();
+        connection.link.note_driver(cx);
+        connection.link.driving.set(true);
+        let ended = connection.drive(cx);
+        connection.link.driving.set(false);
+        let reason = ready!(ended);
+        connection.link.end();
+        connection.handler.closed(&connection.flow, &reason);
+        Poll::Ready(())
+    }
+}
+
+/// Appends without reserving more than a message may need.
+fn append(partial: &mut Vec<u8>, bytes: &[u8]) {
+    let needed = partial.len() + bytes.len();
+    if needed > partial.capacity() {
+        let capacity = needed.max(2 * partial.len()).min(MAX_MESSAGE_BYTES);
+        partial.reserve_exact(capacity - partial.len());
+    }
+    partial.extend_from_slice(bytes);
+}
+
+fn broken(error: &io::Error) -> CloseReason {
+    CloseReason::Broken(error.to_string())
+}
+
+/// The sending half of a connection.
+pub(super) struct StreamLink {
+    id: u64,
+    local: SocketAddr,
+    state: Cell<State>,
+    /// Whether the task is at work, and so will look at the queue without being woken.
+    driving: Cell<bool>,
+    queue: RefCell<SendQueue>,
+    driver: RefCell<Option<Waker>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// This side has asked to close.
+    Closing,
+    Closed,
+}
+
+impl StreamLink {
+    fn note_driver(&self, cx: &Context<'_>) {
+        let mut driver = self.driver.borrow_mut();
+        if !driver
+            .as_ref()
+            .is_some_and(|driver| driver.will_wake(cx.waker()))
+        {
+            *driver = Some(cx.waker().clone());
+        }
+    }
+
+    fn wake(&self) {
+        if !self.driving.get()
+            && let Some(driver) = &*self.driver.borrow()
+        {
+            driver.wake_by_ref();
+        }
+    }
+
+    fn end(&self) {
+        self.state.set(State::Closed);
+        self.queue.take();
+        self.driver.take();
+    }
+}
+
+impl Link for StreamLink {
+    fn send(&self, _peer: SocketAddr, message: &[u8]) -> Result<(), SendError> {
+        if self.state.get() != State::Open {
+            return Err(SendError::Closed);
+        }
+        let mut queue = self.queue.borrow_mut();
+        if queue.unwritten().len() + message.len() > QUEUE_LIMIT_BYTES {
+            return Err(SendError::Full {
+                limit_bytes: QUEUE_LIMIT_BYTES,
+            });
+        }
+        // With something queued, the task has been woken already or waits for the peer to read.
+        let was_empty = queue.is_empty();
+        queue.push(message);
+        drop(queue);
+        if was_empty {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    fn close(&self) {
+        if self.state.get() == State::Open {
+            self.state.set(State::Closing);
+            self.wake();
+        }
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn local(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+/// Bytes that wait to be written. Holds a buffer only while there are any.
+#[derive(Default)]
+struct SendQueue {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+/// Buffers that a worker keeps for its next batches, and how large they may be.
+const SPARE_BUFFERS: usize = 32;
+const SPARE_BUFFER_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl SendQueue {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn unwritten(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    fn push(&mut self, message: &[u8]) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        }
+        if self.written > self.bytes.len() / 2 {
+            self.bytes.drain(..self.written);
+            self.written = 0;
+        }
+        self.bytes.extend_from_slice(message);
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.written += written;
+        if self.written < self.bytes.len() {
+            return;
+        }
+        let mut spare = mem::take(self).bytes;
+        if spare.capacity() <= SPARE_BUFFER_BYTES {
+            spare.clear();
+            SPARE.with_borrow_mut(|buffers| {
+                if buffers.len() < SPARE_BUFFERS {
+                    buffers.push(spare);
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const MESSAGE: &[u8] = b"OPTIONS sip:a SIP/2.0\r\nContent-Length: 0\r\n\r\n";
+
+    /// Answers each message with `answers` copies of it, and remembers how flows end.
+    #[derive(Default)]
+    struct Answering {
+        answers: usize,
+        received: Cell<usize>,
+        closed: RefCell<Vec<CloseReason>>,
+    }
+
+    impl Handler for Answering {
+        fn message(&self, flow: &Flow, message: &[u8]) {
+            self.received.set(self.received.get() + 1);
+            for _ in 0..self.answers {
+                flow.send(message).unwrap();
+            }
+        }
+
+        fn closed(&self, _flow: &Flow, reason: &CloseReason) {
+            self.closed.borrow_mut().push(reason.clone());
+        }
+    }
+
+    fn connection(
+        answers: usize,
+        pipe_bytes: usize,
+    ) -> (Connection<DuplexStream>, DuplexStream, Rc<Answering>) {
+        let handler = Rc::new(Answering {
+            answers,
+            ..Answering::default()
+        });
+        let (here, there) = duplex(pipe_bytes);
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 5060));
+        let limit = Duration::from_millis(50);
+        let connection = Connection::new(here, nowhere, nowhere, 0, handler.clone(), limit);
+        (connection, there, handler)
+    }
+
+    /// Polls once: a whole wake-up.
+    async fn wake_up<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+    }
+
+    #[tokio::test]
+    async fn a_wake_up_writes_once_and_leaves_no_buffer_behind() {
+        let (mut connection, mut peer, handler) = connection(2, 64 * 1024);
+        peer.write_all(&MESSAGE.repeat(10)).await.unwrap();
+        assert!(wake_up(&mut connection).await.is_pending());
+        assert_eq!(handler.received.get(), 10);
+        let mut answers = vec![0; 64 * 1024];
+        assert_eq!(peer.read(&mut answers).await.unwrap(), 20 * MESSAGE.len());
+        assert_eq!(connection.partial.capacity(), 0);
+        assert_eq!(connection.link.queue.borrow().bytes.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_unfinished_message_keeps_no_more_than_it_may_hold() {
+        let (mut connection, mut peer, handler) = connection(0, 1024 * 1024);
+        let body_bytes = 65_400;
+        let head = format!("OPTIONS sip:a SIP/2.0\r\nContent-Length: {body_bytes}\r\n\r\n");
+        peer.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..body_bytes / 100 {
+            assert!(wake_up(&mut connection).await.is_pending());
+            assert_eq!(handler.received.get(), 0);
+            assert!(connection.partial.capacity() <= MAX_MESSAGE_BYTES);
+            peer.write_all(&[b'x'; 100]).await.unwrap();
+        }
+        assert!(wake_up(&mut connection).await.is_pending());
+        assert_eq!(handler.received.get(), 1);
+        assert_eq!(connection.partial.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_fills_its_queue_and_nothing_else() {
+        let (mut connection, mut peer, _) = connection(0, 1_000);
+        let flow = connection.flow().clone();
+        let chunk = vec![b'x'; 64 * 1024];
+        let mut queued = 0;
+        let full = loop {
+            match flow.send(&chunk) {
+                Ok(()) => queued += chunk.len(),
+                Err(full) => break full,
+            }
+            assert!(wake_up(&mut connection).await.is_pending());
+        };
+        let limit_bytes = QUEUE_LIMIT_BYTES;
+        assert_eq!(full, SendError::Full { limit_bytes });
+        assert!(queued <= limit_bytes + chunk.len());
+
+        // As soon as it reads, everything arrives in order, and the queue is free again.
+        let mut received = 0;
+        let mut buffer = vec![0; 1_000];
+        while received < queued {
+            received += peer.read(&mut buffer).await.unwrap();
+            assert!(wake_up(&mut connection).await.is_pending());
+        }
+        assert_eq!(connection.link.queue.borrow().bytes.capacity(), 0);
+        flow.send(&chunk).unwrap();
+    }
+
+    #[tokio::test]
+    async fn closing_a_flow_whose_peer_does_not_read_takes_no_longer_than_the_limit() {
+        let (mut connection, _peer, handler) = connection(0, 100);
+        connection.flow().send(&[b'x'; 1_000]).unwrap();
+        connection.flow().close();
+        (&mut connection).await;
+        assert_eq!(*handler.closed.borrow(), [CloseReason::Local]);
+    }
+
+    #[tokio::test]
+    async fn pings_are_answered_and_line_ends_skipped() {
+        let (mut connection, mut peer, handler) = connection(1, 1_000);
+        peer.write_all(b"\r\n\r\n").await.unwrap();
+        assert!(wake_up(&mut connection).await.is_pending());
+        let mut answer = [0; 10];
+        assert_eq!(peer.read(&mut answer).await.unwrap(), framing::PONG.len());
+        assert_eq!(&answer[..2], framing::PONG);
+        peer.write_all(b"\r\n").await.unwrap();
+        peer.write_all(MESSAGE).await.unwrap();
+        assert!(wake_up(&mut connection).await.is_pending());
+        assert_eq!(handler.received.get(), 1);
+    }
+
+    #[test]
+    fn the_send_queue_keeps_order_over_partial_writes() {
+        let mut queue = SendQueue::default();
+        let (mut pushed, mut written): (Vec<u8>, Vec<u8>) = Default::default();
+        for i in 0..200_u8 {
+            queue.push(&[i; 7]);
+            pushed.extend([i; 7]);
+            let step = queue.unwritten().len().min(usize::from(i) % 11);
+            written.extend(&queue.unwritten()[..step]);
+            if step > 0 {
+                queue.advance(step);
+            }
+        }
+        written.extend(queue.unwritten());
+        assert_eq!(written, pushed);
+    }
+}

@@ -1,0 +1,97 @@
+//! SIP over TCP (RFC 3261 §18), over any network that has streams.
+
+use std::future::{Future, ready};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::acceptor::{self, Security};
+use super::{
+    Connected, Handler, Limits, Listening, LocalBoxFuture, Settings, Transport, TransportError,
+    User,
+};
+use crate::net::{Kernel, StreamNetwork};
+
+/// `tcp`.
+pub(super) fn open(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
+    let stack = Streams::new(Kernel::from(settings), Plain, settings.limits);
+    Ok(Box::new(stack))
+}
+
+/// A stream carrier: a network, and what is put between its streams and SIP.
+pub(super) struct Streams<N, C> {
+    network: N,
+    security: Rc<C>,
+    limits: Limits,
+}
+
+impl<N, C> Streams<N, C> {
+    pub(super) fn new(network: N, security: C, limits: Limits) -> Self {
+        Self {
+            network,
+            security: Rc::new(security),
+            limits,
+        }
+    }
+}
+
+impl<N: StreamNetwork, C: Security<N::Stream>> Transport for Streams<N, C> {
+    fn listen(
+        &self,
+        address: SocketAddr,
+        handler: Rc<dyn Handler>,
+    ) -> LocalBoxFuture<'_, Result<Listening, TransportError>> {
+        Box::pin(async move {
+            self.security.can_accept()?;
+            let listener = self.network.listen(address)?;
+            let security = Rc::clone(&self.security);
+            Ok(acceptor::listen(listener, security, self.limits, handler))
+        })
+    }
+
+    fn connect(
+        &self,
+        user: User,
+        target: SocketAddr,
+        handler: Rc<dyn Handler>,
+    ) -> LocalBoxFuture<'_, Result<Connected, TransportError>> {
+        let (network, security) = (&self.network, &*self.security);
+        Box::pin(acceptor::connect(
+            network,
+            security,
+            self.limits,
+            user,
+            target,
+            handler,
+        ))
+    }
+}
+
+/// Nothing between TCP and SIP.
+struct Plain;
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Security<S> for Plain {
+    type Secured = S;
+
+    fn connect(
+        &self,
+        stream: S,
+        _peer: SocketAddr,
+    ) -> impl Future<Output = Result<(S, Option<Duration>), TransportError>> {
+        ready(Ok((stream, None)))
+    }
+
+    fn accept(
+        &self,
+        stream: S,
+        _peer: SocketAddr,
+    ) -> impl Future<Output = Result<S, TransportError>> {
+        ready(Ok(stream))
+    }
+
+    fn can_accept(&self) -> Result<(), TransportError> {
+        Ok(())
+    }
+}

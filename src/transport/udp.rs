@@ -1,0 +1,175 @@
+//! SIP over UDP (RFC 3261 §18): one message per datagram, over any network that has datagrams.
+//!
+//! A server has one socket for all peers; a user has one of its own. There is no connection: a
+//! flow is an address, and only closing it ends it.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::{
+    Connected, Flow, Handler, Link, Listening, LocalBoxFuture, Phases, SendError, Settings,
+    Transport, TransportError, User,
+};
+use crate::net::{DatagramNetwork, DatagramSocket, Kernel, Tunneled};
+use crate::tunnel::{Clear, Wireguard};
+
+/// `udp`.
+pub(super) fn open(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
+    Ok(Box::new(Udp::new(Kernel::from(settings))))
+}
+
+/// `udp@clear`.
+pub(super) fn open_clear(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
+    let network = Tunneled::new(settings.into(), Clear, settings.limits.handshake);
+    Ok(Box::new(Udp::new(network)))
+}
+
+/// `udp@wireguard`.
+pub(super) fn open_wireguard(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
+    let keys = settings.wireguard_keys()?;
+    let network = Tunneled::new(
+        settings.into(),
+        Wireguard::new(keys.clone()),
+        settings.limits.handshake,
+    );
+    Ok(Box::new(Udp::new(network)))
+}
+
+struct Udp<N> {
+    network: N,
+    listeners: Cell<u64>,
+}
+
+impl<N> Udp<N> {
+    fn new(network: N) -> Self {
+        Self {
+            network,
+            listeners: Cell::new(0),
+        }
+    }
+}
+
+impl<N: DatagramNetwork> Transport for Udp<N> {
+    fn listen(
+        &self,
+        address: SocketAddr,
+        handler: Rc<dyn Handler>,
+    ) -> LocalBoxFuture<'_, Result<Listening, TransportError>> {
+        Box::pin(async move {
+            let socket = self.network.bind(address)?;
+            let local = socket.bound();
+            let id = self.listeners.replace(self.listeners.get() + 1);
+            let link = SocketLink::drive(socket, id, handler);
+            Ok(Listening {
+                local,
+                _guard: Box::new(CloseOnDrop(link)),
+            })
+        })
+    }
+
+    fn connect(
+        &self,
+        user: User,
+        target: SocketAddr,
+        handler: Rc<dyn Handler>,
+    ) -> LocalBoxFuture<'_, Result<Connected, TransportError>> {
+        Box::pin(async move {
+            let connected = self.network.connect(user.0, target).await?;
+            let link = SocketLink::drive(connected.socket, user.0.into(), handler);
+            Ok(Connected {
+                flow: Flow::new(link, connected.peer),
+                phases: Phases {
+                    transport_connect: None,
+                    security_handshake: connected.security_handshake,
+                },
+            })
+        })
+    }
+}
+
+/// A socket and the task that drives it, until it is closed.
+struct SocketLink<S> {
+    /// `None` once closed, so that the port is free however long a [`Flow`] is kept.
+    socket: RefCell<Option<Rc<S>>>,
+    driver: RefCell<Option<Waker>>,
+    id: u64,
+    local: SocketAddr,
+}
+
+impl<S: DatagramSocket + 'static> SocketLink<S> {
+    fn drive(socket: S, id: u64, handler: Rc<dyn Handler>) -> Rc<Self> {
+        let link = Rc::new(Self {
+            id,
+            local: socket.local(),
+            socket: RefCell::new(Some(Rc::new(socket))),
+            driver: RefCell::new(None),
+        });
+        let driven = Rc::clone(&link);
+        tokio::task::spawn_local(poll_fn(move |cx| driven.poll(cx, &*handler)));
+        link
+    }
+
+    fn poll(self: &Rc<Self>, cx: &mut Context<'_>, handler: &dyn Handler) -> Poll<()> {
+        let Some(socket) = self.socket.borrow().clone() else {
+            return Poll::Ready(());
+        };
+        *self.driver.borrow_mut() = Some(cx.waker().clone());
+        let mut receive = |peer, payload: &[u8]| {
+            if !is_keep_alive(payload) && self.socket.borrow().is_some() {
+                handler.message(&Flow::new(self.clone(), peer), payload);
+            }
+        };
+        // An error of the system, such as a peer that is not there, is for SIP's timers to notice.
+        while socket.poll_drive(cx, &mut receive).is_ready() {}
+        if self.socket.borrow().is_some() {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+}
+
+/// Empty lines keep address translations alive (RFC 5626 §3.5.1 knows them on streams only, but
+/// many user agents send them on UDP); they are no message and get no answer.
+fn is_keep_alive(payload: &[u8]) -> bool {
+    payload.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0))
+}
+
+impl<S: DatagramSocket> Link for SocketLink<S> {
+    fn send(&self, peer: SocketAddr, message: &[u8]) -> Result<(), SendError> {
+        let socket = self.socket.borrow().clone().ok_or(SendError::Closed)?;
+        if message.len() > socket.max_payload_bytes() {
+            return Err(SendError::TooLarge {
+                bytes: message.len(),
+            });
+        }
+        socket.send(peer, message);
+        Ok(())
+    }
+
+    fn close(&self) {
+        self.socket.borrow_mut().take();
+        if let Some(driver) = self.driver.borrow_mut().take() {
+            driver.wake();
+        }
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn local(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+struct CloseOnDrop<S: DatagramSocket>(Rc<SocketLink<S>>);
+
+impl<S: DatagramSocket> Drop for CloseOnDrop<S> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}

@@ -1,0 +1,447 @@
+//! The server side of tunnels: many peers behind one socket, without the socket.
+//!
+//! A datagram finds its peer by what it names ([`Protection::identify`]); an IP packet finds it by
+//! its destination. A packet is accepted only from the peer that owns its source address, and only
+//! for the server itself (WireGuard calls this cryptokey routing). A peer exists from its
+//! first valid opening on and costs nothing before, and no time while it is idle.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::{
+    DropCause, Drops, Endpoint, Protection, SERVER, TransmitTo, Tunnel, ip, user_address, user_of,
+};
+
+/// All tunnels of one server.
+pub struct Gateway<P: Protection> {
+    protection: Rc<P>,
+    peers: HashMap<u32, Peer<P::Tunnel>>,
+    /// When to look at which peer. An entry may be too early, never too late, so that traffic,
+    /// which only puts deadlines off, need not touch it.
+    timers: BinaryHeap<Reverse<(Instant, u32)>>,
+    drops: Drops,
+}
+
+struct Peer<T> {
+    tunnel: T,
+    /// Where the peer was last heard from; it may roam.
+    outer: SocketAddr,
+    /// Time of its earliest entry in `timers`.
+    timer: Option<Instant>,
+}
+
+impl<P: Protection> Gateway<P> {
+    /// A gateway without peers. Provisions `protection`, which can take 50 µs for each user.
+    #[must_use]
+    pub fn new(protection: Rc<P>) -> Self {
+        protection.provision();
+        Self {
+            protection,
+            peers: HashMap::new(),
+            timers: BinaryHeap::new(),
+            drops: Drops::default(),
+        }
+    }
+
+    fn accept<'s>(
+        &mut self,
+        datagram: &'s [u8],
+        from: SocketAddr,
+        now: Instant,
+        scratch: &'s mut [u8],
+        transmit: TransmitTo<'_>,
+    ) -> Result<Option<&'s [u8]>, DropCause> {
+        let claim = self.protection.identify(datagram)?;
+        let user = claim.user;
+        let mut answer = |datagram: &[u8]| transmit(from, datagram);
+        let packet = if let Some(peer) = self.peers.get_mut(&user) {
+            let packet = peer.tunnel.receive(datagram, now, scratch, &mut answer)?;
+            peer.outer = from;
+            packet
+        } else if claim.opens {
+            let mut tunnel = self.protection.responder(user, now);
+            let packet = tunnel.receive(datagram, now, scratch, &mut answer)?;
+            let peer = Peer {
+                tunnel,
+                outer: from,
+                timer: None,
+            };
+            self.peers.insert(user, peer);
+            packet
+        } else {
+            return Err(DropCause::UnknownPeer);
+        };
+        self.schedule(user);
+        match packet {
+            Some(packet) => ip::check_route(packet, user_address(user), SERVER).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes sure that `user` is looked at no later than its deadline.
+    fn schedule(&mut self, user: u32) {
+        let peer = self.peers.get_mut(&user).expect("only peers are scheduled");
+        if let Some(deadline) = peer.tunnel.deadline()
+            && peer.timer.is_none_or(|timer| deadline < timer)
+        {
+            peer.timer = Some(deadline);
+            self.timers.push(Reverse((deadline, user)));
+        }
+    }
+
+    /// Peers that have opened a tunnel.
+    #[must_use]
+    pub fn peers(&self) -> usize {
+        self.peers.len()
+    }
+}
+
+impl<P: Protection> Endpoint for Gateway<P> {
+    fn inner_address(&self) -> Ipv4Addr {
+        SERVER
+    }
+
+    fn receive<'s>(
+        &mut self,
+        datagram: &'s [u8],
+        from: SocketAddr,
+        now: Instant,
+        scratch: &'s mut [u8],
+        transmit: TransmitTo<'_>,
+    ) -> Option<&'s [u8]> {
+        self.accept(datagram, from, now, scratch, transmit)
+            .unwrap_or_else(|cause| {
+                self.drops.count(cause);
+                None
+            })
+    }
+
+    fn send(
+        &mut self,
+        packet: &[u8],
+        now: Instant,
+        scratch: &mut [u8],
+        transmit: TransmitTo<'_>,
+    ) -> Result<(), DropCause> {
+        let user = user_of(ip::destination(packet)?).ok_or(DropCause::Misrouted)?;
+        let peer = self.peers.get_mut(&user).ok_or(DropCause::UnknownPeer)?;
+        let outer = peer.outer;
+        peer.tunnel.send(packet, now, scratch, &mut |datagram| {
+            transmit(outer, datagram);
+        });
+        self.schedule(user);
+        Ok(())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((due, _))| *due)
+    }
+
+    fn handle_timeout(&mut self, now: Instant, scratch: &mut [u8], transmit: TransmitTo<'_>) {
+        while let Some(&Reverse((due, user))) = self.timers.peek()
+            && due <= now
+        {
+            self.timers.pop();
+            let peer = self.peers.get_mut(&user).expect("peers are never removed");
+            if peer.timer != Some(due) {
+                continue;
+            }
+            peer.timer = None;
+            if peer
+                .tunnel
+                .deadline()
+                .is_some_and(|deadline| deadline <= now)
+            {
+                let outer = peer.outer;
+                peer.tunnel.handle_timeout(now, scratch, &mut |datagram| {
+                    transmit(outer, datagram);
+                });
+            }
+            self.schedule(user);
+        }
+    }
+
+    fn drops(&self) -> Drops {
+        self.drops
+    }
+
+    fn count_drop(&mut self, cause: DropCause) {
+        self.drops.count(cause);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::SocketAddrV4;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::tunnel::{
+        Clear, Initiator, SCRATCH_BYTES, Wireguard, WireguardKeys, parse_udp, write_udp,
+    };
+
+    const USERS: u32 = 3;
+
+    fn keys() -> WireguardKeys {
+        WireguardKeys {
+            seed: [7; 32],
+            peers: USERS,
+        }
+    }
+
+    fn outer(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    fn udp_packet(source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; 2_000];
+        let (source, destination) = (
+            SocketAddrV4::new(source, 5060),
+            SocketAddrV4::new(destination, 5060),
+        );
+        let bytes = write_udp(&mut packet, source, destination, payload);
+        packet.truncate(bytes);
+        packet
+    }
+
+    /// One endpoint, with everything that it hands out collected.
+    struct Side<E> {
+        endpoint: E,
+        scratch: Vec<u8>,
+        now: Instant,
+    }
+
+    type Datagrams = Vec<(SocketAddr, Vec<u8>)>;
+
+    impl<E: Endpoint> Side<E> {
+        fn new(endpoint: E) -> Self {
+            Self {
+                endpoint,
+                scratch: vec![0; SCRATCH_BYTES],
+                now: Instant::now(),
+            }
+        }
+
+        fn receive(&mut self, from: SocketAddr, datagram: &[u8]) -> (Option<Vec<u8>>, Datagrams) {
+            let mut sent = Datagrams::new();
+            let packet = self
+                .endpoint
+                .receive(
+                    datagram,
+                    from,
+                    self.now,
+                    &mut self.scratch,
+                    &mut |to, bytes| {
+                        sent.push((to, bytes.to_vec()));
+                    },
+                )
+                .map(<[u8]>::to_vec);
+            (packet, sent)
+        }
+
+        fn send(&mut self, packet: &[u8]) -> Result<Datagrams, DropCause> {
+            let mut sent = Datagrams::new();
+            self.endpoint
+                .send(packet, self.now, &mut self.scratch, &mut |to, bytes| {
+                    sent.push((to, bytes.to_vec()));
+                })
+                .map(|()| sent)
+        }
+    }
+
+    impl<P: Protection> Side<Initiator<P>> {
+        fn user(protection: &P, user: u32) -> Self {
+            Self::new(Initiator::new(
+                protection,
+                user,
+                outer(51_820),
+                Instant::now(),
+            ))
+        }
+
+        /// Handshakes with `server` from the outer address `from`.
+        fn establish(&mut self, server: &mut Side<Gateway<P>>, from: SocketAddr) {
+            let mut to_server = Datagrams::new();
+            self.endpoint
+                .initiate(self.now, &mut self.scratch, &mut |to, bytes| {
+                    to_server.push((to, bytes.to_vec()));
+                });
+            while let Some((_, datagram)) = to_server.pop() {
+                for (to, answer) in server.receive(from, &datagram).1 {
+                    assert_eq!(to, from);
+                    to_server.extend(self.receive(outer(51_820), &answer).1);
+                }
+            }
+            assert!(self.endpoint.is_established());
+        }
+    }
+
+    fn exchange<P: Protection>(protection: P) {
+        let protection = Rc::new(protection);
+        let mut server = Side::new(Gateway::new(Rc::clone(&protection)));
+        for user in 0..USERS {
+            let from = outer(40_000 + user as u16);
+            let mut client = Side::user(&*protection, user);
+            client.establish(&mut server, from);
+            let request = udp_packet(user_address(user), SERVER, b"REGISTER");
+            let sent = client.send(&request).unwrap();
+            let [(to, datagram)] = &sent[..] else {
+                panic!("{sent:?}")
+            };
+            assert_eq!(*to, outer(51_820));
+            assert_eq!(datagram.len(), request.len() + P::OVERHEAD_BYTES);
+            assert_eq!(server.receive(from, datagram).0, Some(request));
+
+            // The user roams: the answer goes where it was heard from last.
+            let request = udp_packet(user_address(user), SERVER, b"INVITE");
+            let (_, datagram) = client.send(&request).unwrap().remove(0);
+            assert_eq!(server.receive(outer(9), &datagram).0, Some(request));
+            let answer = udp_packet(SERVER, user_address(user), b"200");
+            let (to, datagram) = server.send(&answer).unwrap().remove(0);
+            assert_eq!(to, outer(9));
+            let (packet, _) = client.receive(outer(51_820), &datagram);
+            assert_eq!(parse_udp(&packet.unwrap()).unwrap().payload, b"200");
+        }
+        assert_eq!(server.endpoint.peers(), USERS as usize);
+        assert_eq!(server.endpoint.drops(), Drops::default());
+        assert_eq!(
+            server.send(&udp_packet(SERVER, user_address(9), b"")),
+            Err(DropCause::UnknownPeer)
+        );
+        assert_eq!(
+            server.send(&udp_packet(SERVER, Ipv4Addr::LOCALHOST, b"")),
+            Err(DropCause::Misrouted)
+        );
+    }
+
+    #[test]
+    fn packets_find_their_peers_and_back() {
+        exchange(Clear);
+        exchange(Wireguard::new(keys()));
+    }
+
+    /// A user that has its own tunnel cannot speak for another.
+    #[test]
+    fn another_users_source_address_is_dropped() {
+        let protection = Rc::new(Wireguard::new(keys()));
+        let mut server = Side::new(Gateway::new(Rc::clone(&protection)));
+        let mut client = Side::user(&*protection, 1);
+        client.establish(&mut server, outer(1));
+        let forged = udp_packet(user_address(0), SERVER, b"REGISTER");
+        assert_eq!(client.send(&forged), Err(DropCause::Misrouted));
+        let mut sent = Vec::new();
+        client
+            .endpoint
+            .tunnel_mut()
+            .send(&forged, client.now, &mut client.scratch, &mut |bytes| {
+                sent = bytes.to_vec();
+            });
+        assert_eq!(server.receive(outer(1), &sent), (None, vec![]));
+        assert_eq!(server.endpoint.drops().misrouted, 1);
+    }
+
+    #[test]
+    fn what_is_replayed_forged_or_unknown_is_dropped_without_an_answer() {
+        let protection = Rc::new(Wireguard::new(keys()));
+        let mut server = Side::new(Gateway::new(Rc::clone(&protection)));
+        let mut client = Side::user(&*protection, 0);
+        client.establish(&mut server, outer(1));
+        let packet = udp_packet(user_address(0), SERVER, b"REGISTER");
+        let (_, datagram) = client.send(&packet).unwrap().remove(0);
+        assert!(server.receive(outer(1), &datagram).0.is_some());
+
+        let mut stranger = Side::user(&*protection, USERS);
+        let mut initiation = Vec::new();
+        stranger
+            .endpoint
+            .initiate(stranger.now, &mut stranger.scratch, &mut |_, bytes| {
+                initiation = bytes.to_vec();
+            });
+        let mut forged = datagram.clone();
+        *forged.last_mut().unwrap() ^= 1;
+        // A counter that was not seen yet.
+        forged[8] = 200;
+        let mut for_nobody = datagram.clone();
+        for_nobody[5] = 99;
+        for unwanted in [&datagram, &initiation, &forged, &for_nobody, &vec![]] {
+            // From elsewhere: a datagram that is not authentic must not move the peer there.
+            assert_eq!(server.receive(outer(66), unwanted), (None, vec![]));
+        }
+        let expected = Drops {
+            replayed: 1,
+            unknown_peer: 2,
+            not_authentic: 1,
+            malformed: 1,
+            ..Drops::default()
+        };
+        assert_eq!(server.endpoint.drops(), expected);
+        let answer = udp_packet(SERVER, user_address(0), b"200");
+        assert_eq!(server.send(&answer).unwrap()[0].0, outer(1));
+    }
+
+    #[test]
+    fn a_user_that_starts_anew_replaces_its_association() {
+        let protection = Rc::new(Wireguard::new(keys()));
+        let mut server = Side::new(Gateway::new(Rc::clone(&protection)));
+        for from in [outer(1), outer(2)] {
+            let mut client = Side::user(&*protection, 0);
+            client.establish(&mut server, from);
+            let answer = udp_packet(SERVER, user_address(0), b"NOTIFY");
+            let (to, datagram) = server.send(&answer).unwrap().remove(0);
+            assert_eq!(to, from);
+            assert_eq!(client.receive(outer(51_820), &datagram).0, Some(answer));
+        }
+        assert_eq!(server.endpoint.peers(), 1);
+    }
+
+    #[test]
+    fn an_idle_peer_is_looked_at_a_few_times_and_then_never() {
+        let protection = Rc::new(Wireguard::new(keys()));
+        let mut server = Side::new(Gateway::new(Rc::clone(&protection)));
+        assert_eq!(server.endpoint.deadline(), None);
+        Side::user(&*protection, 0).establish(&mut server, outer(1));
+        let established = server.now;
+        let mut looked_after = Vec::new();
+        while let Some(deadline) = server.endpoint.deadline() {
+            looked_after.push((deadline - established).as_secs());
+            server
+                .endpoint
+                .handle_timeout(deadline, &mut server.scratch, &mut |_, _| {});
+        }
+        assert_eq!(looked_after, [10, 15, 180, 540]);
+    }
+
+    #[test]
+    fn traffic_adds_no_timers() {
+        let protection = Rc::new(Wireguard::new(keys()));
+        let mut server = Side::new(Gateway::new(Rc::clone(&protection)));
+        let mut client = Side::user(&*protection, 0);
+        client.establish(&mut server, outer(1));
+        for _ in 0..100 {
+            server.now += Duration::from_millis(10);
+            let packet = udp_packet(user_address(0), SERVER, b"REGISTER");
+            let (_, datagram) = client.send(&packet).unwrap().remove(0);
+            assert!(server.receive(outer(1), &datagram).0.is_some());
+        }
+        assert_eq!(server.endpoint.timers.len(), 1);
+    }
+
+    #[test]
+    fn an_unanswered_initiation_has_a_deadline() {
+        let protection = Wireguard::new(keys());
+        let mut client = Side::user(&protection, 0);
+        let mut initiations = 0;
+        client
+            .endpoint
+            .initiate(client.now, &mut client.scratch, &mut |_, _| {
+                initiations += 1
+            });
+        assert_eq!(initiations, 1);
+        let wait = client.endpoint.deadline().unwrap() - client.now;
+        assert_eq!(wait.as_secs(), 5);
+    }
+}
