@@ -1,0 +1,310 @@
+//! A run made by rule, for the renderers' tests: all stacks, one failed cell, one that was bound by
+//! the generator. Its figures are plausible and mean nothing.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+use hopbench::record::{
+    Build, Cell, Direction, Environment, Histogram, Metric, Ratio, Run, SCHEMA, Unit, Verdict,
+};
+
+/// By stack: connect, handshake, first response, registered in µs; heap at `handshaken` and at
+/// `registered` in bytes; CPU per registration in µs. Zero is a phase that the stack lacks.
+const STACKS: [(&str, [u32; 7]); 6] = [
+    ("udp", [0, 0, 95, 180, 210, 1_900, 38]),
+    ("tcp", [46, 0, 105, 262, 3_100, 5_200, 52]),
+    ("tls", [47, 790, 128, 1_120, 13_900, 16_200, 260]),
+    ("mtls", [48, 1_260, 130, 1_610, 15_800, 18_300, 395]),
+    ("udp@clear", [0, 0, 118, 236, 260, 2_010, 49]),
+    ("udp@wireguard", [0, 415, 140, 690, 12_600, 14_500, 208]),
+];
+
+const CONTROLS: [(&str, &str); 5] = [
+    ("tls", "tcp"),
+    ("mtls", "tcp"),
+    ("udp@clear", "udp"),
+    ("udp@wireguard", "udp@clear"),
+    ("udp@wireguard", "udp"),
+];
+
+/// The same value on every call.
+pub(super) fn run() -> Run {
+    let mut cells = Vec::new();
+    for (index, (stack, figures)) in STACKS.into_iter().enumerate() {
+        cells.push(setup(stack, figures));
+        cells.push(memory(stack, "handshaken", figures[4]));
+        cells.push(memory(stack, "registered", figures[5]));
+        cells.push(throughput(
+            stack,
+            "register",
+            "per-registration",
+            figures[6],
+            index,
+        ));
+        cells.push(throughput(
+            stack,
+            "invite",
+            "per-call",
+            figures[6] * 3 / 2,
+            index,
+        ));
+    }
+    spoil(
+        &mut cells,
+        "setup/register/mtls",
+        Verdict::Failed,
+        "1 of 40 handshakes succeeded: certificate has expired, \"client-7\"",
+    );
+    spoil(
+        &mut cells,
+        "throughput/invite/tls",
+        Verdict::GeneratorBound,
+        "scheduling lag p99 was 41 ms at 90 % of one generator core",
+    );
+    let ratios = ratios(&cells);
+    Run {
+        schema: SCHEMA.to_owned(),
+        run_id: "20261123T120000Z-fixture".to_owned(),
+        started_at: "2026-11-23T12:00:00Z".to_owned(),
+        finished_at: Some("2026-11-23T12:01:04Z".to_owned()),
+        profile: "quick".to_owned(),
+        seed: 7,
+        scenario_sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+            .to_owned(),
+        build: Build {
+            version: "0.1.0".to_owned(),
+            git_commit: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
+            git_dirty: Some(false),
+            rustc: "rustc 1.90.0".to_owned(),
+            libraries: [
+                ("boringtun", "0.7.1"),
+                ("ring", "0.17.14"),
+                ("rustls", "0.23.35"),
+            ]
+            .map(|(name, version)| (name.to_owned(), version.to_owned()))
+            .into(),
+        },
+        environment: Environment {
+            os: "linux".to_owned(),
+            kernel: Some("6.1.0".to_owned()),
+            cpu_model: Some("Example CPU | 2.80 GHz".to_owned()),
+            cpu_count: 2,
+            memory_bytes: Some(8 << 30),
+            hypervisor: None,
+            tcp_congestion_control: Some("cubic".to_owned()),
+            file_descriptor_limit: Some(20_000),
+            load_average_at_start: Some(0.25),
+        },
+        cells,
+        ratios,
+    }
+}
+
+fn cell(experiment: &str, workload: &str, stack: &str, lifecycle: &str, parameter: &str) -> Cell {
+    let (key, value) = parameter.split_once('=').unwrap_or(("blocks", "5"));
+    let query = if parameter.is_empty() {
+        String::new()
+    } else {
+        format!("?{parameter}")
+    };
+    Cell {
+        id: format!("{experiment}/{workload}/{stack}/direct/{lifecycle}/loopback{query}"),
+        experiment: experiment.to_owned(),
+        workload: workload.to_owned(),
+        stack: stack.to_owned(),
+        topology: "direct".to_owned(),
+        lifecycle: lifecycle.to_owned(),
+        path: "loopback".to_owned(),
+        parameters: [(key.to_owned(), value.into())].into(),
+        verdict: Verdict::Ok,
+        reason: None,
+        repetitions: 5,
+        metrics: BTreeMap::new(),
+    }
+}
+
+fn setup(stack: &str, figures: [u32; 7]) -> Cell {
+    let mut cell = cell("setup", "register", stack, "per-registration", "");
+    let [connect, handshake, response, registered, ..] = figures;
+    let phases = [
+        ("transport_connect_ns", connect),
+        ("security_handshake_ns", handshake),
+        ("setup_latency_ns", connect + handshake),
+        ("first_response_ns", response),
+        ("registration_delay_ns", response + 80),
+        ("hop_ready_to_registered_ns", registered),
+    ];
+    for (key, micros) in phases {
+        let median = (micros > 0).then(|| f64::from(micros) * 1e3);
+        cell.metrics.insert(
+            key.to_owned(),
+            distributed(median, Unit::Ns, Direction::Lower),
+        );
+    }
+    cell
+}
+
+fn memory(stack: &str, stage: &str, bytes: u32) -> Cell {
+    let mut cell = cell(
+        "memory",
+        "register",
+        stack,
+        "per-registration",
+        &format!("stage={stage}"),
+    );
+    let figures = [
+        ("server_heap_bytes_per_connection", 1.0),
+        ("client_heap_bytes_per_connection", 1.08),
+        ("server_rss_bytes_per_connection", 1.3),
+        ("client_rss_bytes_per_connection", 1.42),
+    ];
+    for (key, factor) in figures {
+        let value = f64::from(bytes) * factor;
+        cell.metrics.insert(
+            key.to_owned(),
+            figure(Some(value), Unit::Bytes, Direction::Lower),
+        );
+    }
+    cell
+}
+
+fn throughput(stack: &str, workload: &str, lifecycle: &str, micros: u32, index: usize) -> Cell {
+    let mut cell = cell("throughput", workload, stack, lifecycle, "rate=250");
+    let cpu = f64::from(micros) * 1e3;
+    let rate = 249.6 - index as f64 / 10.0;
+    let mut put = |key: &str, metric| cell.metrics.insert(key.to_owned(), metric);
+    put(
+        "offered_per_second",
+        figure(Some(250.0), Unit::PerSecond, Direction::Higher),
+    );
+    put(
+        "achieved_per_second",
+        figure(Some(rate), Unit::PerSecond, Direction::Higher),
+    );
+    put(
+        "throughput_per_second",
+        distributed(Some(rate), Unit::PerSecond, Direction::Higher),
+    );
+    put(
+        "server_cpu_ns_per_operation",
+        figure(Some(cpu), Unit::Ns, Direction::Lower),
+    );
+    put(
+        "client_cpu_ns_per_operation",
+        figure(Some(cpu * 1.2), Unit::Ns, Direction::Lower),
+    );
+    let latency = match workload {
+        "invite" => "session_request_delay_ns",
+        _ => "hop_ready_to_registered_ns",
+    };
+    put(
+        latency,
+        distributed(Some(cpu * 4.0 + 90e3), Unit::Ns, Direction::Lower),
+    );
+    cell
+}
+
+fn figure(value: Option<f64>, unit: Unit, direction: Direction) -> Metric {
+    let (low, high) = (value.map(|v| v * 0.97), value.map(|v| v * 1.04));
+    Metric {
+        value,
+        ci95_low: low,
+        ci95_high: high,
+        unit,
+        direction,
+        histogram: None,
+    }
+}
+
+/// With 2,000 samples around the median, and a long tail for latencies.
+fn distributed(median: Option<f64>, unit: Unit, direction: Direction) -> Metric {
+    let mut metric = figure(median, unit, direction);
+    metric.histogram = median.map(|median| {
+        let tail = if unit == Unit::PerSecond { 0.0 } else { 0.4 };
+        let mut samples = hdrhistogram::Histogram::<u64>::new(3).expect("3 digits are allowed");
+        for step in 0..2000 {
+            let quantile = (f64::from(step) + 0.5) / 2000.0;
+            let value = median
+                * (1.0 + 0.3 * (quantile - 0.5)
+                    - tail * (1.0 - quantile).log2() / 8.0
+                    - tail / 8.0);
+            samples
+                .record(value as u64)
+                .expect("the histogram resizes itself");
+        }
+        stored(&samples)
+    });
+    metric
+}
+
+fn stored(samples: &hdrhistogram::Histogram<u64>) -> Histogram {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new()
+        .serialize(samples, &mut bytes)
+        .expect("a vector takes all");
+    Histogram {
+        count: samples.len(),
+        min: samples.min(),
+        mean: samples.mean(),
+        stddev: samples.stdev(),
+        p50: samples.value_at_quantile(0.5),
+        p90: samples.value_at_quantile(0.9),
+        p99: samples.value_at_quantile(0.99),
+        p999: samples.value_at_quantile(0.999),
+        max: samples.max(),
+        hdr_v2_base64: STANDARD.encode(bytes),
+    }
+}
+
+/// What judges a cell: a failed one keeps no metrics.
+fn spoil(cells: &mut [Cell], prefix: &str, verdict: Verdict, reason: &str) {
+    let spoiled = cells
+        .iter_mut()
+        .find(|cell| cell.id.starts_with(&format!("{prefix}/")));
+    let cell = spoiled.expect("the fixture has the cell");
+    cell.verdict = verdict;
+    cell.reason = Some(reason.to_owned());
+    if verdict == Verdict::Failed {
+        cell.metrics.clear();
+    }
+}
+
+fn ratios(cells: &[Cell]) -> Vec<Ratio> {
+    let mut ratios = Vec::new();
+    let keys = [
+        "hop_ready_to_registered_ns",
+        "server_heap_bytes_per_connection",
+        "server_cpu_ns_per_operation",
+    ];
+    for (stack, control) in CONTROLS {
+        for cell in cells
+            .iter()
+            .filter(|cell| cell.stack == stack && cell.verdict == Verdict::Ok)
+        {
+            let control_id = cell
+                .id
+                .replace(&format!("/{stack}/"), &format!("/{control}/"));
+            let controls = cells
+                .iter()
+                .filter(|other| other.id == control_id && other.verdict == Verdict::Ok);
+            for (control, key) in controls.flat_map(|control| keys.map(|key| (control, key))) {
+                let value = |cell: &Cell| cell.metrics.get(key).and_then(|metric| metric.value);
+                if let (Some(above), Some(below)) = (value(cell), value(control)) {
+                    let ratio = above / below;
+                    ratios.push(Ratio {
+                        metric: key.to_owned(),
+                        cell_id: cell.id.clone(),
+                        control_cell_id: control_id.clone(),
+                        ratio,
+                        ci95_low: Some(ratio * 0.94),
+                        ci95_high: Some(ratio * 1.07),
+                        blocks: 5,
+                    });
+                }
+            }
+        }
+    }
+    ratios
+}

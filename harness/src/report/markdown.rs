@@ -1,0 +1,430 @@
+//! The report as Markdown: the answer in sentences, tables, charts by relative path, what failed, where
+//! and how it was measured, and what the figures do not say. A renderer.
+
+use std::fmt::Write;
+
+use hopbench::record::{Environment, Ratio, Run, Unit, Verdict};
+
+use super::summary::{Block, Price, Question, Summary, operation, verdict_word};
+use super::units::{self, MISSING, Scale, quantity};
+use super::{CHART_FOLDER, svg};
+
+/// What the reader must know beside the figures; a caveat is printed when the run has a stack that it
+/// concerns.
+const CAVEATS: [(&str, &str); 5] = [
+    (
+        "",
+        "The path is loopback: there is no round-trip time, so what a handshake's extra round trips cost on a real link does not show in any latency here.",
+    ),
+    (
+        "@wireguard",
+        "The tunnel runs in user space. It is neither the kernel's WireGuard nor IPsec, and its figures predict neither.",
+    ),
+    (
+        "@wireguard",
+        "boringtun computes X25519 with another implementation than the TLS stacks' provider, so a part of the difference between their handshakes lies in the libraries, not in the protocols.",
+    ),
+    (
+        "@wireguard",
+        "boringtun does not pad payloads to a multiple of 16 bytes, as the protocol asks: its packets are up to 15 bytes shorter than those of other implementations.",
+    ),
+    (
+        "@clear",
+        "`@clear` moves packets through the same plumbing as a tunnel, without cryptography: its ratio to the bare carrier is the price of tunnelling, and what a tunnel costs over it is the price of protection.",
+    ),
+];
+
+/// The whole report.
+pub(super) fn render(run: &Run) -> String {
+    let summary = Summary::of(run);
+    let mut out = String::new();
+    let _ = writeln!(out, "# What it costs to secure a SIP hop\n");
+    let finished = if run.finished_at.is_some() {
+        ""
+    } else {
+        " The run did not finish: cells may be missing."
+    };
+    let _ = writeln!(
+        out,
+        "Run `{}`, profile `{}`, started {}.{finished}\n",
+        run.run_id, run.profile, run.started_at
+    );
+    answer(&mut out, &summary);
+    let charts = svg::charts(run);
+    for question in [Question::Setup, Question::Memory, Question::Throughput] {
+        section(&mut out, &summary, question, &charts);
+    }
+    prices(&mut out, &summary);
+    exclusions(&mut out, run);
+    environment(&mut out, run);
+    method(&mut out, run);
+    caveats(&mut out, run);
+    out
+}
+
+/// One sentence for each price, made of those of its parts that were measured.
+fn answer(out: &mut String, summary: &Summary<'_>) {
+    let _ = writeln!(out, "## The answer\n");
+    if summary.prices.is_empty() {
+        let _ = writeln!(
+            out,
+            "The run holds no ratio between a stack and its control, so it gives no answer.\n"
+        );
+        return;
+    }
+    for price in &summary.prices {
+        let clauses: Vec<String> = summary
+            .blocks
+            .iter()
+            .zip(&price.ratios)
+            .filter_map(|(block, ratio)| Some(clause(block, price, (*ratio)?)))
+            .collect();
+        let _ = writeln!(
+            out,
+            "- **{}** against {} ({}): {}.",
+            described(price.stack),
+            described(price.control),
+            price.kind.title().trim_start_matches("Price of "),
+            listed(&clauses),
+        );
+    }
+    let _ = writeln!(
+        out,
+        "\nRatios are medians over blocks, with their 95 % interval in brackets.\n"
+    );
+}
+
+/// `4.10× [3.90, 4.40] the time until the user is registered (1.90 ms against 0.460 ms)`.
+fn clause(block: &Block<'_>, price: &Price<'_>, ratio: &Ratio) -> String {
+    let of_what = match block.question {
+        Question::Setup => "the time until the user is registered".to_owned(),
+        Question::Memory => "the server's heap per connection".to_owned(),
+        Question::Throughput => format!("the server's CPU time per {}", operation(block.workload)),
+    };
+    let mut text = format!("{} {of_what}", units::ratio(ratio));
+    if let (Some((unit, above)), Some((_, below))) =
+        (block.headline(price.stack), block.headline(price.control))
+    {
+        let scale = Scale::fitting(unit, [above, below]);
+        let _ = write!(
+            text,
+            " ({} against {})",
+            scale.quantity(above),
+            scale.quantity(below)
+        );
+    }
+    text
+}
+
+fn described(stack: &str) -> String {
+    let (carrier, tunnel) = match stack.split_once('@') {
+        Some((carrier, tunnel)) => (carrier, Some(tunnel)),
+        None => (stack, None),
+    };
+    let name = match carrier {
+        "tls" => "TLS".to_owned(),
+        "mtls" => "mutual TLS".to_owned(),
+        "udp" | "tcp" => carrier.to_uppercase(),
+        other => format!("`{other}`"),
+    };
+    match tunnel {
+        None if matches!(carrier, "udp" | "tcp") => format!("plain {name}"),
+        None => name,
+        Some("clear") => format!("{name} in a tunnel without cryptography"),
+        Some("wireguard") => format!("{name} in a WireGuard tunnel"),
+        Some(other) => format!("{name} in tunnel `{other}`"),
+    }
+}
+
+fn listed(clauses: &[String]) -> String {
+    match clauses {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: &[svg::Chart]) {
+    let blocks = summary
+        .blocks
+        .iter()
+        .filter(|block| block.question == question);
+    let shown = charts.iter().filter(|chart| chart.question == question);
+    for (index, block) in blocks.enumerate() {
+        if index == 0 {
+            let name = match question {
+                Question::Setup => "Set-up latency",
+                Question::Memory => "Memory per connection",
+                Question::Throughput => "Throughput",
+            };
+            let _ = writeln!(out, "## {name}\n");
+        }
+        table(out, block);
+    }
+    for chart in shown {
+        let _ = writeln!(
+            out,
+            "![{}]({CHART_FOLDER}/{})\n",
+            chart.title, chart.file_name
+        );
+    }
+}
+
+fn table(out: &mut String, block: &Block<'_>) {
+    let note = block
+        .note
+        .as_ref()
+        .map(|note| format!("; {note}"))
+        .unwrap_or_default();
+    let _ = writeln!(out, "{}{note}\n", block.title);
+    let scales: Vec<Scale> = block
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| {
+            Scale::fitting(
+                column.unit,
+                block.rows.iter().filter_map(|row| row.figures[index]),
+            )
+        })
+        .collect();
+    let headings = block
+        .columns
+        .iter()
+        .zip(&scales)
+        .map(|(column, scale)| match scale.symbol {
+            "" => column.heading.to_owned(),
+            symbol => format!("{} ({symbol})", column.heading),
+        });
+    let _ = writeln!(
+        out,
+        "| stack | {} | verdict |",
+        headings.collect::<Vec<_>>().join(" | ")
+    );
+    let _ = writeln!(out, "|---|{}---|", "--:|".repeat(block.columns.len()));
+    for row in &block.rows {
+        let figures = row.figures.iter().zip(&scales);
+        let figures = figures
+            .map(|(figure, scale)| figure.map_or(MISSING.to_owned(), |value| scale.number(value)));
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} |",
+            row.stack,
+            figures.collect::<Vec<_>>().join(" | "),
+            verdict_word(row.verdict)
+        );
+    }
+    out.push('\n');
+}
+
+fn prices(out: &mut String, summary: &Summary<'_>) {
+    if summary.prices.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "## Prices\n");
+    let headings: Vec<String> = summary.blocks.iter().map(Block::headline_name).collect();
+    let _ = writeln!(out, "| | stack ÷ control | {} |", headings.join(" | "));
+    let _ = writeln!(out, "|---|---|{}", "--:|".repeat(headings.len()));
+    for price in &summary.prices {
+        let ratios = price
+            .ratios
+            .iter()
+            .map(|ratio| ratio.map_or(MISSING.to_owned(), units::ratio));
+        let kind = price.kind.title().trim_start_matches("Price of ");
+        let _ = writeln!(
+            out,
+            "| {kind} | `{}` ÷ `{}` | {} |",
+            price.stack,
+            price.control,
+            ratios.collect::<Vec<_>>().join(" | ")
+        );
+    }
+    out.push('\n');
+}
+
+/// Cells whose figures do not mean what they say, with the reason.
+fn exclusions(out: &mut String, run: &Run) {
+    let mut excluded = run
+        .cells
+        .iter()
+        .filter(|cell| cell.verdict != Verdict::Ok)
+        .peekable();
+    if excluded.peek().is_none() {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "## Cells that are in no ratio\n\n| cell | verdict | reason |\n|---|---|---|"
+    );
+    for cell in excluded {
+        let reason = cell.reason.as_deref().unwrap_or(MISSING);
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} |",
+            cell.id,
+            verdict_word(cell.verdict),
+            escaped(reason)
+        );
+    }
+    out.push('\n');
+}
+
+fn environment(out: &mut String, run: &Run) {
+    let _ = writeln!(out, "## Where it was measured\n\n| | |\n|---|---|");
+    let Environment {
+        os,
+        kernel,
+        cpu_model,
+        cpu_count,
+        memory_bytes,
+        hypervisor,
+        tcp_congestion_control,
+        file_descriptor_limit,
+        load_average_at_start,
+    } = &run.environment;
+    let build = &run.build;
+    let dirty = match build.git_dirty {
+        Some(true) => ", with uncommitted changes",
+        Some(false) => "",
+        None => ", unknown whether with uncommitted changes",
+    };
+    let libraries: Vec<String> = build
+        .libraries
+        .iter()
+        .map(|(name, version)| format!("{name} {version}"))
+        .collect();
+    let text = |value: &Option<String>| value.as_deref().map_or(MISSING.to_owned(), escaped);
+    let rows = [
+        (
+            "hopbench",
+            format!(
+                "{}, commit {}{dirty}",
+                build.version,
+                text(&build.git_commit)
+            ),
+        ),
+        ("compiler", escaped(&build.rustc)),
+        ("libraries", escaped(&libraries.join(", "))),
+        ("system", format!("{os} {}", text(kernel))),
+        (
+            "processor",
+            format!("{}, {cpu_count} usable", text(cpu_model)),
+        ),
+        (
+            "memory",
+            memory_bytes.map_or(MISSING.to_owned(), |bytes| {
+                quantity(Unit::Bytes, bytes as f64)
+            }),
+        ),
+        ("hypervisor", text(hypervisor)),
+        ("TCP congestion control", text(tcp_congestion_control)),
+        (
+            "open files at most",
+            file_descriptor_limit.map_or(MISSING.to_owned(), |limit| limit.to_string()),
+        ),
+        (
+            "load average at the start",
+            load_average_at_start.map_or(MISSING.to_owned(), |load| format!("{load:.2}")),
+        ),
+    ];
+    for (name, value) in rows {
+        let _ = writeln!(out, "| {name} | {value} |");
+    }
+    out.push('\n');
+}
+
+fn method(out: &mut String, run: &Run) {
+    let _ = writeln!(out, "## How it was measured\n");
+    let blocks = run.cells.iter().map(|cell| cell.repetitions);
+    if let (Some(fewest), Some(most)) = (blocks.clone().min(), blocks.max()) {
+        let count = if fewest == most {
+            most.to_string()
+        } else {
+            format!("{fewest} to {most}")
+        };
+        let _ = writeln!(
+            out,
+            "- Each cell was measured in {count} blocks; the blocks of the cells that are compared were interleaved at random. A ratio is formed block by block; its interval is a bootstrap over blocks. Ratios survive a change of the machine's speed, absolute figures do not."
+        );
+    }
+    let _ = write!(
+        out,
+        "- Arrivals follow a seeded open-loop schedule. Latency counts from the intended start, so a stalled server cannot hide its stall.\n\
+         - Server and generator are processes of their own. Heap and resident memory are slopes over the number of connections. CPU is user and system time per completed operation.\n\
+         - `{MISSING}` is a figure that the stack does not have or that could not be measured; it is never zero.\n\
+         - Seed {}, scenario SHA-256 `{}`. All figures, with their histograms, are in `run.json`.\n\n",
+        run.seed, run.scenario_sha256,
+    );
+}
+
+fn caveats(out: &mut String, run: &Run) {
+    let _ = writeln!(out, "## What the figures do not say\n");
+    for (concerned, caveat) in CAVEATS {
+        if run.cells.iter().any(|cell| cell.stack.ends_with(concerned)) {
+            let _ = writeln!(out, "- {caveat}");
+        }
+    }
+}
+
+/// Text of others, safe inside a table's cell.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('|', "\\|")
+        .replace('<', "&lt;")
+        .replace(['\r', '\n'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn wireguard_is_never_called_ipsec_and_caveats_follow_the_stacks() {
+        let mut run = fixture::run();
+        assert!(render(&run).contains("boringtun does not pad"));
+        for line in render(&run).lines().filter(|line| line.contains("IPsec")) {
+            assert!(line.contains("neither"), "{line}");
+        }
+        run.cells.retain(|cell| !cell.stack.contains('@'));
+        assert!(!render(&run).contains("boringtun does not pad"));
+    }
+
+    #[test]
+    fn each_excluded_cell_has_its_reason() {
+        let run = fixture::run();
+        let text = render(&run);
+        for cell in run.cells.iter().filter(|cell| cell.verdict != Verdict::Ok) {
+            let reason = cell.reason.as_deref().expect("only ok has no reason");
+            assert!(text.contains(&format!(
+                "| `{}` | {} | {reason} |",
+                cell.id,
+                verdict_word(cell.verdict)
+            )));
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_the_run_is_not_in_the_answer() {
+        let mut run = fixture::run();
+        run.ratios.retain(|ratio| {
+            ratio.metric == "server_heap_bytes_per_connection" && ratio.cell_id.contains("/tls/")
+        });
+        let text = render(&run);
+        let sentences: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("- **"))
+            .collect();
+        assert_eq!(
+            sentences,
+            [
+                "- **TLS** against plain TCP (protection): 3.12× [2.93, 3.33] the server's heap per connection (15.8 KiB against 5.08 KiB)."
+            ]
+        );
+    }
+
+    #[test]
+    fn text_of_others_cannot_break_a_table() {
+        assert_eq!(escaped("a|b\n<c>"), "a\\|b &lt;c>");
+    }
+}

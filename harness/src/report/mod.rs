@@ -1,0 +1,135 @@
+//! Reports: what a reader is shown of a [`Run`]. The top layer of the harness's results.
+//!
+//! A renderer is a pure function from [`Run`] to text, one file each; what several of them need is
+//! derived once in [`summary`]. Nothing here measures, judges or keeps a figure of its own: a number
+//! that is printed is in `run.json`, or is read from a histogram that is.
+//!
+//! ```text
+//! table  markdown  csv  json  svg     renderers, which do not know each other (markdown names charts)
+//! summary                             rows, columns and prices
+//! distribution  units                 quantiles of a stored histogram; figures as text
+//! ```
+
+mod csv;
+mod distribution;
+#[cfg(test)]
+mod fixture;
+mod json;
+mod markdown;
+mod summary;
+mod svg;
+mod table;
+mod units;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use hopbench::record::Run;
+
+/// Folder of the charts, beside `report.md`, which links into it.
+const CHART_FOLDER: &str = "charts";
+
+/// What [`render`] can write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// The answer, tables, charts by relative path, environment and caveats.
+    Markdown,
+    /// The run itself, indented.
+    Json,
+    /// One row a metric, then one row a ratio.
+    Csv,
+    /// For a terminal of 100 columns.
+    Table,
+}
+
+/// Renders `run`. `colour` allows ANSI colours, which only [`Format::Table`] uses.
+pub fn render(run: &Run, format: Format, colour: bool) -> String {
+    match format {
+        Format::Markdown => markdown::render(run),
+        Format::Json => json::render(run),
+        Format::Csv => csv::render(run),
+        Format::Table => table::render(run, colour),
+    }
+}
+
+/// Writes `report.md` and its charts into `folder`, where `run.json` lies.
+///
+/// # Errors
+/// When the folder or a file in it cannot be written; the error names the path.
+pub fn write_all(run: &Run, folder: &Path) -> io::Result<()> {
+    let charts = folder.join(CHART_FOLDER);
+    at(&charts, fs::create_dir_all(&charts))?;
+    for chart in svg::charts(run) {
+        let path = charts.join(chart.file_name);
+        at(&path, fs::write(&path, chart.svg))?;
+    }
+    let report = folder.join("report.md");
+    at(&report, fs::write(&report, markdown::render(run)))
+}
+
+fn at(path: &Path, result: io::Result<()>) -> io::Result<()> {
+    result.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compares with `tests/snapshots/<name>`; `HOPBENCH_BLESS=1` rewrites it instead.
+    fn assert_snapshot(name: &str, actual: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/snapshots")
+            .join(name);
+        if std::env::var_os("HOPBENCH_BLESS").is_some() {
+            fs::write(&path, actual).expect("the snapshot is writable");
+        }
+        let expected = fs::read_to_string(&path).expect("the snapshot is readable");
+        assert_eq!(
+            actual, expected,
+            "{name} changed; HOPBENCH_BLESS=1 accepts the change"
+        );
+    }
+
+    #[test]
+    fn renders_as_in_the_snapshots() {
+        let run = fixture::run();
+        assert_snapshot("table.txt", &render(&run, Format::Table, false));
+        assert_snapshot("report.md", &render(&run, Format::Markdown, false));
+        assert_snapshot("metrics.csv", &render(&run, Format::Csv, false));
+    }
+
+    #[test]
+    fn every_renderer_takes_a_run_without_cells() {
+        let mut run = fixture::run();
+        run.cells.clear();
+        run.ratios.clear();
+        for format in [Format::Markdown, Format::Json, Format::Csv, Format::Table] {
+            assert!(!render(&run, format, true).is_empty(), "{format:?}");
+        }
+        assert!(svg::charts(&run).is_empty());
+    }
+
+    #[test]
+    fn json_is_the_run() {
+        let run = fixture::run();
+        let read: Run = serde_json::from_str(&render(&run, Format::Json, false)).expect("JSON");
+        assert_eq!(read, run);
+    }
+
+    #[test]
+    fn report_links_only_to_charts_that_were_written() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        write_all(&fixture::run(), folder.path()).expect("a writable folder");
+        let text = fs::read_to_string(folder.path().join("report.md")).expect("report.md");
+        let links: Vec<&str> = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+            .collect();
+        assert_eq!(links.len(), 6, "{links:?}");
+        for link in links {
+            assert!(folder.path().join(link).is_file(), "{link}");
+        }
+    }
+}

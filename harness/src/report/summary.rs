@@ -1,0 +1,560 @@
+//! The comparison that a run holds, derived once for every renderer: a block of rows for each
+//! question, and the prices, which are ratios between stacks. Beneath the renderers.
+//!
+//! It selects and arranges; it computes no statistics, so that a ratio without a record in the run
+//! is missing, not made up.
+
+use std::collections::BTreeSet;
+
+use hopbench::record::{Cell, Metric, Ratio, Run, Unit, Verdict};
+
+/// Order of the rows: that of the registry of stacks. Stacks that are not named here follow in
+/// the order of the run.
+const STACK_ORDER: [&str; 6] = ["udp", "tcp", "tls", "mtls", "udp@clear", "udp@wireguard"];
+
+/// What is compared in a run.
+pub(super) struct Summary<'a> {
+    /// One for each question × workload × topology × lifecycle × path that was measured.
+    pub(super) blocks: Vec<Block<'a>>,
+    /// Grouped by what they are the price of.
+    pub(super) prices: Vec<Price<'a>>,
+}
+
+/// One question's rows, a stack each.
+pub(super) struct Block<'a> {
+    pub(super) question: Question,
+    pub(super) workload: &'a str,
+    pub(super) lifecycle: &'a str,
+    /// `Set-up · register · per-registration`.
+    pub(super) title: String,
+    /// What the reader must know of all rows: the rate that they were measured at.
+    pub(super) note: Option<String>,
+    pub(super) columns: &'static [Column],
+    pub(super) rows: Vec<Row<'a>>,
+}
+
+/// What an experiment asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    Setup,
+    Memory,
+    Throughput,
+}
+
+/// One figure of a block: where it is found, what it is called.
+pub(super) struct Column {
+    pub(super) heading: &'static str,
+    metric: &'static str,
+    statistic: Statistic,
+    /// Stage of a connection's life at which it is read; memory only.
+    stage: Option<&'static str>,
+    pub(super) unit: Unit,
+}
+
+enum Statistic {
+    Value,
+    P99,
+}
+
+/// A stack's figures, one for each column.
+pub(super) struct Row<'a> {
+    pub(super) stack: &'a str,
+    /// Of the worst cell.
+    pub(super) verdict: Verdict,
+    /// Null where the stack has no such phase or the cell was not measured.
+    pub(super) figures: Vec<Option<f64>>,
+    /// One for each stage in `memory`, one elsewhere.
+    pub(super) cells: Vec<&'a Cell>,
+}
+
+/// What one stack costs over another, for the headline of each block.
+pub(super) struct Price<'a> {
+    pub(super) kind: PriceKind,
+    pub(super) stack: &'a str,
+    pub(super) control: &'a str,
+    /// In the order of [`Summary::blocks`].
+    pub(super) ratios: Vec<Option<&'a Ratio>>,
+}
+
+/// What separates a stack from its control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum PriceKind {
+    /// The same plumbing, without and with cryptography.
+    Protection,
+    /// The same carrier over kernel sockets, and over a tunnel without cryptography.
+    Tunnelling,
+    /// Both at once.
+    TunnellingAndProtection,
+}
+
+const fn column(heading: &'static str, metric: &'static str, unit: Unit) -> Column {
+    Column {
+        heading,
+        metric,
+        statistic: Statistic::Value,
+        stage: None,
+        unit,
+    }
+}
+
+const fn p99(heading: &'static str, metric: &'static str) -> Column {
+    Column {
+        heading,
+        metric,
+        statistic: Statistic::P99,
+        stage: None,
+        unit: Unit::Ns,
+    }
+}
+
+const fn at(stage: &'static str, heading: &'static str, metric: &'static str) -> Column {
+    Column {
+        heading,
+        metric,
+        statistic: Statistic::Value,
+        stage: Some(stage),
+        unit: Unit::Bytes,
+    }
+}
+
+const SETUP: [Column; 6] = [
+    column("connect", "transport_connect_ns", Unit::Ns),
+    column("handshake", "security_handshake_ns", Unit::Ns),
+    column("set-up", "setup_latency_ns", Unit::Ns),
+    column("response", "first_response_ns", Unit::Ns),
+    column("registered", "hop_ready_to_registered_ns", Unit::Ns),
+    p99("p99", "hop_ready_to_registered_ns"),
+];
+const MEMORY: [Column; 5] = [
+    at(
+        "handshaken",
+        "server heap, handshaken",
+        "server_heap_bytes_per_connection",
+    ),
+    at(
+        "registered",
+        "server heap, registered",
+        "server_heap_bytes_per_connection",
+    ),
+    at(
+        "registered",
+        "server resident",
+        "server_rss_bytes_per_connection",
+    ),
+    at(
+        "registered",
+        "client heap, registered",
+        "client_heap_bytes_per_connection",
+    ),
+    at(
+        "registered",
+        "client resident",
+        "client_rss_bytes_per_connection",
+    ),
+];
+const REGISTER: [Column; 6] = [
+    column("offered", "offered_per_second", Unit::PerSecond),
+    column("achieved", "achieved_per_second", Unit::PerSecond),
+    column("server CPU", "server_cpu_ns_per_operation", Unit::Ns),
+    column("client CPU", "client_cpu_ns_per_operation", Unit::Ns),
+    column("registered", "hop_ready_to_registered_ns", Unit::Ns),
+    p99("p99", "hop_ready_to_registered_ns"),
+];
+const INVITE: [Column; 6] = [
+    column("offered", "offered_per_second", Unit::PerSecond),
+    column("achieved", "achieved_per_second", Unit::PerSecond),
+    column("server CPU", "server_cpu_ns_per_operation", Unit::Ns),
+    column("client CPU", "client_cpu_ns_per_operation", Unit::Ns),
+    column("call set up", "session_request_delay_ns", Unit::Ns),
+    p99("p99", "session_request_delay_ns"),
+];
+
+impl Question {
+    const ALL: [Self; 3] = [Self::Setup, Self::Memory, Self::Throughput];
+
+    /// As the experiment is called in a cell.
+    fn experiment(self) -> &'static str {
+        match self {
+            Self::Setup => "setup",
+            Self::Memory => "memory",
+            Self::Throughput => "throughput",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Setup => "Set-up, median",
+            Self::Memory => "Memory per connection",
+            Self::Throughput => "Throughput",
+        }
+    }
+
+    /// The metric that prices are formed from.
+    pub(super) fn headline(self) -> &'static str {
+        match self {
+            Self::Setup => "hop_ready_to_registered_ns",
+            Self::Memory => "server_heap_bytes_per_connection",
+            Self::Throughput => "server_cpu_ns_per_operation",
+        }
+    }
+
+    /// The stage at which the headline is read.
+    fn headline_stage(self) -> Option<&'static str> {
+        match self {
+            Self::Setup | Self::Throughput => None,
+            Self::Memory => Some("registered"),
+        }
+    }
+}
+
+impl PriceKind {
+    fn between(stack: &str, control: &str) -> Self {
+        match (stack.split_once('@'), control.split_once('@')) {
+            (Some((_, "clear")), None) => Self::Tunnelling,
+            (Some(_), None) => Self::TunnellingAndProtection,
+            (Some(_) | None, Some(_)) | (None, None) => Self::Protection,
+        }
+    }
+
+    /// As a heading.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Protection => "Price of protection",
+            Self::Tunnelling => "Price of tunnelling",
+            Self::TunnellingAndProtection => "Price of tunnelling and protection",
+        }
+    }
+}
+
+impl<'a> Summary<'a> {
+    /// Reads the comparison from `run`.
+    pub(super) fn of(run: &'a Run) -> Self {
+        let blocks = blocks(run);
+        let prices = prices(run, &blocks);
+        Self { blocks, prices }
+    }
+}
+
+impl<'a> Block<'a> {
+    /// The metric `key` of `stack`, at `stage` where the question has stages, and the cell's verdict.
+    pub(super) fn metric(&self, stack: &str, key: &str, stage: Option<&str>) -> Option<&'a Metric> {
+        self.row(stack)?.cell(stage)?.metrics.get(key)
+    }
+
+    /// The row of `stack`.
+    pub(super) fn row(&self, stack: &str) -> Option<&Row<'a>> {
+        self.rows.iter().find(|row| row.stack == stack)
+    }
+
+    /// The headline figure of `stack`, in the metric's unit.
+    pub(super) fn headline(&self, stack: &str) -> Option<(Unit, f64)> {
+        let key = self.question.headline();
+        let metric = self.metric(stack, key, self.question.headline_stage())?;
+        Some((metric.unit, metric.value?))
+    }
+
+    /// What the headline is, short enough for a column.
+    pub(super) fn headline_name(&self) -> String {
+        match self.question {
+            Question::Setup => "time to registered".to_owned(),
+            Question::Memory => "server heap".to_owned(),
+            Question::Throughput => format!("CPU/{}", operation(self.workload)),
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    /// The cell at `stage`; the only one when no stage is asked for.
+    pub(super) fn cell(&self, stage: Option<&str>) -> Option<&'a Cell> {
+        let at_stage = |cell: &&&Cell| stage.is_none() || parameter(cell, "stage") == stage;
+        self.cells.iter().find(at_stage).copied()
+    }
+}
+
+/// One operation of a workload, for prose.
+pub(super) fn operation(workload: &str) -> &str {
+    match workload {
+        "register" => "registration",
+        "invite" => "call",
+        other => other,
+    }
+}
+
+/// As serialised.
+pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Ok => "ok",
+        Verdict::GeneratorBound => "generator-bound",
+        Verdict::Failed => "failed",
+        Verdict::Unsupported => "unsupported",
+    }
+}
+
+/// Place of `stack` in the order of rows; those that are not known come last.
+pub(super) fn stack_rank(stack: &str) -> usize {
+    STACK_ORDER
+        .iter()
+        .position(|known| *known == stack)
+        .unwrap_or(STACK_ORDER.len())
+}
+
+fn blocks(run: &Run) -> Vec<Block<'_>> {
+    let mut blocks = Vec::new();
+    for question in Question::ALL {
+        let of_question = |cell: &&Cell| cell.experiment == question.experiment();
+        let mut places: Vec<[&str; 4]> = Vec::new();
+        for cell in run.cells.iter().filter(of_question) {
+            if !places.contains(&place(cell)) {
+                places.push(place(cell));
+            }
+        }
+        // Registrations before calls: the order in which a user meets them. The run's own order is
+        // that of finishing, which a seed shuffles.
+        places.sort_by_key(|[workload, rest @ ..]| (*workload != "register", *workload, *rest));
+        for place_of_block in &places {
+            let cells = run.cells.iter().filter(of_question);
+            let cells: Vec<&Cell> = cells
+                .filter(|cell| place(cell) == *place_of_block)
+                .collect();
+            blocks.push(block(question, *place_of_block, cells));
+        }
+    }
+    blocks
+}
+
+fn place(cell: &Cell) -> [&str; 4] {
+    [&cell.workload, &cell.lifecycle, &cell.topology, &cell.path]
+}
+
+fn block<'a>(question: Question, place: [&'a str; 4], cells: Vec<&'a Cell>) -> Block<'a> {
+    let [workload, lifecycle, topology, path] = place;
+    let columns: &[Column] = match (question, workload) {
+        (Question::Setup, _) => &SETUP,
+        (Question::Memory, _) => &MEMORY,
+        (Question::Throughput, "invite") => &INVITE,
+        (Question::Throughput, _) => &REGISTER,
+    };
+    let mut stacks: Vec<&str> = Vec::new();
+    for cell in &cells {
+        if !stacks.contains(&cell.stack.as_str()) {
+            stacks.push(&cell.stack);
+        }
+    }
+    stacks.sort_by_key(|stack| stack_rank(stack));
+    let rate = common_rate(&stacks, &cells);
+    let rows = stacks
+        .iter()
+        .map(|stack| {
+            let at_rate =
+                |cell: &&&Cell| cell.stack == *stack && (rate.is_none() || rate_of(cell) == rate);
+            row(
+                stack,
+                columns,
+                cells.iter().filter(at_rate).copied().collect(),
+            )
+        })
+        .collect();
+    Block {
+        question,
+        workload,
+        lifecycle,
+        title: format!(
+            "{} · {workload} · {lifecycle} · {topology} · {path}",
+            question.title()
+        ),
+        note: rate.map(|rate| {
+            format!(
+                "offered {rate} {}s a second, the highest rate common to all stacks",
+                operation(workload)
+            )
+        }),
+        columns,
+        rows,
+    }
+}
+
+fn row<'a>(stack: &'a str, columns: &[Column], cells: Vec<&'a Cell>) -> Row<'a> {
+    let severity = |verdict: &Verdict| match verdict {
+        Verdict::Ok => 0,
+        Verdict::GeneratorBound => 1,
+        Verdict::Unsupported => 2,
+        Verdict::Failed => 3,
+    };
+    let verdict = cells
+        .iter()
+        .map(|cell| cell.verdict)
+        .max_by_key(severity)
+        .unwrap_or(Verdict::Unsupported);
+    let mut row = Row {
+        stack,
+        verdict,
+        figures: Vec::new(),
+        cells,
+    };
+    row.figures = columns.iter().map(|column| figure(&row, column)).collect();
+    row
+}
+
+fn figure(row: &Row<'_>, column: &Column) -> Option<f64> {
+    let metric = row.cell(column.stage)?.metrics.get(column.metric)?;
+    match column.statistic {
+        Statistic::Value => metric.value,
+        Statistic::P99 => metric
+            .histogram
+            .as_ref()
+            .map(|histogram| histogram.p99 as f64),
+    }
+}
+
+/// The highest rate at which every stack has a cell; null when the cells have no rate or none in
+/// common, and then all of a stack's cells stand in its row, the first one first.
+fn common_rate(stacks: &[&str], cells: &[&Cell]) -> Option<u64> {
+    let rates_of = |stack: &str| -> BTreeSet<u64> {
+        cells
+            .iter()
+            .filter(|cell| cell.stack == stack)
+            .filter_map(|cell| rate_of(cell))
+            .collect()
+    };
+    let (first, others) = stacks.split_first()?;
+    let shared = |rates: BTreeSet<u64>, stack: &&str| &rates & &rates_of(stack);
+    others.iter().fold(rates_of(first), shared).pop_last()
+}
+
+fn rate_of(cell: &Cell) -> Option<u64> {
+    parameter(cell, "rate")?.parse().ok()
+}
+
+/// A parameter that distinguishes the cell, from its id.
+fn parameter<'a>(cell: &'a Cell, key: &str) -> Option<&'a str> {
+    let (_, query) = cell.id.split_once('?')?;
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(k, _)| *k == key)
+        .map(|(_, v)| v)
+}
+
+fn prices<'a>(run: &'a Run, blocks: &[Block<'a>]) -> Vec<Price<'a>> {
+    let mut prices: Vec<Price<'a>> = Vec::new();
+    for (index, block) in blocks.iter().enumerate() {
+        for ratio in run
+            .ratios
+            .iter()
+            .filter(|ratio| ratio.metric == block.question.headline())
+        {
+            let Some((stack, control)) = pair(block, ratio) else {
+                continue;
+            };
+            let known = prices
+                .iter()
+                .position(|p| p.stack == stack && p.control == control);
+            let position = known.unwrap_or_else(|| {
+                let kind = PriceKind::between(stack, control);
+                prices.push(Price {
+                    kind,
+                    stack,
+                    control,
+                    ratios: vec![None; blocks.len()],
+                });
+                prices.len() - 1
+            });
+            prices[position].ratios[index] = Some(ratio);
+        }
+    }
+    prices.sort_by_key(|price| {
+        (
+            price.kind,
+            stack_rank(price.stack),
+            stack_rank(price.control),
+        )
+    });
+    prices
+}
+
+/// The stacks above and below the line, when `ratio` is between headline cells of `block`.
+fn pair<'a>(block: &Block<'a>, ratio: &Ratio) -> Option<(&'a str, &'a str)> {
+    let stage = block.question.headline_stage();
+    let stack_of = |id: &str| {
+        block
+            .rows
+            .iter()
+            .find(|row| row.cell(stage).is_some_and(|cell| cell.id == id))
+            .map(|row| row.stack)
+    };
+    Some((stack_of(&ratio.cell_id)?, stack_of(&ratio.control_cell_id)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn rows_are_in_the_order_of_the_registry_whatever_the_order_of_the_run() {
+        let mut run = fixture::run();
+        run.cells.reverse();
+        for block in Summary::of(&run).blocks {
+            let stacks: Vec<&str> = block.rows.iter().map(|row| row.stack).collect();
+            assert_eq!(stacks, STACK_ORDER, "{}", block.title);
+        }
+    }
+
+    #[test]
+    fn tunnelling_and_protection_are_told_apart() {
+        use PriceKind::{Protection, Tunnelling, TunnellingAndProtection};
+        let table = [
+            ("tls", "tcp", Protection),
+            ("udp@wireguard", "udp@clear", Protection),
+            ("udp@clear", "udp", Tunnelling),
+            ("udp@wireguard", "udp", TunnellingAndProtection),
+        ];
+        for (stack, control, kind) in table {
+            assert_eq!(
+                PriceKind::between(stack, control),
+                kind,
+                "{stack} over {control}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_highest_common_rate_is_shown() {
+        let mut run = fixture::run();
+        let tls = run
+            .cells
+            .iter()
+            .find(|c| c.experiment == "throughput" && c.stack == "tls");
+        let mut faster = tls.expect("the fixture has it").clone();
+        faster.id = faster.id.replace("rate=250", "rate=900");
+        run.cells.push(faster);
+        let summary = Summary::of(&run);
+        let block = &summary.blocks[2];
+        assert!(
+            block
+                .note
+                .as_deref()
+                .is_some_and(|note| note.starts_with("offered 250 "))
+        );
+        assert!(
+            block
+                .rows
+                .iter()
+                .flat_map(|row| &row.cells)
+                .all(|c| c.id.ends_with("rate=250"))
+        );
+    }
+
+    #[test]
+    fn a_missing_phase_is_missing_and_a_verdict_is_kept() {
+        let run = fixture::run();
+        let summary = Summary::of(&run);
+        let setup = &summary.blocks[0];
+        let udp = setup.row("udp").expect("udp is in the fixture");
+        assert_eq!(udp.figures[0], None);
+        assert_eq!(
+            setup.row("mtls").map(|row| row.verdict),
+            Some(Verdict::Failed)
+        );
+    }
+}

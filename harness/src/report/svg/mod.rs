@@ -1,0 +1,347 @@
+//! Static charts as SVG. A renderer: which charts there are, and where their figures come from.
+//!
+//! The documents are legible on light and dark pages, since each brings its own sheet; the same run
+//! gives the same bytes. A figure that the generator bounded is hatched or dashed and carries the word;
+//! a cell that failed keeps its row and its word.
+//!
+//! They are drawn on `kuva`'s scene. Of the two libraries that were compared, `plotters` has whole
+//! pixels only, no pattern fills and no font weights in its SVG; `kuva` has all three in six small
+//! dependencies. Its ready-made plots are not used: they neither write values at bars nor mark single
+//! bars, which the rules of measurement ask for.
+
+mod axis;
+mod bars;
+mod canvas;
+mod percentiles;
+mod ranges;
+
+use hopbench::record::{Run, Unit};
+
+use self::bars::{Arrangement, Bars};
+use self::percentiles::{Curve, Percentiles};
+use self::ranges::Ranges;
+use super::distribution::Distribution;
+use super::summary::{Block, Question, Row, Summary, operation};
+
+/// A drawn chart.
+pub(super) struct Chart {
+    /// Without its folder.
+    pub(super) file_name: String,
+    /// What it shows, in its unit; the alternative text.
+    pub(super) title: String,
+    pub(super) question: Question,
+    /// The whole document.
+    pub(super) svg: String,
+}
+
+const PHASES: [(&str, f64); 4] = [
+    ("connect", 1.0),
+    ("handshake", 0.72),
+    ("first response", 0.44),
+    ("registered", 0.24),
+];
+const STAGES: [(&str, f64); 2] = [("handshaken", 0.45), ("registered", 1.0)];
+const SIDES: [(&str, f64); 2] = [("server", 1.0), ("client", 0.4)];
+
+/// The charts that `run` has figures for, in the order of the report.
+pub(super) fn charts(run: &Run) -> Vec<Chart> {
+    let summary = Summary::of(run);
+    let of = |question| -> Vec<&Block<'_>> {
+        summary
+            .blocks
+            .iter()
+            .filter(|block| block.question == question)
+            .collect()
+    };
+    let throughput = of(Question::Throughput);
+    let mut charts = vec![
+        bar_chart("setup", setup(run, &of(Question::Setup)), Question::Setup),
+        bar_chart(
+            "memory",
+            memory(run, &of(Question::Memory)),
+            Question::Memory,
+        ),
+    ];
+    for block in &throughput {
+        let chart = latency(run, block);
+        charts.push(chart.draw().map(|svg| Chart {
+            file_name: latency_file(&throughput, block),
+            title: chart.title,
+            question: Question::Throughput,
+            svg,
+        }));
+    }
+    charts.push(bar_chart(
+        "cpu",
+        cpu(run, &throughput),
+        Question::Throughput,
+    ));
+    let spread = spread(run, &throughput);
+    charts.push(spread.draw().map(|svg| Chart {
+        file_name: "throughput.svg".to_owned(),
+        title: spread.title,
+        question: Question::Throughput,
+        svg,
+    }));
+    charts.into_iter().flatten().collect()
+}
+
+fn bar_chart(name: &str, bars: Bars<'_>, question: Question) -> Option<Chart> {
+    let svg = bars.draw()?;
+    Some(Chart {
+        file_name: format!("{name}.svg"),
+        title: bars.title,
+        question,
+        svg,
+    })
+}
+
+/// Says which run a chart is from.
+fn subtitle(run: &Run, what: &str) -> String {
+    format!("{what} · run {} · profile {}", run.run_id, run.profile)
+}
+
+/// A panel for each block, titled only when there are several.
+fn panels<'a>(
+    blocks: &[&Block<'a>],
+    parts: impl Fn(&Block<'a>, &Row<'a>) -> Vec<Option<f64>>,
+) -> Vec<bars::Panel<'a>> {
+    let panel = |block: &&Block<'a>| bars::Panel {
+        title: if blocks.len() > 1 {
+            format!("{} · {}", block.workload, block.lifecycle)
+        } else {
+            String::new()
+        },
+        rows: block
+            .rows
+            .iter()
+            .map(|row| bars::Row {
+                stack: row.stack,
+                verdict: row.verdict,
+                parts: parts(block, row),
+            })
+            .collect(),
+    };
+    blocks.iter().map(panel).collect()
+}
+
+fn value(block: &Block<'_>, row: &Row<'_>, key: &str, stage: Option<&str>) -> Option<f64> {
+    block.metric(row.stack, key, stage)?.value
+}
+
+fn setup<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
+    Bars {
+        title: "Time until the user is registered, by phase".to_owned(),
+        subtitle: subtitle(
+            run,
+            "medians; the last phase is what the others leave of the whole",
+        ),
+        unit: Unit::Ns,
+        axis: "median time from the intended start",
+        arrangement: Arrangement::Stacked,
+        shades: &PHASES,
+        panels: panels(blocks, |block, row| {
+            let phase = |key| value(block, row, key, None);
+            let mut parts = vec![
+                phase("transport_connect_ns"),
+                phase("security_handshake_ns"),
+                phase("first_response_ns"),
+            ];
+            let before: f64 = parts.iter().flatten().sum();
+            // Medians do not add up: the last phase closes the gap, so that the bar is as long as
+            // the figure that the table shows.
+            parts.push(phase("hop_ready_to_registered_ns").map(|whole| (whole - before).max(0.0)));
+            parts
+        }),
+    }
+}
+
+fn memory<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
+    Bars {
+        title: "Server heap per connection".to_owned(),
+        subtitle: subtitle(run, "slope of live heap over the number of connections"),
+        unit: Unit::Bytes,
+        axis: "heap per connection",
+        arrangement: Arrangement::Grouped,
+        shades: &STAGES,
+        panels: panels(blocks, |block, row| {
+            STAGES
+                .map(|(stage, _)| {
+                    value(block, row, "server_heap_bytes_per_connection", Some(stage))
+                })
+                .to_vec()
+        }),
+    }
+}
+
+fn cpu<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
+    Bars {
+        title: "CPU time per operation".to_owned(),
+        subtitle: subtitle(run, "user and system time of both sides"),
+        unit: Unit::Ns,
+        axis: "CPU time per operation",
+        arrangement: Arrangement::Stacked,
+        shades: &SIDES,
+        panels: panels(blocks, |block, row| {
+            ["server_cpu_ns_per_operation", "client_cpu_ns_per_operation"]
+                .map(|key| value(block, row, key, None))
+                .to_vec()
+        }),
+    }
+}
+
+/// `latency-invite.svg`; with the lifecycle when a workload has several.
+fn latency_file(blocks: &[&Block<'_>], block: &Block<'_>) -> String {
+    let alike = blocks
+        .iter()
+        .filter(|other| other.workload == block.workload)
+        .count();
+    if alike > 1 {
+        format!("latency-{}-{}.svg", block.workload, block.lifecycle)
+    } else {
+        format!("latency-{}.svg", block.workload)
+    }
+}
+
+fn latency<'a>(run: &Run, block: &Block<'a>) -> Percentiles<'a> {
+    let (key, what) = match block.workload {
+        "invite" => ("session_request_delay_ns", "Session request delay of calls"),
+        _ => (
+            "hop_ready_to_registered_ns",
+            "Time until the user is registered",
+        ),
+    };
+    let note = block.note.as_deref().unwrap_or("as offered");
+    let curve = |row: &Row<'a>| Curve {
+        stack: row.stack,
+        verdict: row.verdict,
+        distribution: block
+            .metric(row.stack, key, None)
+            .and_then(|metric| metric.histogram.as_ref())
+            .and_then(Distribution::read),
+    };
+    Percentiles {
+        title: format!("{what}, by percentile ({})", block.lifecycle),
+        subtitle: subtitle(run, note),
+        curves: block.rows.iter().map(curve).collect(),
+    }
+}
+
+fn spread<'a>(run: &Run, blocks: &[&Block<'a>]) -> Ranges<'a> {
+    let row = |block: &Block<'a>, row: &Row<'a>| {
+        let histogram = block
+            .metric(row.stack, "throughput_per_second", None)
+            .and_then(|m| m.histogram.as_ref());
+        let read = histogram.and_then(Distribution::read);
+        ranges::Row {
+            stack: row.stack,
+            verdict: row.verdict,
+            spread: read
+                .map(|distribution| [0.1, 0.5, 0.9].map(|quantile| distribution.at(quantile))),
+            offered: value(block, row, "offered_per_second", None),
+        }
+    };
+    let panel = |block: &&Block<'a>| ranges::Panel {
+        title: format!("{} · {}", block.workload, block.lifecycle),
+        axis: format!("{}s completed per second", operation(block.workload)),
+        rows: block.rows.iter().map(|source| row(block, source)).collect(),
+    };
+    Ranges {
+        title: "Throughput in windows of 100 ms".to_owned(),
+        subtitle: subtitle(
+            run,
+            "dot: median; bar: 10th to 90th percentile; tick: offered",
+        ),
+        panels: blocks.iter().map(panel).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    /// All text of a document, which must be well formed.
+    fn texts(svg: &str) -> Vec<String> {
+        let document = roxmltree::Document::parse(svg).expect("well-formed XML");
+        assert_eq!(document.root_element().tag_name().name(), "svg");
+        let texts = document
+            .descendants()
+            .filter(|node| node.has_tag_name("text"));
+        texts
+            .filter_map(|node| node.text().map(str::to_owned))
+            .collect()
+    }
+
+    fn chart(name: &str) -> Vec<String> {
+        let charts = charts(&fixture::run());
+        let found = charts.iter().find(|chart| chart.file_name == name);
+        texts(&found.unwrap_or_else(|| panic!("{name} is drawn")).svg)
+    }
+
+    #[test]
+    fn each_chart_names_its_stacks_and_its_run() {
+        let run = fixture::run();
+        let charts = charts(&run);
+        let names: Vec<&str> = charts
+            .iter()
+            .map(|chart| chart.file_name.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "setup.svg",
+                "memory.svg",
+                "latency-register.svg",
+                "latency-invite.svg",
+                "cpu.svg",
+                "throughput.svg"
+            ]
+        );
+        for chart in &charts {
+            let texts = texts(&chart.svg);
+            assert!(texts.contains(&chart.title), "{}", chart.file_name);
+            assert!(
+                texts.iter().any(|text| text.contains(&run.run_id)),
+                "{}",
+                chart.file_name
+            );
+            for stack in ["udp", "tcp", "tls", "mtls", "udp@clear", "udp@wireguard"] {
+                assert!(
+                    texts
+                        .iter()
+                        .any(|text| text.split(',').next() == Some(stack)),
+                    "{stack} in {}",
+                    chart.file_name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_run_gives_the_same_bytes() {
+        let (first, second) = (charts(&fixture::run()), charts(&fixture::run()));
+        for (first, second) in first.iter().zip(&second) {
+            assert_eq!(first.svg, second.svg, "{}", first.file_name);
+        }
+    }
+
+    #[test]
+    fn figures_stand_beside_their_bars_and_verdicts_in_place_of_missing_ones() {
+        let setup = chart("setup.svg");
+        assert!(setup.contains(&"1.12 ms".to_owned()), "{setup:?}");
+        assert!(setup.contains(&"failed".to_owned()), "{setup:?}");
+        assert!(chart("memory.svg").contains(&"15.8 KiB".to_owned()));
+        assert!(
+            chart("cpu.svg")
+                .iter()
+                .any(|text| text.ends_with(", generator-bound"))
+        );
+        assert!(chart("latency-invite.svg").contains(&"tls, generator-bound".to_owned()));
+        assert!(
+            chart("throughput.svg")
+                .iter()
+                .any(|text| text.ends_with(" generator-bound"))
+        );
+    }
+}

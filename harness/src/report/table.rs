@@ -1,0 +1,258 @@
+//! The comparison for a terminal, at most 100 columns wide for the stacks that hopbench names: a block
+//! for each question, then the prices. A renderer.
+
+use std::fmt::Write;
+
+use hopbench::record::{Run, Verdict};
+
+use super::summary::{Block, Price, Summary, verdict_word};
+use super::units::{self, MISSING, Scale};
+
+/// Columns of ratios that fit beside `udp@wireguard ÷ udp@clear`.
+const PRICES_PER_LINE: usize = 3;
+
+/// The tables of `run`; with ANSI colours when `colour`.
+pub(super) fn render(run: &Run, colour: bool) -> String {
+    let summary = Summary::of(run);
+    let paint = Paint { colour };
+    let mut out = String::new();
+    let build = run
+        .build
+        .git_commit
+        .as_deref()
+        .map_or("", |commit| &commit[..commit.len().min(9)]);
+    let head = format!(
+        "run {} · {} · {} {build}",
+        run.run_id, run.profile, run.build.version
+    );
+    line(&mut out, &paint.bold(head.trim_end()));
+    if summary.blocks.is_empty() {
+        line(&mut out, "no cell was measured");
+    }
+    for block in &summary.blocks {
+        out.push('\n');
+        line(&mut out, &paint.bold(&block.title));
+        if let Some(note) = &block.note {
+            line(&mut out, &paint.dim(note));
+        }
+        grid(&mut out, &block_grid(block), paint);
+    }
+    let indices: Vec<usize> = (0..summary.blocks.len()).collect();
+    for shown in indices.chunks(PRICES_PER_LINE) {
+        price_tables(&mut out, &summary, shown, paint);
+    }
+    out
+}
+
+/// A table as text: each cell with the style that it is printed in.
+struct Grid {
+    heading: Vec<Vec<String>>,
+    rows: Vec<Vec<(String, Style)>>,
+}
+
+#[derive(Clone, Copy)]
+enum Style {
+    Plain,
+    Dim,
+    Warning,
+    Alarm,
+}
+
+fn block_grid(block: &Block<'_>) -> Grid {
+    let mut heading = vec![vec![String::new()]];
+    let mut rows: Vec<Vec<(String, Style)>> = block
+        .rows
+        .iter()
+        .map(|row| vec![(row.stack.to_owned(), Style::Plain)])
+        .collect();
+    for (index, column) in block.columns.iter().enumerate() {
+        let figures = || block.rows.iter().map(|row| row.figures[index]);
+        let scale = Scale::fitting(column.unit, figures().flatten());
+        let mut lines: Vec<String> = column.heading.split(", ").map(str::to_owned).collect();
+        lines.push(scale.symbol.to_owned());
+        heading.push(lines);
+        for (row, figure) in rows.iter_mut().zip(figures()) {
+            row.push(figure.map_or((MISSING.to_owned(), Style::Dim), |value| {
+                (scale.number(value), Style::Plain)
+            }));
+        }
+    }
+    if block.rows.iter().any(|row| row.verdict != Verdict::Ok) {
+        heading.push(vec!["verdict".to_owned(), String::new()]);
+        for (row, source) in rows.iter_mut().zip(&block.rows) {
+            row.push((
+                verdict_word(source.verdict).to_owned(),
+                style_of(source.verdict),
+            ));
+        }
+    }
+    Grid { heading, rows }
+}
+
+fn style_of(verdict: Verdict) -> Style {
+    match verdict {
+        Verdict::Ok => Style::Dim,
+        Verdict::GeneratorBound | Verdict::Unsupported => Style::Warning,
+        Verdict::Failed => Style::Alarm,
+    }
+}
+
+/// A table for each kind of price, for the blocks in `shown`.
+fn price_tables(out: &mut String, summary: &Summary<'_>, shown: &[usize], paint: Paint) {
+    let has_ratio = |price: &&Price<'_>| shown.iter().any(|index| price.ratios[*index].is_some());
+    let mut kinds: Vec<_> = summary
+        .prices
+        .iter()
+        .filter(has_ratio)
+        .map(|p| p.kind)
+        .collect();
+    kinds.dedup();
+    for kind in kinds {
+        let mut heading = vec![vec![String::new()]];
+        heading.extend(
+            shown
+                .iter()
+                .map(|index| vec![summary.blocks[*index].headline_name()]),
+        );
+        let of_kind = summary
+            .prices
+            .iter()
+            .filter(|price| price.kind == kind)
+            .filter(has_ratio);
+        let rows = of_kind.map(|price| {
+            let pair = format!("{} ÷ {}", price.stack, price.control);
+            let ratios = shown.iter().map(|index| match price.ratios[*index] {
+                Some(ratio) => (units::ratio(ratio), Style::Plain),
+                None => (MISSING.to_owned(), Style::Dim),
+            });
+            std::iter::once((pair, Style::Plain))
+                .chain(ratios)
+                .collect()
+        });
+        let rows = rows.collect();
+        out.push('\n');
+        line(
+            out,
+            &format!("{}, ratio [95 % interval]", paint.bold(kind.title())),
+        );
+        grid(out, &Grid { heading, rows }, paint);
+    }
+}
+
+/// Prints with the first column to the left and the others to the right.
+fn grid(out: &mut String, grid: &Grid, paint: Paint) {
+    let columns = grid.heading.len();
+    let width_of = |index: usize| {
+        let heading = grid.heading[index].iter().map(|text| width(text));
+        heading
+            .chain(grid.rows.iter().map(|row| width(&row[index].0)))
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width_of).collect();
+    let height = grid.heading.iter().map(Vec::len).max().unwrap_or(0);
+    for level in 0..height {
+        // Short headings stand at the bottom, next to their figures.
+        let text_at = |lines: &Vec<String>| {
+            (level + lines.len())
+                .checked_sub(height)
+                .map_or(String::new(), |i| lines[i].clone())
+        };
+        let cells = grid
+            .heading
+            .iter()
+            .map(|lines| (text_at(lines), Style::Dim));
+        line(out, &aligned(cells, &widths, paint));
+    }
+    for row in &grid.rows {
+        line(out, &aligned(row.iter().cloned(), &widths, paint));
+    }
+}
+
+fn aligned(cells: impl Iterator<Item = (String, Style)>, widths: &[usize], paint: Paint) -> String {
+    let mut text = String::new();
+    for (index, ((cell, style), full)) in cells.zip(widths).enumerate() {
+        let space = " ".repeat(full - width(&cell));
+        let cell = paint.styled(&cell, style);
+        let _ = match index {
+            0 => write!(text, "  {cell}{space}"),
+            _ => write!(text, "  {space}{cell}"),
+        };
+    }
+    text
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text.trim_end());
+    out.push('\n');
+}
+
+/// ANSI escapes, or none.
+#[derive(Clone, Copy)]
+struct Paint {
+    colour: bool,
+}
+
+impl Paint {
+    fn bold(self, text: &str) -> String {
+        self.escaped("1", text)
+    }
+
+    fn dim(self, text: &str) -> String {
+        self.escaped("2", text)
+    }
+
+    fn styled(self, text: &str, style: Style) -> String {
+        match style {
+            Style::Plain => text.to_owned(),
+            Style::Dim => self.dim(text),
+            Style::Warning => self.escaped("33", text),
+            Style::Alarm => self.escaped("31", text),
+        }
+    }
+
+    fn escaped(self, code: &str, text: &str) -> String {
+        if self.colour && !text.is_empty() {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    #[test]
+    fn fits_into_a_hundred_columns() {
+        for line in render(&fixture::run(), false).lines() {
+            assert!(width(line) <= 100, "{} columns: {line}", width(line));
+        }
+    }
+
+    #[test]
+    fn colour_only_adds_escapes() {
+        let run = fixture::run();
+        let plain = render(&run, false);
+        let coloured = render(&run, true);
+        assert!(!plain.contains('\u{1b}') && coloured.contains("\u{1b}[31mfailed\u{1b}[0m"));
+        let mut stripped = String::new();
+        for (index, piece) in coloured.split("\u{1b}[").enumerate() {
+            let text = if index == 0 {
+                piece
+            } else {
+                piece.split_once('m').expect("an escape ends").1
+            };
+            stripped.push_str(text);
+        }
+        // Painted empty tails are the one difference: trailing spaces are cut before the reset.
+        let trimmed: Vec<&str> = stripped.lines().map(str::trim_end).collect();
+        assert_eq!(trimmed, plain.lines().collect::<Vec<_>>());
+    }
+}
