@@ -143,7 +143,9 @@ fn wrong_credentials_are_told_apart() {
         format!("{theirs}/client.pem"),
         format!("{theirs}/client.key"),
     );
-    let cases: &[(&str, &str, &[&str], i32, &[&str])] = &[
+    // Stack, server, options, exit code, what is said.
+    type Case<'a> = (&'a str, &'a str, &'a [&'a str], i32, &'a [&'a str]);
+    let cases: &[Case<'_>] = &[
         (
             "tls",
             &tls.to_string(),

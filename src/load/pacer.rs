@@ -31,8 +31,10 @@ impl Pacer {
         use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        // SAFETY: `Alarm` owns the descriptor, hands out no other one, and never replaces it.
+        let timer = unsafe { tokio::io::unix::AsyncFd::register(Alarm(timer))? };
         Ok(Self {
-            timer: tokio::io::unix::AsyncFd::new(Alarm(timer))?,
+            timer,
             armed_for: None,
         })
     }

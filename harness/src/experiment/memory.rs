@@ -12,11 +12,11 @@ use serde_json::json;
 
 use super::{Bench, Question, Sample, Subject, cell_id};
 use crate::scenario::Memory;
-use crate::statistics;
+use crate::statistics::{self, Regression};
 use crate::testbed::{LoadProcess, NodeProcess, Outcome};
 
 /// Memory is read when two readings this far apart agree.
-const CALM: Duration = Duration::from_millis(15);
+const CALM: Duration = Duration::from_millis(8);
 /// It is read all the same after this long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -76,7 +76,11 @@ impl Question for Ramp {
         for connections in &self.connections {
             load.populate(*connections, self.stage)?;
             let (client, server) = calm_snapshots(&mut load, &mut node)?;
-            points.push((f64::from(*connections), client, server));
+            points.push(Point {
+                connections: f64::from(*connections),
+                client,
+                server,
+            });
         }
         Ok(sample(&points))
     }
@@ -106,42 +110,46 @@ fn calm_snapshots(
     }
 }
 
-fn sample(points: &[(f64, ProcessSnapshot, ProcessSnapshot)]) -> Sample {
-    let fit = |bytes: &dyn Fn(&(f64, ProcessSnapshot, ProcessSnapshot)) -> Option<f64>| {
-        let line: Option<Vec<(f64, f64)>> = points
-            .iter()
-            .map(|point| Some((point.0, bytes(point)?)))
-            .collect();
-        line.and_then(|line| statistics::regression(&line))
-    };
-    let client_heap = fit(&|point| point.1.heap_live_bytes.map(|bytes| bytes as f64));
-    let server_heap = fit(&|point| point.2.heap_live_bytes.map(|bytes| bytes as f64));
-    let client_rss = fit(&|point| point.1.rss_bytes.map(|bytes| bytes as f64));
-    let server_rss = fit(&|point| point.2.rss_bytes.map(|bytes| bytes as f64));
+/// What both sides cost with a number of connections.
+struct Point {
+    connections: f64,
+    client: ProcessSnapshot,
+    server: ProcessSnapshot,
+}
+
+fn sample(points: &[Point]) -> Sample {
+    let heap = |side: &ProcessSnapshot| side.heap_live_bytes.map(|bytes| bytes as f64);
+    let rss = |side: &ProcessSnapshot| side.rss_bytes.map(|bytes| bytes as f64);
+    let client_heap = fit(points, |point| heap(&point.client));
+    let server_heap = fit(points, |point| heap(&point.server));
+    let slope = |line: Option<&Regression>| line.map(|line| line.slope);
+    let r_squared = |line: Option<&Regression>| line.and_then(|line| line.r_squared);
+    let client_rss = fit(points, |point| rss(&point.client));
+    let server_rss = fit(points, |point| rss(&point.server));
     let scalars = [
         (
             "client_heap_bytes_per_connection",
-            client_heap.as_ref().map(|fit| fit.slope),
+            slope(client_heap.as_ref()),
         ),
         (
             "server_heap_bytes_per_connection",
-            server_heap.as_ref().map(|fit| fit.slope),
+            slope(server_heap.as_ref()),
         ),
         (
             "client_rss_bytes_per_connection",
-            client_rss.as_ref().map(|fit| fit.slope),
+            slope(client_rss.as_ref()),
         ),
         (
             "server_rss_bytes_per_connection",
-            server_rss.as_ref().map(|fit| fit.slope),
+            slope(server_rss.as_ref()),
         ),
         (
             "client_heap_r_squared_ratio",
-            client_heap.and_then(|fit| fit.r_squared),
+            r_squared(client_heap.as_ref()),
         ),
         (
             "server_heap_r_squared_ratio",
-            server_heap.and_then(|fit| fit.r_squared),
+            r_squared(server_heap.as_ref()),
         ),
     ];
     Sample {
@@ -151,4 +159,13 @@ fn sample(points: &[(f64, ProcessSnapshot, ProcessSnapshot)]) -> Sample {
             .collect(),
         ..Sample::default()
     }
+}
+
+/// The line through `bytes` over the number of connections; none if a reading is missing.
+fn fit(points: &[Point], bytes: impl Fn(&Point) -> Option<f64>) -> Option<Regression> {
+    let line: Option<Vec<(f64, f64)>> = points
+        .iter()
+        .map(|point| Some((point.connections, bytes(point)?)))
+        .collect();
+    statistics::regression(&line?)
 }

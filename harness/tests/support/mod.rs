@@ -1,6 +1,6 @@
 //! What the end-to-end tests share: the binary, and processes that end with the test.
 
-#![allow(dead_code, clippy::unwrap_used, missing_docs)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
