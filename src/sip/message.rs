@@ -264,14 +264,11 @@ impl<'a> Message<'a> {
             bytes = rest;
         }
         let (head, after) = split_head(bytes)?;
-        let (start_bytes, headers_from) = {
-            let line_end = memchr::memchr(b'\r', head.as_bytes()).ok_or(ParseError::StartLine)?;
-            (line_end, line_end + 2)
-        };
+        let start_bytes = memchr::memchr(b'\r', head.as_bytes()).ok_or(ParseError::StartLine)?;
         let (start, version) = start_line(&head[..start_bytes])?;
         let mut message = Self {
             start,
-            headers: head.get(headers_from..).ok_or(ParseError::StartLine)?,
+            headers: head.get(start_bytes + 2..).ok_or(ParseError::StartLine)?,
             first: [None; HEADERS],
             repeated: 0,
             body: after,
