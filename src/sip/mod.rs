@@ -6,7 +6,7 @@
 //! registration  call │ server ─ registrar, callee    flows of a user agent; the server
 //! agent              │                               what a flow knows of its user
 //! transaction  timer │ digest  account  sdp          retransmission; identity
-//! message  emit  outbox                              a view of a buffer; writing into one
+//! message  header  emit  outbox                      a view of a buffer; writing into one
 //! framing  parse  text                               where messages end; grammar; short strings
 //! ```
 //! A client flow ([`Registration`], [`Caller`]) is driven so: `start` it, send what is in the
@@ -20,6 +20,7 @@ pub mod call;
 pub mod digest;
 pub mod emit;
 pub mod framing;
+pub mod header;
 pub mod message;
 pub mod outbox;
 pub mod parse;
@@ -37,7 +38,8 @@ pub use account::Accounts;
 pub use agent::{Agent, key_of_branch};
 pub use call::{CallEvent, CallFailure, Caller};
 pub use emit::Writer;
-pub use message::{Header, Message, Method, ParseError, StartLine};
+pub use header::{Header, Method};
+pub use message::{Message, ParseError, StartLine};
 pub use outbox::Outbox;
 pub use parse::{Contact, NameAddr, Params, Uri, Via};
 pub use registration::{Registration, RegistrationEvent, RegistrationFailure};
