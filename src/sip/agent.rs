@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::account::Accounts;
 use super::emit::{Value, Writer};
-use super::message::{Header, Method};
+use super::header::{Header, Method};
 use super::text::Text;
 use super::timer::Timing;
 use super::transaction::Reliability;

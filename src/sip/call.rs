@@ -10,14 +10,15 @@
 //! 6                 ←  200
 //! ```
 //! ACK and BYE follow the dialog that the 200 made: its tag, its `Contact`, its `Record-Route`.
-//! The called side is [`callee`](super::callee).
+//! The called side is part of the [`server`](super::server).
 
 use std::time::{Duration, Instant};
 
 use super::account::ANSWERING_USER;
 use super::agent::{Agent, Branch, ContactHost, mix};
 use super::emit::Writer;
-use super::message::{Header, Message, Method};
+use super::header::{Header, Method};
+use super::message::Message;
 use super::outbox::Outbox;
 use super::parse::Contact;
 use super::sdp;

@@ -7,7 +7,8 @@
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::message::{Header, Message, Method};
+use super::header::{Header, Method};
+use super::message::Message;
 use super::parse::{Elements, Via};
 
 /// Largest `Content-Length` that needs no further digits than reserved.

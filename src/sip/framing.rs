@@ -244,8 +244,25 @@ fn decimal(digits: &[u8]) -> Option<usize> {
 
 /// `token` of RFC 3261 §25.1.
 pub(crate) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
+    TOKEN[usize::from(byte)]
 }
+
+/// A table, since every byte of every header name is asked for.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let extra = b"-.!%*_+`'~";
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < extra.len() {
+        table[extra[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -3,81 +3,14 @@
 //! [`Message::parse`] makes one pass: it splits the start line, remembers where the first header
 //! field of each well-known name is, and finds the body. It allocates nothing and interprets no
 //! value; [`Message::via`], [`Message::from`], … do that when they are asked, with the grammar of
-//! [`parse`](super::parse).
+//! [`parse`].
 //!
 //! A message that is wrong in a way that deserves an answer still parses. [`Message::check`] says
 //! what is wrong with it, and the answer (400, 505) can be formed from what is there.
 
 use super::framing::{self, MAX_HEADERS};
+use super::header::{HEADERS, Header, Method};
 use super::parse::{self, CSeq, Contact, Elements, NameAddr, Via};
-
-/// Method of a request (RFC 3261 §7.1 and its extensions).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum Method {
-    Invite,
-    Ack,
-    Bye,
-    Cancel,
-    Register,
-    Options,
-    Prack,
-    Subscribe,
-    Notify,
-    Publish,
-    Info,
-    Refer,
-    Message,
-    Update,
-    /// Any other token; the message holds its text.
-    Other,
-}
-
-impl Method {
-    /// Methods are case-sensitive.
-    #[must_use]
-    pub fn from_token(token: &str) -> Self {
-        match token {
-            "INVITE" => Self::Invite,
-            "ACK" => Self::Ack,
-            "BYE" => Self::Bye,
-            "CANCEL" => Self::Cancel,
-            "REGISTER" => Self::Register,
-            "OPTIONS" => Self::Options,
-            "PRACK" => Self::Prack,
-            "SUBSCRIBE" => Self::Subscribe,
-            "NOTIFY" => Self::Notify,
-            "PUBLISH" => Self::Publish,
-            "INFO" => Self::Info,
-            "REFER" => Self::Refer,
-            "MESSAGE" => Self::Message,
-            "UPDATE" => Self::Update,
-            _ => Self::Other,
-        }
-    }
-
-    /// The token, empty for [`Method::Other`].
-    #[must_use]
-    pub fn token(self) -> &'static str {
-        match self {
-            Self::Invite => "INVITE",
-            Self::Ack => "ACK",
-            Self::Bye => "BYE",
-            Self::Cancel => "CANCEL",
-            Self::Register => "REGISTER",
-            Self::Options => "OPTIONS",
-            Self::Prack => "PRACK",
-            Self::Subscribe => "SUBSCRIBE",
-            Self::Notify => "NOTIFY",
-            Self::Publish => "PUBLISH",
-            Self::Info => "INFO",
-            Self::Refer => "REFER",
-            Self::Message => "MESSAGE",
-            Self::Update => "UPDATE",
-            Self::Other => "",
-        }
-    }
-}
 
 /// First line of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,101 +31,6 @@ pub enum StartLine<'a> {
         /// May be empty.
         reason: &'a str,
     },
-}
-
-macro_rules! headers {
-    ($($variant:ident $name:literal $($compact:literal)?;)*) => {
-        /// Header fields that the parser recognises, in any case and in compact form.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[allow(missing_docs)]
-        pub enum Header { $($variant,)* }
-
-        impl Header {
-            const ALL: &'static [Header] = &[$(Header::$variant,)*];
-
-            /// The name in full.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Header::$variant => $name,)* }
-            }
-
-            fn compact(self) -> Option<u8> {
-                match self { $(Header::$variant => headers!(@compact $($compact)?),)* }
-            }
-        }
-    };
-    (@compact) => { None };
-    (@compact $letter:literal) => { Some($letter) };
-}
-
-headers! {
-    Via "Via" b'v';
-    From "From" b'f';
-    To "To" b't';
-    CallId "Call-ID" b'i';
-    CSeq "CSeq";
-    MaxForwards "Max-Forwards";
-    ContentLength "Content-Length" b'l';
-    Contact "Contact" b'm';
-    ContentType "Content-Type" b'c';
-    Authorization "Authorization";
-    WwwAuthenticate "WWW-Authenticate";
-    ProxyAuthorization "Proxy-Authorization";
-    ProxyAuthenticate "Proxy-Authenticate";
-    Expires "Expires";
-    MinExpires "Min-Expires";
-    Route "Route";
-    RecordRoute "Record-Route";
-    Require "Require";
-    ProxyRequire "Proxy-Require";
-    Supported "Supported" b'k';
-    RetryAfter "Retry-After";
-}
-
-const HEADERS: usize = Header::ALL.len();
-
-/// For each length of a name and each first letter the header that it can be, so that a name is
-/// compared at most twice.
-const BY_SHAPE: [[Option<Header>; 2]; 32 * 20] = {
-    let mut table = [[None; 2]; 32 * 20];
-    let mut next = 0;
-    while next < Header::ALL.len() {
-        let header = Header::ALL[next];
-        let name = header.name().as_bytes();
-        let cell = shape(name[0], name.len());
-        let free = if table[cell][0].is_none() { 0 } else { 1 };
-        assert!(table[cell][free].is_none(), "three names of one shape");
-        table[cell][free] = Some(header);
-        next += 1;
-    }
-    table
-};
-
-const fn shape(first: u8, length: usize) -> usize {
-    ((first & 0x1f) as usize) * 20 + length
-}
-
-impl Header {
-    /// The header of that name, if it is a well-known one.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        let bytes = name.as_bytes();
-        match bytes {
-            [] => None,
-            [letter] => {
-                let letter = letter.to_ascii_lowercase();
-                Self::ALL
-                    .iter()
-                    .copied()
-                    .find(|header| header.compact() == Some(letter))
-            }
-            [first, ..] if bytes.len() < 20 => BY_SHAPE[shape(*first, bytes.len())]
-                .into_iter()
-                .flatten()
-                .find(|header| name.eq_ignore_ascii_case(header.name())),
-            [..] => None,
-        }
-    }
 }
 
 /// Why bytes are no SIP message, or no valid one.
@@ -264,14 +102,11 @@ impl<'a> Message<'a> {
             bytes = rest;
         }
         let (head, after) = split_head(bytes)?;
-        let (start_bytes, headers_from) = {
-            let line_end = memchr::memchr(b'\r', head.as_bytes()).ok_or(ParseError::StartLine)?;
-            (line_end, line_end + 2)
-        };
+        let start_bytes = memchr::memchr(b'\r', head.as_bytes()).ok_or(ParseError::StartLine)?;
         let (start, version) = start_line(&head[..start_bytes])?;
         let mut message = Self {
             start,
-            headers: head.get(headers_from..).ok_or(ParseError::StartLine)?,
+            headers: head.get(start_bytes + 2..).ok_or(ParseError::StartLine)?,
             first: [None; HEADERS],
             repeated: 0,
             body: after,

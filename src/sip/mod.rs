@@ -1,13 +1,26 @@
 //! SIP without I/O: no socket, no clock, no transport. Bytes and the time come in as arguments;
-//! bytes, events and the next deadline go out.
+//! bytes, events and the next deadline go out. So everything here is tested in virtual time, and
+//! benched without noise.
+//!
+//! ```text
+//! registration  call │ server ─ registrar, callee    flows of a user agent; the server
+//! agent              │                               what a flow knows of its user
+//! transaction  timer │ digest  account  sdp          retransmission; identity
+//! message  header  emit  outbox                      a view of a buffer; writing into one
+//! framing  parse  text                               where messages end; grammar; short strings
+//! ```
+//! A client flow ([`Registration`], [`Caller`]) is driven so: `start` it, send what is in the
+//! [`Outbox`]; hand it each response whose branch has its key ([`key_of_branch`]); call `timeout`
+//! at its `deadline`; act upon the events. A [`Server`] is driven likewise, with whole messages and
+//! the flow that they came on. Transports use only [`framing`].
 
 pub mod account;
 pub mod agent;
 pub mod call;
-mod callee;
 pub mod digest;
 pub mod emit;
 pub mod framing;
+pub mod header;
 pub mod message;
 pub mod outbox;
 pub mod parse;
@@ -19,11 +32,14 @@ pub mod text;
 pub mod timer;
 pub mod transaction;
 
+mod callee;
+
 pub use account::Accounts;
 pub use agent::{Agent, key_of_branch};
 pub use call::{CallEvent, CallFailure, Caller};
 pub use emit::Writer;
-pub use message::{Header, Message, Method, ParseError, StartLine};
+pub use header::{Header, Method};
+pub use message::{Message, ParseError, StartLine};
 pub use outbox::Outbox;
 pub use parse::{Contact, NameAddr, Params, Uri, Via};
 pub use registration::{Registration, RegistrationEvent, RegistrationFailure};

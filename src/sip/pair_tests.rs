@@ -799,3 +799,35 @@ fn the_registrar_follows_its_rules() {
         assert_eq!(alive, bindings, "{text}");
     }
 }
+
+proptest::proptest! {
+    /// Whatever arrives, the server goes on and what it sends is valid.
+    #[test]
+    fn damaged_requests_do_no_harm(
+        method in "INVITE|ACK|BYE|CANCEL|REGISTER|OPTIONS",
+        at in 0..300_usize,
+        length in 0..30_usize,
+        insert in "[ -~\r\n\"<>;,é]{0,12}",
+    ) {
+        let ring = |config: &mut ServerConfig| config.ring = Duration::from_secs(3);
+        let mut pair = Pair::new(Reliability::Datagram, perfect(), ring);
+        let nonce = nonce(&mut pair);
+        let contact = "Contact: <sip:a@b>\r\n";
+        let text = match method.as_str() {
+            "REGISTER" => authorized(&pair, &nonce, 1, "sip:u00000042@hopbench.test", contact, 1),
+            _ => request(&method, "sip:answer@hopbench.test", contact),
+        };
+        let bytes = text.as_bytes();
+        let (from, to) = (at.min(bytes.len()), (at + length).min(bytes.len()));
+        let damaged = [&bytes[..from], insert.as_bytes(), &bytes[to..]].concat();
+        let mut sent = Sent(Vec::new());
+        let peer = "127.0.0.2:40000".parse().unwrap();
+        let source = Source { flow: &9, peer, reliability: pair.reliability };
+        pair.server.receive(pair.now, source, &damaged, &mut sent);
+        pair.server.receive(pair.now, source, bytes, &mut sent);
+        pair.server.timeout(pair.now + Duration::from_secs(100), &mut sent);
+        for message in sent.0 {
+            proptest::prop_assert!(Message::parse(&message).is_ok());
+        }
+    }
+}

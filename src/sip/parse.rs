@@ -10,15 +10,27 @@ const LWS: [char; 4] = [' ', '\t', '\r', '\n'];
 
 /// Strips linear white space.
 pub(crate) fn trim(value: &str) -> &str {
-    value.trim_matches(LWS)
+    let is_white = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let bytes = value.as_bytes();
+    let from = bytes.iter().take_while(|byte| is_white(byte)).count();
+    let behind = bytes[from..].iter().rev();
+    let to = bytes.len() - behind.take_while(|byte| is_white(byte)).count();
+    &value[from..to]
 }
 
 /// Name and value of a header line, `None` if it has no name.
 pub(crate) fn split_header(line: &str) -> Option<(&str, &str)> {
-    let colon = memchr::memchr(b':', line.as_bytes())?;
-    let name = line[..colon].trim_end_matches([' ', '\t']);
-    let valid = !name.is_empty() && name.bytes().all(is_token_byte);
-    valid.then(|| (name, trim(&line[colon + 1..])))
+    // Names are short: looking at each byte beats a search for the colon.
+    let bytes = line.as_bytes();
+    let name_end = bytes.iter().position(|&byte| !is_token_byte(byte))?;
+    let colon = match bytes[name_end] {
+        b':' => name_end,
+        b' ' | b'\t' => name_end + bytes[name_end..].iter().position(|&byte| byte == b':')?,
+        _ => return None,
+    };
+    let between = &bytes[name_end..colon];
+    let valid = name_end > 0 && between.iter().all(|&byte| matches!(byte, b' ' | b'\t'));
+    valid.then(|| (&line[..name_end], trim(&line[colon + 1..])))
 }
 
 /// `delta-seconds`; too large a value counts as the largest (RFC 3261 §20.19 allows 2³²−1).
@@ -43,6 +55,14 @@ fn closing_quote(value: &str) -> Option<usize> {
 /// Byte offset of the first `separator` that is neither within quotes nor angle brackets.
 fn find_bare(value: &str, separator: u8) -> Option<usize> {
     let bytes = value.as_bytes();
+    // Quotes and brackets are rare, and without them the first separator is it.
+    let first = memchr::memchr(separator, bytes)?;
+    if !bytes[..first]
+        .iter()
+        .any(|&byte| byte == b'"' || byte == b'<')
+    {
+        return Some(first);
+    }
     let mut at = 0;
     let mut bracketed = false;
     while let Some(&byte) = bytes.get(at) {
@@ -222,7 +242,9 @@ fn host_port(text: &str) -> Option<(&str, Option<u16>)> {
         memchr::memchr(b':', text.as_bytes()).unwrap_or(text.len())
     };
     let host = trim(&text[..host_end]);
-    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
+    let valid = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'[' | b']' | b':')
+    };
     if host.is_empty() || !host.bytes().all(valid) {
         return None;
     }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::account::Accounts;
 use super::digest::{Algorithm, Credentials, NonceState, Nonces, Replay};
-use super::message::{Header, Message, ParseError, StartLine};
+use super::header::Header;
+use super::message::{Message, ParseError, StartLine};
 use super::parse::{Contact, NameAddr, Uri};
 use super::text::Text;
 
@@ -258,29 +259,10 @@ impl<F: Clone> Registrar<F> {
         if known.bindings.len() + added.count() > MAX_BINDINGS {
             return Err(Registered::Refused { status: 403 });
         }
-        for update in updates {
-            let place = place(&known.bindings, &update);
-            if update.seconds == 0 {
-                if let Some(place) = place {
-                    known.bindings.remove(place);
-                }
-                continue;
-            }
-            let binding = Binding {
-                contact: update.address.uri.into(),
-                flow: flow.clone(),
-                expires_at: now + Duration::from_secs(update.seconds.into()),
-                instance: update.address.params.value("+sip.instance").map(Into::into),
-                call_id,
-                cseq,
-            };
-            match place {
-                Some(place) => known.bindings[place] = binding,
-                None => {
-                    known.bindings.reserve_exact(1);
-                    known.bindings.push(binding);
-                }
-            }
+        for update in &updates {
+            let place = place(&known.bindings, update);
+            let binding = update.binding(now, flow, call_id, cseq);
+            known.apply(place, binding);
         }
         Ok(())
     }
@@ -344,7 +326,44 @@ impl<F: Clone> Registrar<F> {
     }
 }
 
+impl Update<'_> {
+    /// The binding that it asks for, `None` if it asks for removal.
+    fn binding<F: Clone>(
+        &self,
+        now: Instant,
+        flow: &F,
+        call_id: u64,
+        cseq: u32,
+    ) -> Option<Binding<F>> {
+        let instance = self.address.params.value("+sip.instance");
+        (self.seconds > 0).then(|| Binding {
+            contact: self.address.uri.into(),
+            flow: flow.clone(),
+            expires_at: now + Duration::from_secs(self.seconds.into()),
+            instance: instance.map(Into::into),
+            call_id,
+            cseq,
+        })
+    }
+}
+
 impl<F> User<F> {
+    /// Puts a binding in its place, adds it if it has none, or removes what is there.
+    fn apply(&mut self, place: Option<usize>, binding: Option<Binding<F>>) {
+        match (place, binding) {
+            (Some(place), Some(binding)) => self.bindings[place] = binding,
+            (Some(place), None) => {
+                self.bindings.remove(place);
+            }
+            (None, Some(binding)) => {
+                // One binding is the rule: room for more would cost every user.
+                self.bindings.reserve_exact(1);
+                self.bindings.push(binding);
+            }
+            (None, None) => {}
+        }
+    }
+
     /// When the next thing that is remembered expires: a binding, or at last the nonce that could
     /// be replayed if its count were forgotten.
     fn expires_at(&self, nonce_life: Duration) -> Instant {

@@ -7,6 +7,7 @@
 //! that a peer can make grow is bounded, and beyond the bound is 503.
 
 mod calls;
+mod config;
 mod transactions;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,67 +16,21 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::account::Accounts;
 use super::agent::{MAGIC_COOKIE, hex16, mix};
 use super::callee::{CallId, Calls};
-use super::digest::{Algorithm, Nonces, write_challenge};
+use super::digest::{Nonces, write_challenge};
 use super::emit::{Writer, response_head};
-use super::message::{Header, Message, Method, ParseError, StartLine};
-use super::registrar::{Lifetimes, Registered, Registrar};
+use super::header::{Header, Method};
+use super::message::{Message, ParseError, StartLine};
+use super::registrar::{Registered, Registrar};
 use super::sdp;
-use super::timer::{TimerQueue, Timing};
+use super::timer::TimerQueue;
 use super::transaction::{Fired, Kind, OnRequest, Reliability, ServerTransaction};
+pub use config::{ServerConfig, ServerCounters};
 use transactions::Transactions;
 
 /// Methods that are served, as `Allow` lists them.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, REGISTER, OPTIONS";
-
-/// What a server serves, and how.
-#[derive(Clone, Debug)]
-pub struct ServerConfig {
-    /// Who may register.
-    pub accounts: Accounts,
-    /// Own address, as `Contact` and session descriptions name it.
-    pub address: SocketAddr,
-    /// Timer values.
-    pub timing: Timing,
-    /// How long calls ring before they are answered.
-    pub ring: Duration,
-    /// What INVITE is answered with: 200, or a refusal such as 486.
-    pub answer_status: u16,
-    /// Calls that are answered and never ended are forgotten after this.
-    pub call_life: Duration,
-    /// How long a nonce can be used.
-    pub nonce_life: Duration,
-    /// Offered in challenges, the preferred one first.
-    pub algorithms: Vec<Algorithm>,
-    /// Of bindings.
-    pub lifetimes: Lifetimes,
-    /// Most calls at a time.
-    pub calls_max: usize,
-    /// Most server transactions at a time.
-    pub transactions_max: usize,
-}
-
-impl ServerConfig {
-    /// The usual values: RFC timers, no ringing, SHA-256, nonces for 300 s, a million calls.
-    #[must_use]
-    pub fn new(accounts: Accounts, address: SocketAddr) -> Self {
-        Self {
-            accounts,
-            address,
-            timing: Timing::default(),
-            ring: Duration::ZERO,
-            answer_status: 200,
-            call_life: Duration::from_secs(3_600),
-            nonce_life: Duration::from_secs(300),
-            algorithms: vec![Algorithm::Sha256],
-            lifetimes: Lifetimes::default(),
-            calls_max: 1_000_000,
-            transactions_max: 1_000_000,
-        }
-    }
-}
 
 /// Where a message came from.
 #[derive(Clone, Copy, Debug)]
@@ -92,37 +47,6 @@ pub struct Source<'a, F> {
 pub trait Outbound<F> {
     /// Sends one whole message on a flow. What cannot be sent is lost, as it may be on any network.
     fn send(&mut self, flow: &F, message: &[u8]);
-}
-
-/// What a server has seen and done since it started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerCounters {
-    /// Valid requests, retransmissions not included.
-    pub requests: u64,
-    /// REGISTERs answered with 200.
-    pub registrations: u64,
-    /// REGISTERs answered with 401.
-    pub challenges: u64,
-    /// INVITEs answered with 200.
-    pub calls_answered: u64,
-    /// Calls ended by BYE.
-    pub calls_completed: u64,
-    /// Calls ended by CANCEL.
-    pub calls_cancelled: u64,
-    /// Calls whose ACK or BYE never came.
-    pub calls_abandoned: u64,
-    /// Requests that came again.
-    pub retransmissions_received: u64,
-    /// Responses that were sent again because a timer said so.
-    pub retransmissions_sent: u64,
-    /// Messages that could not be parsed or broke the rules.
-    pub malformed: u64,
-    /// Requests refused with any other error than 401.
-    pub rejected: u64,
-    /// Of these, requests refused because a bound was reached.
-    pub overloads: u64,
-    /// Messages without effect: responses, and ACKs that belong to nothing.
-    pub ignored: u64,
 }
 
 #[derive(Clone, Copy, Debug)]

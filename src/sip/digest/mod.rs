@@ -10,7 +10,8 @@ use md5::Digest as _;
 use ring::digest as sha;
 
 use super::emit::Value;
-use super::message::{Header, Message};
+use super::header::Header;
+use super::message::Message;
 use super::text::Text;
 
 pub use nonce::{NonceId, NonceState, Nonces, Replay};

@@ -1,0 +1,87 @@
+//! What a server is told, and what it tells.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::sip::account::Accounts;
+use crate::sip::digest::Algorithm;
+use crate::sip::registrar::Lifetimes;
+use crate::sip::timer::Timing;
+
+/// What a server serves, and how.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Who may register.
+    pub accounts: Accounts,
+    /// Own address, as `Contact` and session descriptions name it.
+    pub address: SocketAddr,
+    /// Timer values.
+    pub timing: Timing,
+    /// How long calls ring before they are answered.
+    pub ring: Duration,
+    /// What INVITE is answered with: 200, or a refusal such as 486.
+    pub answer_status: u16,
+    /// Calls that are answered and never ended are forgotten after this.
+    pub call_life: Duration,
+    /// How long a nonce can be used.
+    pub nonce_life: Duration,
+    /// Offered in challenges, the preferred one first.
+    pub algorithms: Vec<Algorithm>,
+    /// Of bindings.
+    pub lifetimes: Lifetimes,
+    /// Most calls at a time.
+    pub calls_max: usize,
+    /// Most server transactions at a time.
+    pub transactions_max: usize,
+}
+
+impl ServerConfig {
+    /// The usual values: RFC timers, no ringing, SHA-256, nonces for 300 s, a million calls.
+    #[must_use]
+    pub fn new(accounts: Accounts, address: SocketAddr) -> Self {
+        Self {
+            accounts,
+            address,
+            timing: Timing::default(),
+            ring: Duration::ZERO,
+            answer_status: 200,
+            call_life: Duration::from_secs(3_600),
+            nonce_life: Duration::from_secs(300),
+            algorithms: vec![Algorithm::Sha256],
+            lifetimes: Lifetimes::default(),
+            calls_max: 1_000_000,
+            transactions_max: 1_000_000,
+        }
+    }
+}
+
+/// What a server has seen and done since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerCounters {
+    /// Valid requests, retransmissions not included.
+    pub requests: u64,
+    /// REGISTERs answered with 200.
+    pub registrations: u64,
+    /// REGISTERs answered with 401.
+    pub challenges: u64,
+    /// INVITEs answered with 200.
+    pub calls_answered: u64,
+    /// Calls ended by BYE.
+    pub calls_completed: u64,
+    /// Calls ended by CANCEL.
+    pub calls_cancelled: u64,
+    /// Calls whose ACK or BYE never came.
+    pub calls_abandoned: u64,
+    /// Requests that came again.
+    pub retransmissions_received: u64,
+    /// Responses that were sent again because a timer said so.
+    pub retransmissions_sent: u64,
+    /// Messages that could not be parsed or broke the rules.
+    pub malformed: u64,
+    /// Requests refused with any other error than 401.
+    pub rejected: u64,
+    /// Of these, requests refused because a bound was reached.
+    pub overloads: u64,
+    /// Messages without effect: responses, and ACKs that belong to nothing.
+    pub ignored: u64,
+}
