@@ -14,8 +14,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::agent::{MAGIC_COOKIE, hex16, mix};
 use super::callee::{CallId, Calls};
 use super::digest::{Nonces, write_challenge};

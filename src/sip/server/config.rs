@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::sip::account::Accounts;
 use crate::sip::digest::Algorithm;
 use crate::sip::registrar::Lifetimes;
@@ -56,7 +58,7 @@ impl ServerConfig {
 }
 
 /// What a server has seen and done since it started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerCounters {
     /// Valid requests, retransmissions not included.
     pub requests: u64,
