@@ -64,9 +64,10 @@ impl<P: Protection + 'static> DatagramNetwork for Tunneled<P> {
             return Err(NetError::Connect { target, source });
         }
         let port = self.kernel.connect_port(target).await?;
-        let started = Instant::now();
-        let initiator = Initiator::new(&*self.protection, user, target, started);
+        let initiator = Initiator::new(&*self.protection, user, target, Instant::now());
         let socket = TunneledSocket::new(port, initiator, P::OVERHEAD_BYTES);
+        // Making the keys ready is configuration; the handshake starts now.
+        let started = Instant::now();
         let mut security_handshake = None;
         if let Some(phase) = P::HANDSHAKE {
             tokio::time::timeout(self.handshake_limit, socket.establish())

@@ -157,10 +157,11 @@ where
         }
         let id = self.accepted.replace(self.accepted.get() + 1);
         let handler = Rc::clone(&self.handler);
-        let connection = Connection::new(stream, local, peer, id, handler, self.limits.close);
+        let mut connection = Connection::new(stream, local, peer, id, handler, self.limits.close);
         let key = self.flows.borrow_mut().insert(connection.link());
         self.handler.opened(connection.flow());
-        connection.await;
+        // By reference: a task that moved it would have room for it twice, as long as it lives.
+        (&mut connection).await;
         self.flows.borrow_mut().remove(key);
     }
 }

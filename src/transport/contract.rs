@@ -318,9 +318,9 @@ fn a_flow_is_established_and_delivers_both_ways() {
 
         let sent = message(300);
         flow.send(&sent).unwrap();
-        assert_eq!(client.messages(1).await, [sent.clone()]);
+        assert_eq!(client.messages(1).await, std::slice::from_ref(&sent));
         assert_eq!(hop.server.messages(1).await, [sent]);
-        let opened = hop.server.count(|event| matches!(event, Event::Opened(_)));
+        let opened = hop.server.count(|event| matches!(event, Event::Opened(0)));
         assert_eq!(opened, usize::from(hop.stack.is_stream()));
     });
 }
@@ -354,7 +354,7 @@ fn keep_alives_are_no_messages() {
         let sent = message(10);
         connected.flow.send(b"\r\n\r\n").unwrap();
         connected.flow.send(&sent).unwrap();
-        assert_eq!(client.messages(1).await, [sent.clone()]);
+        assert_eq!(client.messages(1).await, std::slice::from_ref(&sent));
         assert_eq!(messages(&hop.server.events.borrow()), [sent]);
     });
 }

@@ -404,9 +404,10 @@ mod tests {
         (connection, there, handler)
     }
 
-    /// Polls once: a whole wake-up.
+    /// Polls once: a whole wake-up. Tests never yield, so Tokio's budget for one turn is lifted.
     async fn wake_up<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-        poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+        let poll = poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx)));
+        tokio::task::unconstrained(poll).await
     }
 
     #[tokio::test]

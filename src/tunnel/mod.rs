@@ -97,7 +97,7 @@ pub trait Protection {
     /// The client end of `user`'s tunnel.
     fn initiator(&self, user: u32, now: Instant) -> Self::Tunnel;
 
-    /// The server end of `user`'s tunnel.
+    /// The server end of the tunnel of a `user` that [`Self::identify`] has named.
     fn responder(&self, user: u32, now: Instant) -> Self::Tunnel;
 
     /// Does once what a server needs before it can [`Self::identify`] peers, such as learning the
