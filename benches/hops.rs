@@ -19,15 +19,20 @@ fn main() -> ExitCode {
     if !(is_bench && is_wanted) {
         return ExitCode::SUCCESS;
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."));
     let status = Command::new(env!("CARGO_BIN_EXE_hopbench"))
         .args(["run", "--profile", "quick"])
         .current_dir(root)
         .status();
     match status {
-        Ok(status) => {
-            ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
-        }
+        Ok(status) => ExitCode::from(
+            status
+                .code()
+                .and_then(|code| u8::try_from(code).ok())
+                .unwrap_or(1),
+        ),
         Err(error) => {
             eprintln!("cannot start hopbench: {error}");
             ExitCode::FAILURE

@@ -10,8 +10,11 @@ pub(crate) struct Progress(ProgressBar);
 impl Progress {
     /// For a run that is expected to take `seconds`; hidden unless standard error is a terminal.
     pub(crate) fn new(seconds: f64, is_quiet: bool) -> Self {
-        let target =
-            if is_quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target = if is_quiet {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
         let bar = ProgressBar::with_draw_target(Some(milliseconds(seconds)), target);
         let style = ProgressStyle::with_template(
             "{bar:24.cyan/blue} {percent:>3} %  {elapsed_precise}, {eta} left  {msg}",
@@ -23,7 +26,8 @@ impl Progress {
 
     /// A cell's block begins.
     pub(crate) fn begin(&self, cell_id: &str, block: u32, blocks: u32) {
-        self.0.set_message(format!("{cell_id}, block {block} of {blocks}"));
+        self.0
+            .set_message(format!("{cell_id}, block {block} of {blocks}"));
     }
 
     /// It took about this long.

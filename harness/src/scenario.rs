@@ -105,7 +105,10 @@ impl Scenario {
     pub(crate) fn profile(name: &str) -> anyhow::Result<Self> {
         let Some((name, text)) = PROFILES.iter().find(|(known, _)| *known == name) else {
             let known: Vec<&str> = PROFILES.iter().map(|(name, _)| *name).collect();
-            bail!("there is no profile \"{name}\"; there are: {}", known.join(", "));
+            bail!(
+                "there is no profile \"{name}\"; there are: {}",
+                known.join(", ")
+            );
         };
         Self::parse(text).with_context(|| format!("in the built-in scenario {name}"))
     }
@@ -124,7 +127,11 @@ impl Scenario {
         let plan: Plan = toml::from_str(text)?;
         plan.check()?;
         let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-        let sha256 = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = digest
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Ok(Self { plan, sha256 })
     }
 }
@@ -135,22 +142,36 @@ impl Plan {
     /// # Errors
     /// When one does not exist.
     pub(crate) fn stack_rows(&self) -> anyhow::Result<Vec<&'static Stack>> {
-        self.stacks.iter().map(|name| Ok(transport::find(name)?)).collect()
+        self.stacks
+            .iter()
+            .map(|name| Ok(transport::find(name)?))
+            .collect()
     }
 
     /// Users that a run needs at the most.
     pub(crate) fn users(&self) -> u32 {
-        let memory = self.memory.iter().flat_map(|memory| memory.connections.iter().copied());
+        let memory = self
+            .memory
+            .iter()
+            .flat_map(|memory| memory.connections.iter().copied());
         let throughput = self.throughput.iter().map(|throughput| throughput.users);
         let setup = self.setup.iter().map(Setup::users);
         memory.chain(throughput).chain(setup).max().unwrap_or(1)
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        ensure!(!self.stacks.is_empty(), "`stacks` is empty: name at least one stack");
+        ensure!(
+            !self.stacks.is_empty(),
+            "`stacks` is empty: name at least one stack"
+        );
         self.stack_rows().context("in `stacks`")?;
         if let Some(setup) = &self.setup {
-            check_load("setup", &[setup.rate_per_second], setup.duration_seconds, setup.blocks)?;
+            check_load(
+                "setup",
+                &[setup.rate_per_second],
+                setup.duration_seconds,
+                setup.blocks,
+            )?;
             check_seconds("setup.warm_up_seconds", setup.warm_up_seconds)?;
         }
         if let Some(memory) = &self.memory {
@@ -167,13 +188,17 @@ impl Setup {
     /// Enough that nobody's turn comes twice within a second.
     pub(crate) fn users(&self) -> u32 {
         // Bounded by `check_load`: the cast cannot cut anything off.
-        (self.rate_per_second * (self.warm_up_seconds + self.duration_seconds)).ceil() as u32 * 2 + 16
+        (self.rate_per_second * (self.warm_up_seconds + self.duration_seconds)).ceil() as u32 * 2
+            + 16
     }
 }
 
 impl Memory {
     fn check(&self) -> anyhow::Result<()> {
-        ensure!(self.blocks > 0, "`memory.blocks` is 0: a figure needs at least one block");
+        ensure!(
+            self.blocks > 0,
+            "`memory.blocks` is 0: a figure needs at least one block"
+        );
         ensure!(
             !self.stages.is_empty(),
             "`memory.stages` is empty: allowed are \"handshaken\" and \"registered\""
@@ -193,7 +218,12 @@ impl Memory {
 
 impl Throughput {
     fn check(&self, place: &str) -> anyhow::Result<()> {
-        check_load(place, &self.rates_per_second, self.duration_seconds, self.blocks)?;
+        check_load(
+            place,
+            &self.rates_per_second,
+            self.duration_seconds,
+            self.blocks,
+        )?;
         check_seconds(&format!("{place}.warm_up_seconds"), self.warm_up_seconds)?;
         check_seconds(&format!("{place}.talk_seconds"), self.talk_seconds)?;
         ensure!(self.users > 0, "`{place}.users` is 0: somebody has to call");
@@ -206,8 +236,14 @@ impl Throughput {
 }
 
 fn check_load(place: &str, rates: &[f64], seconds: f64, blocks: u32) -> anyhow::Result<()> {
-    ensure!(blocks > 0, "`{place}.blocks` is 0: a figure needs at least one block");
-    ensure!(!rates.is_empty(), "`{place}.rates_per_second` is empty: name at least one rate");
+    ensure!(
+        blocks > 0,
+        "`{place}.blocks` is 0: a figure needs at least one block"
+    );
+    ensure!(
+        !rates.is_empty(),
+        "`{place}.rates_per_second` is empty: name at least one rate"
+    );
     for rate in rates {
         ensure!(
             rate.is_finite() && (0.001..=1e6).contains(rate),
@@ -215,7 +251,10 @@ fn check_load(place: &str, rates: &[f64], seconds: f64, blocks: u32) -> anyhow::
         );
     }
     check_seconds(&format!("{place}.duration_seconds"), seconds)?;
-    ensure!(seconds >= 0.1, "`{place}.duration_seconds` is {seconds}: throughput is counted in windows of 0.1 s");
+    ensure!(
+        seconds >= 0.1,
+        "`{place}.duration_seconds` is {seconds}: throughput is counted in windows of 0.1 s"
+    );
     Ok(())
 }
 
@@ -246,13 +285,33 @@ mod tests {
     fn errors_name_the_place_and_what_is_allowed() {
         let good = PROFILES[0].1;
         let cases = [
-            ("stacks = [\"udp\",", "stacks = [\"upd\",", vec!["stacks", "\"upd\"", "udp"]),
-            ("workload = \"invite\"", "workload = \"invit\"", vec!["line", "invit", "`register`", "`invite`"]),
+            (
+                "stacks = [\"udp\",",
+                "stacks = [\"upd\",",
+                vec!["stacks", "\"upd\"", "udp"],
+            ),
+            (
+                "workload = \"invite\"",
+                "workload = \"invit\"",
+                vec!["line", "invit", "`register`", "`invite`"],
+            ),
             ("[memory]", "[memroy]", vec!["line", "memroy", "`memory`"]),
-            ("blocks = 5", "blocks = 0", vec!["setup.blocks", "at least one"]),
+            (
+                "blocks = 5",
+                "blocks = 0",
+                vec!["setup.blocks", "at least one"],
+            ),
             ("blocks = 5", "blocks = -1", vec!["line", "-1"]),
-            ("connections = [60, 120,", "connections = [", vec!["memory.connections", "at least 5"]),
-            ("lifecycle = \"per-registration\"", "lifecycle = \"per-call\"", vec!["throughput[0]", "per-registration"]),
+            (
+                "connections = [60, 120,",
+                "connections = [",
+                vec!["memory.connections", "at least 5"],
+            ),
+            (
+                "lifecycle = \"per-registration\"",
+                "lifecycle = \"per-call\"",
+                vec!["throughput[0]", "per-registration"],
+            ),
             ("users = 400", "", vec!["line", "users"]),
             ("name =", "name ==", vec!["line 4"]),
         ];

@@ -66,14 +66,19 @@ impl Placement {
     pub(crate) fn of_this_machine() -> Self {
         match available_cpus().as_slice() {
             [] | [_] => Self::default(),
-            [node, load @ ..] => Self { node: vec![*node], load: load.to_vec() },
+            [node, load @ ..] => Self {
+                node: vec![*node],
+                load: load.to_vec(),
+            },
         }
     }
 }
 
 fn available_cpus() -> Vec<usize> {
     let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap_or_default();
-    (0..nix::sched::CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect()
+    (0..nix::sched::CpuSet::count())
+        .filter(|cpu| set.is_set(*cpu).unwrap_or(false))
+        .collect()
 }
 
 impl Testbed {
@@ -82,7 +87,10 @@ impl Testbed {
     /// # Errors
     /// When the binary cannot be found any more.
     pub(crate) fn new(placement: Placement) -> anyhow::Result<Self> {
-        Ok(Self { executable: std::env::current_exe()?, placement })
+        Ok(Self {
+            executable: std::env::current_exe()?,
+            placement,
+        })
     }
 
     /// Which processors each side uses.
@@ -255,7 +263,13 @@ impl<Reply: DeserializeOwned + Send + 'static> Process<Reply> {
                 tail.push_back(line);
             }
         });
-        Self { role, child: Mutex::new(child), stdin, replies, stderr }
+        Self {
+            role,
+            child: Mutex::new(child),
+            stdin,
+            replies,
+            stderr,
+        }
     }
 
     fn order(&mut self, order: &impl Serialize) -> Outcome<()> {
@@ -290,7 +304,10 @@ impl<Reply: DeserializeOwned + Send + 'static> Process<Reply> {
     }
 
     fn unexpected(&self, reply: &impl std::fmt::Debug) -> Failure {
-        Failure::of(format!("the {} process answered out of turn: {reply:?}", self.role))
+        Failure::of(format!(
+            "the {} process answered out of turn: {reply:?}",
+            self.role
+        ))
     }
 
     /// The child is gone: how, and its last words.
@@ -310,8 +327,15 @@ impl<Reply: DeserializeOwned + Send + 'static> Process<Reply> {
         };
         let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         let words: Vec<&str> = tail.iter().map(String::as_str).collect();
-        let words = if words.is_empty() { String::new() } else { format!("; it said: {}", words.join(" / ")) };
-        Failure::of(format!("the {} process died in the middle ({status}){words}", self.role))
+        let words = if words.is_empty() {
+            String::new()
+        } else {
+            format!("; it said: {}", words.join(" / "))
+        };
+        Failure::of(format!(
+            "the {} process died in the middle ({status}){words}",
+            self.role
+        ))
     }
 }
 

@@ -11,25 +11,59 @@ fn wrong_usage_is_explained_and_exits_with_2() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let broken = path("broken.toml");
-    std::fs::write(&broken, support::tiny_scenario(&["tcp"]).replace("users = 60", "usres = 60")).unwrap();
+    std::fs::write(
+        &broken,
+        support::tiny_scenario(&["tcp"]).replace("users = 60", "usres = 60"),
+    )
+    .unwrap();
     let foreign = path("foreign.json");
     std::fs::write(&foreign, "{\"schema\": \"somebody.else/9\"}").unwrap();
     let missing = path("missing.toml");
     let nowhere = path("nowhere");
     let cases: &[(&[&str], &[&str])] = &[
-        (&["run", "--stacks", "udp@wiregard"], &["udp@wiregard", "udp@wireguard", "mtls"]),
-        (&["run", "--profile", "huge"], &["huge", "quick, standard, full"]),
-        (&["run", "--experiments", "latency"], &["latency", "setup, memory, throughput"]),
+        (
+            &["run", "--stacks", "udp@wiregard"],
+            &["udp@wiregard", "udp@wireguard", "mtls"],
+        ),
+        (
+            &["run", "--profile", "huge"],
+            &["huge", "quick, standard, full"],
+        ),
+        (
+            &["run", "--experiments", "latency"],
+            &["latency", "setup, memory, throughput"],
+        ),
         (&["run", &missing], &["missing.toml", "No such file"]),
-        (&["run", &broken], &["broken.toml", "line", "usres", "users"]),
-        (&["report", &foreign], &["foreign.json", "hopbench.run/1", "somebody.else/9"]),
+        (
+            &["run", &broken],
+            &["broken.toml", "line", "usres", "users"],
+        ),
+        (
+            &["report", &foreign],
+            &["foreign.json", "hopbench.run/1", "somebody.else/9"],
+        ),
         (&["report", &nowhere], &["nowhere"]),
         (&["load", "--target", "127.0.0.1"], &["HOST:PORT"]),
-        (&["load", "--target", "127.0.0.1:1", "--stack", "tls"], &["--credentials", "--ca"]),
-        (&["load", "--target", "127.0.0.1:1", "--rate", "0"], &["--rate", "above 0"]),
-        (&["load", "--target", "127.0.0.1:1", "--workload", "inivte"], &["inivte", "`register`", "`invite`"]),
-        (&["load", "--target", "127.0.0.1:1", "--users", "5000"], &["--users", "--accounts"]),
-        (&["node", "--stack", "mtls"], &["mtls", "--credentials FOLDER"]),
+        (
+            &["load", "--target", "127.0.0.1:1", "--stack", "tls"],
+            &["--credentials", "--ca"],
+        ),
+        (
+            &["load", "--target", "127.0.0.1:1", "--rate", "0"],
+            &["--rate", "above 0"],
+        ),
+        (
+            &["load", "--target", "127.0.0.1:1", "--workload", "inivte"],
+            &["inivte", "`register`", "`invite`"],
+        ),
+        (
+            &["load", "--target", "127.0.0.1:1", "--users", "5000"],
+            &["--users", "--accounts"],
+        ),
+        (
+            &["node", "--stack", "mtls"],
+            &["mtls", "--credentials FOLDER"],
+        ),
         (&["node", "--stack", "sctp"], &["sctp", "tcp"]),
     ];
     for (args, expected) in cases {
@@ -48,24 +82,48 @@ fn a_port_in_use_is_named() {
     let output = run(&["node", "--stack", "tcp", "--listen", &address.to_string()]);
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(&address.to_string()) && said.contains("in use"), "{said}");
+    assert!(
+        said.contains(&address.to_string()) && said.contains("in use"),
+        "{said}"
+    );
 }
 
 /// A short load against `target`; returns exit code and everything that it said.
 fn load(target: &str, args: &[&str]) -> (Option<i32>, String) {
-    let fixed = ["load", "--target", target, "--rate", "30", "--warm-up", "0", "--duration", "0.3", "--drain", "2"];
+    let fixed = [
+        "load",
+        "--target",
+        target,
+        "--rate",
+        "30",
+        "--warm-up",
+        "0",
+        "--duration",
+        "0.3",
+        "--drain",
+        "2",
+    ];
     let output = run(&[&fixed, args].concat());
     (output.status.code(), stdout(&output) + &stderr(&output))
 }
 
 #[test]
 fn a_server_that_is_not_there_fails_every_operation() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let (code, said) = load(&nobody.to_string(), &["--stack", "tcp"]);
     assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("cannot connect") && said.contains("refused"), "{said}");
+    assert!(
+        said.contains("cannot connect") && said.contains("refused"),
+        "{said}"
+    );
     assert!(said.contains("0 of "), "{said}");
-    let (code, said) = load(&nobody.to_string(), &["--stack", "tcp", "--workload", "invite"]);
+    let (code, said) = load(
+        &nobody.to_string(),
+        &["--stack", "tcp", "--workload", "invite"],
+    );
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("refused"), "{said}");
 }
@@ -81,23 +139,90 @@ fn wrong_credentials_are_told_apart() {
     let (_tunnel, tunnel) = start_node(&["--stack", "udp@wireguard", "--credentials", &ours]);
     let foreign_ca = format!("{theirs}/ca.pem");
     let our_ca = format!("{ours}/ca.pem");
-    let (foreign_chain, foreign_key) = (format!("{theirs}/client.pem"), format!("{theirs}/client.key"));
+    let (foreign_chain, foreign_key) = (
+        format!("{theirs}/client.pem"),
+        format!("{theirs}/client.key"),
+    );
     let cases: &[(&str, &str, &[&str], i32, &[&str])] = &[
-        ("tls", &tls.to_string(), &["--credentials", &ours], 0, &["succeeded"]),
-        ("tls", &tls.to_string(), &["--ca", &our_ca], 0, &["succeeded"]),
-        ("tls", &tls.to_string(), &["--ca", &foreign_ca], 3, &["TLS handshake", "certificate"]),
-        ("tls", &tls.to_string(), &["--ca", &our_ca, "--server-name", "example.org"], 3, &["TLS handshake", "example.org"]),
-        ("tls", &tls.to_string(), &["--ca", &our_ca, "--secret", "wrong"], 3, &["credentials"]),
-        ("mtls", &mtls.to_string(), &["--credentials", &ours], 0, &["succeeded"]),
-        ("mtls", &mtls.to_string(), &["--credentials", &ours, "--client-cert", &foreign_chain, "--client-key", &foreign_key], 3, &["certificate"]),
-        ("udp@wireguard", &tunnel.to_string(), &["--credentials", &ours], 0, &["succeeded"]),
-        ("udp@wireguard", &tunnel.to_string(), &["--credentials", &theirs], 3, &["drain"]),
+        (
+            "tls",
+            &tls.to_string(),
+            &["--credentials", &ours],
+            0,
+            &["succeeded"],
+        ),
+        (
+            "tls",
+            &tls.to_string(),
+            &["--ca", &our_ca],
+            0,
+            &["succeeded"],
+        ),
+        (
+            "tls",
+            &tls.to_string(),
+            &["--ca", &foreign_ca],
+            3,
+            &["TLS handshake", "certificate"],
+        ),
+        (
+            "tls",
+            &tls.to_string(),
+            &["--ca", &our_ca, "--server-name", "example.org"],
+            3,
+            &["TLS handshake", "example.org"],
+        ),
+        (
+            "tls",
+            &tls.to_string(),
+            &["--ca", &our_ca, "--secret", "wrong"],
+            3,
+            &["credentials"],
+        ),
+        (
+            "mtls",
+            &mtls.to_string(),
+            &["--credentials", &ours],
+            0,
+            &["succeeded"],
+        ),
+        (
+            "mtls",
+            &mtls.to_string(),
+            &[
+                "--credentials",
+                &ours,
+                "--client-cert",
+                &foreign_chain,
+                "--client-key",
+                &foreign_key,
+            ],
+            3,
+            &["certificate"],
+        ),
+        (
+            "udp@wireguard",
+            &tunnel.to_string(),
+            &["--credentials", &ours],
+            0,
+            &["succeeded"],
+        ),
+        (
+            "udp@wireguard",
+            &tunnel.to_string(),
+            &["--credentials", &theirs],
+            3,
+            &["drain"],
+        ),
     ];
     for (stack, target, args, code, expected) in cases {
         let (found, said) = load(target, &[&["--stack", stack], *args].concat());
         assert_eq!(found, Some(*code), "{stack} {args:?}: {said}");
         for part in *expected {
-            assert!(said.contains(part), "{stack} {args:?}: expected {part} in: {said}");
+            assert!(
+                said.contains(part),
+                "{stack} {args:?}: expected {part} in: {said}"
+            );
         }
     }
 }

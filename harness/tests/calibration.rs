@@ -20,7 +20,9 @@ fn start_relay(upstream: SocketAddr) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
-            let Ok(server) = TcpStream::connect(upstream) else { return };
+            let Ok(server) = TcpStream::connect(upstream) else {
+                return;
+            };
             for (from, to) in [(&client, &server), (&server, &client)] {
                 let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                 to.set_nodelay(true).unwrap();
@@ -50,7 +52,18 @@ fn an_injected_delay_is_measured_within_a_millisecond() {
     let (_node, address) = start_node(&["--stack", "tcp"]);
     let relay = start_relay(address).to_string();
     let output = run(&[
-        "load", "--stack", "tcp", "--target", &relay, "--rate", "40", "--warm-up", "0", "--duration", "1", "--json",
+        "load",
+        "--stack",
+        "tcp",
+        "--target",
+        &relay,
+        "--rate",
+        "40",
+        "--warm-up",
+        "0",
+        "--duration",
+        "1",
+        "--json",
     ]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let report: LoadReport = serde_json::from_str(&stdout(&output)).unwrap();
@@ -60,7 +73,13 @@ fn an_injected_delay_is_measured_within_a_millisecond() {
         let smallest_ns = report.latencies[key].values().min();
         let injected_ns = u64::try_from(DELAY.as_nanos()).unwrap() * 2 * round_trips;
         // A histogram of three significant digits holds 80 ms to within 65 µs.
-        assert!(smallest_ns + 65_536 >= injected_ns, "{key}: {smallest_ns} < {injected_ns}");
-        assert!(smallest_ns < injected_ns + 1_000_000, "{key}: {smallest_ns} ≫ {injected_ns}");
+        assert!(
+            smallest_ns + 65_536 >= injected_ns,
+            "{key}: {smallest_ns} < {injected_ns}"
+        );
+        assert!(
+            smallest_ns < injected_ns + 1_000_000,
+            "{key}: {smallest_ns} ≫ {injected_ns}"
+        );
     }
 }

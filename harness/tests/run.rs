@@ -25,9 +25,22 @@ fn run_tiny(folder: &Path, seed: &str) -> Run {
         .arg(&out)
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
-    assert!(stdout(&output).contains("udp@wireguard"), "the table lists every stack");
-    assert!(stderr(&output).is_empty(), "no bar in a pipe: {}", stderr(&output));
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}{}",
+        stdout(&output),
+        stderr(&output)
+    );
+    assert!(
+        stdout(&output).contains("udp@wireguard"),
+        "the table lists every stack"
+    );
+    assert!(
+        stderr(&output).is_empty(),
+        "no bar in a pipe: {}",
+        stderr(&output)
+    );
     Run::read(&out.join("run.json")).unwrap()
 }
 
@@ -53,14 +66,36 @@ fn every_stack_answers_every_question() {
         let is_protected = ["tls", "mtls", "udp@wireguard"].contains(&cell.stack.as_str());
         match cell.experiment.as_str() {
             "setup" => {
-                assert_eq!(value("transport_connect_ns").is_some(), is_stream, "{}", cell.id);
-                assert_eq!(value("security_handshake_ns").is_some(), is_protected, "{}", cell.id);
-                assert!(value("hop_ready_to_registered_ns").unwrap() > 0.0, "{}", cell.id);
+                assert_eq!(
+                    value("transport_connect_ns").is_some(),
+                    is_stream,
+                    "{}",
+                    cell.id
+                );
+                assert_eq!(
+                    value("security_handshake_ns").is_some(),
+                    is_protected,
+                    "{}",
+                    cell.id
+                );
+                assert!(
+                    value("hop_ready_to_registered_ns").unwrap() > 0.0,
+                    "{}",
+                    cell.id
+                );
                 assert!(value("first_response_ns") <= value("registration_delay_ns"));
             }
             "memory" => {
-                assert!(value("server_heap_bytes_per_connection").is_some(), "{}", cell.id);
-                assert!(value("client_heap_bytes_per_connection").unwrap() > 0.0, "{}", cell.id);
+                assert!(
+                    value("server_heap_bytes_per_connection").is_some(),
+                    "{}",
+                    cell.id
+                );
+                assert!(
+                    value("client_heap_bytes_per_connection").unwrap() > 0.0,
+                    "{}",
+                    cell.id
+                );
                 if is_stream || cell.stack == "udp@wireguard" {
                     let bytes = value("server_heap_bytes_per_connection").unwrap();
                     assert!((200.0..200_000.0).contains(&bytes), "{}: {bytes}", cell.id);
@@ -68,8 +103,16 @@ fn every_stack_answers_every_question() {
             }
             "throughput" => {
                 assert!(value("achieved_per_second").unwrap() > 0.0, "{}", cell.id);
-                assert!(value("server_cpu_ns_per_operation").unwrap() > 0.0, "{}", cell.id);
-                assert!(value("client_cpu_ns_per_operation").unwrap() > 0.0, "{}", cell.id);
+                assert!(
+                    value("server_cpu_ns_per_operation").unwrap() > 0.0,
+                    "{}",
+                    cell.id
+                );
+                assert!(
+                    value("client_cpu_ns_per_operation").unwrap() > 0.0,
+                    "{}",
+                    cell.id
+                );
                 assert_eq!(value("failed_count"), Some(0.0), "{}", cell.id);
             }
             other => panic!("unexpected experiment {other}"),
@@ -77,8 +120,16 @@ fn every_stack_answers_every_question() {
     }
     let by_control: BTreeMap<(&str, &str), usize> =
         run.ratios.iter().fold(BTreeMap::new(), |mut count, ratio| {
-            let stack = |id: &'_ str| STACKS.iter().find(|s| id.split('/').nth(2) == Some(**s)).copied().unwrap();
-            *count.entry((stack(&ratio.cell_id), stack(&ratio.control_cell_id))).or_default() += 1;
+            let stack = |id: &'_ str| {
+                STACKS
+                    .iter()
+                    .find(|s| id.split('/').nth(2) == Some(**s))
+                    .copied()
+                    .unwrap()
+            };
+            *count
+                .entry((stack(&ratio.cell_id), stack(&ratio.control_cell_id)))
+                .or_default() += 1;
             count
         });
     let expected = [
@@ -90,9 +141,16 @@ fn every_stack_answers_every_question() {
         ("udp@wireguard", "udp"),
     ];
     for pair in expected {
-        assert!(by_control.get(&pair).is_some_and(|count| *count > 10), "{pair:?}: {by_control:?}");
+        assert!(
+            by_control.get(&pair).is_some_and(|count| *count > 10),
+            "{pair:?}: {by_control:?}"
+        );
     }
-    assert!(run.ratios.iter().all(|ratio| ratio.ci95_low.is_some() && ratio.ci95_high.is_some()));
+    assert!(
+        run.ratios
+            .iter()
+            .all(|ratio| ratio.ci95_low.is_some() && ratio.ci95_high.is_some())
+    );
     for file in ["report.md", "run.json"] {
         assert!(folder.path().join("out").join(file).exists(), "{file}");
     }
@@ -168,8 +226,12 @@ fn a_node_that_dies_in_the_middle_fails_its_cell_and_no_other() {
     let mut child = start_long(folder.path());
     let node = eventually(|| {
         let children = children(child.0.id());
-        let has_load = children.iter().any(|(_, command)| command.contains(" load "));
-        let node = children.into_iter().find(|(_, command)| command.contains(" node "));
+        let has_load = children
+            .iter()
+            .any(|(_, command)| command.contains(" load "));
+        let node = children
+            .into_iter()
+            .find(|(_, command)| command.contains(" node "));
         node.filter(|_| has_load)
     });
     nix::sys::signal::kill(
@@ -180,11 +242,16 @@ fn a_node_that_dies_in_the_middle_fails_its_cell_and_no_other() {
     assert_eq!(child.0.wait().unwrap().code(), Some(3));
     let run = Run::read(&folder.path().join("out/run.json")).unwrap();
     assert_eq!(run.cells.len(), 2);
-    let (failed, ok): (Vec<_>, Vec<_>) =
-        run.cells.iter().partition(|cell| cell.verdict == Verdict::Failed);
+    let (failed, ok): (Vec<_>, Vec<_>) = run
+        .cells
+        .iter()
+        .partition(|cell| cell.verdict == Verdict::Failed);
     assert_eq!((failed.len(), ok.len()), (1, 1), "{run:?}");
     let reason = failed[0].reason.as_deref().unwrap();
-    assert!(reason.contains("node") || reason.contains("hop"), "{reason}");
+    assert!(
+        reason.contains("node") || reason.contains("hop"),
+        "{reason}"
+    );
     assert_eq!(ok[0].verdict, Verdict::Ok);
     assert!(run.finished_at.is_some());
 }
@@ -208,6 +275,9 @@ fn an_interrupt_leaves_a_valid_run_and_no_child() {
     assert_eq!(run.cells.len(), 2, "what was measured is kept");
     assert!(run.cells.iter().all(|cell| cell.repetitions >= 1));
     for (pid, command) in offspring {
-        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{command} lives on");
+        assert!(
+            !Path::new(&format!("/proc/{pid}")).exists(),
+            "{command} lives on"
+        );
     }
 }

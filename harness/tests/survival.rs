@@ -14,7 +14,9 @@ fn nasty() -> Vec<Vec<u8>> {
     let mut noise = vec![0_u8; 4096];
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for byte in &mut noise {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         *byte = (state >> 56) as u8;
     }
     let half = b"REGISTER sip:hopbench.test SIP/2.0\r\nVia: SIP/2.0/TCP 192.0.2.1;branch=z9hG4bK1\r\nCall-ID: ";
@@ -28,7 +30,16 @@ fn nasty() -> Vec<Vec<u8>> {
     many_headers.extend_from_slice(b"Content-Length: 0\r\n\r\n");
     let huge_body = [half.as_slice(), b"a\r\nContent-Length: 4294967297\r\n\r\n"].concat();
     let negative = [half.as_slice(), b"a\r\nContent-Length: -1\r\n\r\n"].concat();
-    vec![noise, half.to_vec(), endless, many_headers, huge_body, negative, b"\0\0\0\0".to_vec(), vec![4; 200]]
+    vec![
+        noise,
+        half.to_vec(),
+        endless,
+        many_headers,
+        huge_body,
+        negative,
+        b"\0\0\0\0".to_vec(),
+        vec![4; 200],
+    ]
 }
 
 fn throw(stack: &str, address: SocketAddr) {
@@ -55,16 +66,57 @@ fn garbage_half_messages_and_vanished_peers_on_every_stack() {
         throw(stack, address);
         let target = address.to_string();
         let output = run(&[
-            "load", "--stack", stack, "--target", &target, "--credentials", &credentials,
-            "--rate", "60", "--warm-up", "0", "--duration", "0.3",
+            "load",
+            "--stack",
+            stack,
+            "--target",
+            &target,
+            "--credentials",
+            &credentials,
+            "--rate",
+            "60",
+            "--warm-up",
+            "0",
+            "--duration",
+            "0.3",
         ]);
-        assert_eq!(output.status.code(), Some(0), "{stack}: {}{}", stdout(&output), stderr(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{stack}: {}{}",
+            stdout(&output),
+            stderr(&output)
+        );
         throw(stack, address);
         let output = run(&[
-            "load", "--stack", stack, "--target", &target, "--credentials", &credentials,
-            "--workload", "invite", "--users", "3", "--rate", "60", "--warm-up", "0", "--duration", "0.3",
+            "load",
+            "--stack",
+            stack,
+            "--target",
+            &target,
+            "--credentials",
+            &credentials,
+            "--workload",
+            "invite",
+            "--users",
+            "3",
+            "--rate",
+            "60",
+            "--warm-up",
+            "0",
+            "--duration",
+            "0.3",
         ]);
-        assert_eq!(output.status.code(), Some(0), "{stack}: {}{}", stdout(&output), stderr(&output));
-        assert!(node.0.try_wait().unwrap().is_none(), "{stack}: the node ended");
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{stack}: {}{}",
+            stdout(&output),
+            stderr(&output)
+        );
+        assert!(
+            node.0.try_wait().unwrap().is_none(),
+            "{stack}: the node ended"
+        );
     }
 }

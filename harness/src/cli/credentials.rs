@@ -22,8 +22,14 @@ pub(crate) fn open_or_create(folder: &Path, users: u32) -> anyhow::Result<Settin
         return open(folder, users);
     }
     let settings = Settings::generate(users)?;
-    let tls = settings.tls.as_ref().context("generated settings hold certificates")?;
-    let wireguard = settings.wireguard.as_ref().context("generated settings hold tunnel keys")?;
+    let tls = settings
+        .tls
+        .as_ref()
+        .context("generated settings hold certificates")?;
+    let wireguard = settings
+        .wireguard
+        .as_ref()
+        .context("generated settings hold tunnel keys")?;
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     write(folder, CA, &tls.ca_pem)?;
     for ((chain, key), identity) in [(SERVER, &tls.server), (CLIENT, &tls.client)] {
@@ -32,7 +38,11 @@ pub(crate) fn open_or_create(folder: &Path, users: u32) -> anyhow::Result<Settin
             write(folder, key, &identity.key_pem)?;
         }
     }
-    let seed: String = wireguard.seed.iter().map(|byte| format!("{byte:02x}")).collect();
+    let seed: String = wireguard
+        .seed
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     write(folder, WIREGUARD_SEED, &seed)?;
     Ok(settings)
 }

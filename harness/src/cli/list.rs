@@ -34,7 +34,10 @@ pub(crate) fn list(args: &Args) -> anyhow::Result<u8> {
         }
         match what {
             What::Stacks => {
-                let _ = writeln!(text, "Stacks, carrier[@tunnel], and the control that ratios divide by:");
+                let _ = writeln!(
+                    text,
+                    "Stacks, carrier[@tunnel], and the control that ratios divide by:"
+                );
                 for stack in transport::stacks() {
                     let control = stack.control.unwrap_or("–");
                     let _ = writeln!(text, "  {:<14} {control:<10} {}", stack.name, stack.summary);

@@ -107,17 +107,27 @@ pub(crate) fn load(args: &Args) -> anyhow::Result<u8> {
     } else {
         super::print(&summary(&report));
     }
-    Ok(if report.failed() == 0 && report.offered > 0 { EXIT_OK } else { EXIT_FAILED_CELLS })
+    Ok(if report.failed() == 0 && report.offered > 0 {
+        EXIT_OK
+    } else {
+        EXIT_FAILED_CELLS
+    })
 }
 
 impl Args {
     fn plan(&self) -> anyhow::Result<LoadPlan> {
         let positive = |name: &str, value: f64| {
-            anyhow::ensure!(value.is_finite() && value > 0.0, "--{name} must be above 0, not {value}");
+            anyhow::ensure!(
+                value.is_finite() && value > 0.0,
+                "--{name} must be above 0, not {value}"
+            );
             Ok(value)
         };
         let not_negative = |name: &str, value: f64| {
-            anyhow::ensure!(value.is_finite() && value >= 0.0, "--{name} must be 0 or more, not {value}");
+            anyhow::ensure!(
+                value.is_finite() && value >= 0.0,
+                "--{name} must be 0 or more, not {value}"
+            );
             Ok(value)
         };
         let accounts = self.accounts.accounts().count();
@@ -154,9 +164,15 @@ impl Args {
             None => Settings::default(),
         };
         if let Some(ca) = &self.ca {
-            let name = self.server_name.as_deref().unwrap_or(transport::TestAuthority::SERVER_NAME);
+            let name = self
+                .server_name
+                .as_deref()
+                .unwrap_or(transport::TestAuthority::SERVER_NAME);
             let client = settings.tls.take().and_then(|tls| tls.client);
-            settings.tls = Some(transport::TlsSettings { client, ..credentials::trusting(ca, name)? });
+            settings.tls = Some(transport::TlsSettings {
+                client,
+                ..credentials::trusting(ca, name)?
+            });
         }
         if let Some(tls) = &mut settings.tls {
             if let Some(name) = &self.server_name {
@@ -174,7 +190,11 @@ impl Args {
             !is_missing,
             "the stack {} needs something to trust: add --credentials FOLDER (that of the node){}",
             stack.name,
-            if stack.tunnel.is_none() { " or --ca FILE" } else { "" }
+            if stack.tunnel.is_none() {
+                " or --ca FILE"
+            } else {
+                ""
+            }
         );
         Ok(GeneratorConfig {
             stack: stack.name.into(),
@@ -191,7 +211,9 @@ impl Args {
         let mut found = target.to_socket_addrs().with_context(|| {
             format!("--target {target}: expected HOST:PORT, for example 127.0.0.1:5060")
         })?;
-        found.next().ok_or_else(|| anyhow!("--target {target}: the name has no address"))
+        found
+            .next()
+            .ok_or_else(|| anyhow!("--target {target}: the name has no address"))
     }
 }
 
@@ -225,7 +247,11 @@ fn summary(report: &LoadReport) -> String {
             report.busiest_worker_ratio * 100.0
         );
     }
-    let _ = writeln!(text, "\n{:<48} {:>10} {:>10} {:>10} {:>10}", "in µs", "p50", "p90", "p99", "max");
+    let _ = writeln!(
+        text,
+        "\n{:<48} {:>10} {:>10} {:>10} {:>10}",
+        "in µs", "p50", "p90", "p99", "max"
+    );
     for (key, histogram) in &report.latencies {
         let title = metric::known(key).map_or(key.as_str(), |known| known.title);
         let at = |quantile| histogram.quantile_ns(quantile).unwrap_or_default() as f64 / 1e3;
@@ -244,11 +270,15 @@ fn summary(report: &LoadReport) -> String {
 /// The testbed's generator.
 fn control() -> anyhow::Result<u8> {
     let mut stdin = std::io::stdin().lock();
-    let Some(config) = super::order::<GeneratorConfig>(&mut stdin)? else { return Ok(EXIT_OK) };
+    let Some(config) = super::order::<GeneratorConfig>(&mut stdin)? else {
+        return Ok(EXIT_OK);
+    };
     let generator = match Generator::start(&config) {
         Ok(generator) => generator,
         Err(error) => {
-            super::reply(&LoadReply::Failed { reason: error.to_string() });
+            super::reply(&LoadReply::Failed {
+                reason: error.to_string(),
+            });
             return Ok(EXIT_ERROR);
         }
     };
@@ -258,7 +288,9 @@ fn control() -> anyhow::Result<u8> {
             LoadOrder::Snapshot => LoadReply::Snapshot(ProcessSnapshot::take()),
             LoadOrder::Populate { users, stage } => match generator.populate(users, stage) {
                 Ok(()) => LoadReply::Populated,
-                Err(error) => LoadReply::Failed { reason: error.to_string() },
+                Err(error) => LoadReply::Failed {
+                    reason: error.to_string(),
+                },
             },
             LoadOrder::Run(plan) => {
                 let told = generator.run(&plan, |progress| match progress {
@@ -267,7 +299,9 @@ fn control() -> anyhow::Result<u8> {
                 });
                 match told {
                     Ok(report) => LoadReply::Finished(Box::new(report)),
-                    Err(error) => LoadReply::Failed { reason: error.to_string() },
+                    Err(error) => LoadReply::Failed {
+                        reason: error.to_string(),
+                    },
                 }
             }
         };

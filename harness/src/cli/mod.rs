@@ -92,7 +92,9 @@ fn usage(error: impl Into<anyhow::Error>) -> anyhow::Error {
 /// Prints to standard output; a reader that has left (`| head`) is no error.
 fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
 }
 
 /// Writes one reply to the testbed.

@@ -44,7 +44,12 @@ pub(crate) struct Users {
     #[arg(long, default_value = "hopbench.test")]
     domain: String,
     /// What the users' passwords are derived from
-    #[arg(long, default_value = "hopbench", env = "HOPBENCH_SECRET", hide_env_values = true)]
+    #[arg(
+        long,
+        default_value = "hopbench",
+        env = "HOPBENCH_SECRET",
+        hide_env_values = true
+    )]
     secret: String,
     /// How many users exist: u00000000, u00000001, …
     #[arg(long, default_value_t = 1000, value_name = "COUNT")]
@@ -83,15 +88,24 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         accounts,
         ring_seconds: args.ring,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     LocalSet::new().block_on(&runtime, async {
         let node = Node::listen(stack, &config).await?;
-        eprintln!("hopbench node: {} on {}; Ctrl-C ends it", stack.name, node.local());
+        eprintln!(
+            "hopbench node: {} on {}; Ctrl-C ends it",
+            stack.name,
+            node.local()
+        );
         tokio::select! {
             () = node.run() => {}
             signal = tokio::signal::ctrl_c() => signal.context("cannot wait for Ctrl-C")?,
         }
-        super::print(&format!("{}\n", serde_json::to_string_pretty(&node.counters())?));
+        super::print(&format!(
+            "{}\n",
+            serde_json::to_string_pretty(&node.counters())?
+        ));
         Ok(EXIT_OK)
     })
 }
@@ -99,7 +113,9 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
 /// The testbed's node: one thread for SIP, one that reads orders.
 fn control() -> anyhow::Result<u8> {
     let mut stdin = std::io::stdin().lock();
-    let Some(config) = super::order::<NodeConfig>(&mut stdin)? else { return Ok(EXIT_OK) };
+    let Some(config) = super::order::<NodeConfig>(&mut stdin)? else {
+        return Ok(EXIT_OK);
+    };
     drop(stdin);
     let (orders, mut inbox) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
@@ -110,10 +126,14 @@ fn control() -> anyhow::Result<u8> {
             }
         }
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     LocalSet::new().block_on(&runtime, async {
         let node = match transport::find(&config.stack) {
-            Ok(stack) => Node::listen(stack, &config).await.map_err(|error| error.to_string()),
+            Ok(stack) => Node::listen(stack, &config)
+                .await
+                .map_err(|error| error.to_string()),
             Err(unknown) => Err(unknown.to_string()),
         };
         let node = match node {
@@ -123,11 +143,16 @@ fn control() -> anyhow::Result<u8> {
                 return Ok(EXIT_ERROR);
             }
         };
-        super::reply(&NodeReply::Listening { address: node.local() });
+        super::reply(&NodeReply::Listening {
+            address: node.local(),
+        });
         let answer = async {
             while let Some(NodeOrder::Snapshot) = inbox.recv().await {
                 let process = ProcessSnapshot::take();
-                super::reply(&NodeReply::Snapshot { process, counters: node.counters() });
+                super::reply(&NodeReply::Snapshot {
+                    process,
+                    counters: node.counters(),
+                });
             }
         };
         tokio::select! {

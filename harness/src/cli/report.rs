@@ -25,12 +25,20 @@ pub(crate) fn report(args: &Args) -> anyhow::Result<u8> {
     let run = Run::read(&run_file(&args.run)).map_err(usage)?;
     match &args.write {
         Some(folder) => report::write_all(&run, folder)?,
-        None => super::print(&report::render(&run, args.format, super::run::wants_colour())),
+        None => super::print(&report::render(
+            &run,
+            args.format,
+            super::run::wants_colour(),
+        )),
     }
     Ok(EXIT_OK)
 }
 
 /// The run.json of a run's folder.
 fn run_file(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join("run.json") } else { path.to_owned() }
+    if path.is_dir() {
+        path.join("run.json")
+    } else {
+        path.to_owned()
+    }
 }

@@ -46,7 +46,8 @@ pub(crate) struct Args {
 
 /// Whether standard output wants colour (<https://no-color.org>).
 pub(crate) fn wants_colour() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Measures.
@@ -65,7 +66,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let accounts = Accounts::new("hopbench.test", "hopbench", users);
     let placement = Placement::of_this_machine();
     let testbed = Testbed::new(placement)?;
-    let bench = Bench { testbed: &testbed, settings: &settings, accounts: &accounts, seed: args.seed };
+    let bench = Bench {
+        testbed: &testbed,
+        settings: &settings,
+        accounts: &accounts,
+        seed: args.seed,
+    };
     let mut run = Run {
         schema: SCHEMA.into(),
         run_id: run_id(),
@@ -101,7 +107,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     folder.point_latest()?;
     if !args.quiet {
         super::print(&report::render(&run, Format::Table, wants_colour()));
-        super::print(&format!("\nreport: {}\n", folder.path.join("report.md").display()));
+        super::print(&format!(
+            "\nreport: {}\n",
+            folder.path.join("report.md").display()
+        ));
     }
     Ok(exit_code(&run, conduct))
 }
@@ -142,7 +151,10 @@ impl Args {
         for name in &self.experiments {
             if !experiment::NAMES.iter().any(|(known, _)| known == name) {
                 let known: Vec<&str> = experiment::NAMES.iter().map(|(name, _)| *name).collect();
-                bail!("there is no experiment \"{name}\"; there are: {}", known.join(", "));
+                bail!(
+                    "there is no experiment \"{name}\"; there are: {}",
+                    known.join(", ")
+                );
             }
         }
         Ok(scenario)
@@ -160,7 +172,10 @@ impl Folder {
     fn create(out: Option<&Path>, run_id: &str) -> anyhow::Result<Self> {
         let results = Path::new("results");
         let folder = match out {
-            Some(path) => Self { path: path.to_owned(), latest: None },
+            Some(path) => Self {
+                path: path.to_owned(),
+                latest: None,
+            },
             None => Self {
                 path: results.join("runs").join(run_id),
                 latest: Some(results.join("latest")),
@@ -191,12 +206,17 @@ impl Folder {
         }
         std::fs::rename(&file, &aside)
             .with_context(|| format!("cannot move {} aside", file.display()))?;
-        eprintln!("the folder held a run already; it is kept as {}", aside.display());
+        eprintln!(
+            "the folder held a run already; it is kept as {}",
+            aside.display()
+        );
         Ok(())
     }
 
     fn point_latest(&self) -> anyhow::Result<()> {
-        let Some(latest) = &self.latest else { return Ok(()) };
+        let Some(latest) = &self.latest else {
+            return Ok(());
+        };
         let target = Path::new("runs").join(self.path.file_name().unwrap_or_default());
         let fresh = latest.with_extension("new");
         let _ = std::fs::remove_file(&fresh);
@@ -205,4 +225,3 @@ impl Folder {
             .with_context(|| format!("cannot point {} at the run", latest.display()))
     }
 }
-

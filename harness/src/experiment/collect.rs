@@ -33,7 +33,11 @@ const NOT_COMPARED: [&str; 7] = [
 impl Collected {
     /// Nothing measured yet.
     pub(crate) fn new(subject: Subject) -> Self {
-        Self { subject, samples: BTreeMap::new(), failure: None }
+        Self {
+            subject,
+            samples: BTreeMap::new(),
+            failure: None,
+        }
     }
 
     /// What is known so far.
@@ -73,7 +77,11 @@ impl Collected {
             .filter(|(_, sample)| sample.generator_bound.is_none())
             .map(|(block, sample)| (*block, *sample))
             .collect();
-        if sound.len() * 2 > all.len() { sound } else { all }
+        if sound.len() * 2 > all.len() {
+            sound
+        } else {
+            all
+        }
     }
 
     fn verdict(&self) -> (Verdict, Option<String>) {
@@ -81,10 +89,16 @@ impl Collected {
             return (Verdict::Failed, Some(failure.clone()));
         }
         if self.samples.is_empty() {
-            return (Verdict::Failed, Some("the run ended before this cell's turn".into()));
+            return (
+                Verdict::Failed,
+                Some("the run ended before this cell's turn".into()),
+            );
         }
         let counted = self.counted();
-        if let Some(reason) = counted.values().find_map(|sample| sample.generator_bound.clone()) {
+        if let Some(reason) = counted
+            .values()
+            .find_map(|sample| sample.generator_bound.clone())
+        {
             return (Verdict::GeneratorBound, Some(reason));
         }
         match counted.values().find_map(|sample| sample.shortfall.clone()) {
@@ -104,8 +118,10 @@ impl Collected {
 
 /// The ratios of the cells that are ok to their controls that are ok.
 pub(crate) fn ratios(collected: &[Collected], seed: u64) -> Vec<Ratio> {
-    let sound: Vec<&Collected> =
-        collected.iter().filter(|cell| cell.verdict().0 == Verdict::Ok).collect();
+    let sound: Vec<&Collected> = collected
+        .iter()
+        .filter(|cell| cell.verdict().0 == Verdict::Ok)
+        .collect();
     let mut ratios = Vec::new();
     for cell in &sound {
         let stack = cell.subject.stack;
@@ -132,7 +148,8 @@ fn ratios_to(cell: &Collected, control: &Collected, seed: u64) -> Vec<Ratio> {
         .filter_map(|key| {
             let (above, below) = (cell.values(&key), control.values(&key));
             // Nothing is a multiple of a control that costs nothing.
-            if below.values().any(|below| *below <= 0.0) || above.values().any(|above| *above < 0.0) {
+            if below.values().any(|below| *below <= 0.0) || above.values().any(|above| *above < 0.0)
+            {
                 return None;
             }
             let blocks = 0..cell.subject.blocks;
@@ -150,7 +167,10 @@ fn keys<'s, I: Iterator<Item = &'s String>>(
     samples: &BTreeMap<u32, &'s Sample>,
     of: impl Fn(&'s Sample) -> I,
 ) -> Vec<String> {
-    let mut keys: Vec<String> = samples.values().flat_map(|sample| of(sample).cloned()).collect();
+    let mut keys: Vec<String> = samples
+        .values()
+        .flat_map(|sample| of(sample).cloned())
+        .collect();
     keys.sort();
     keys.dedup();
     keys
@@ -168,17 +188,26 @@ fn value(sample: &Sample, key: &str) -> Option<f64> {
 }
 
 fn scalar(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
-    let values: Vec<f64> = samples.values().filter_map(|sample| value(sample, key)).collect();
+    let values: Vec<f64> = samples
+        .values()
+        .filter_map(|sample| value(sample, key))
+        .collect();
     Metric::of(key, statistics::median(&values))
         .with_interval(statistics::bootstrap_interval(&values, seed).map(Into::into))
 }
 
 fn latency(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
     let mut merged: Option<LatencyHistogram> = None;
-    for histogram in samples.values().filter_map(|sample| sample.latencies.get(key)?.as_ref()) {
+    for histogram in samples
+        .values()
+        .filter_map(|sample| sample.latencies.get(key)?.as_ref())
+    {
         merged.get_or_insert_default().merge(histogram);
     }
-    let medians: Vec<f64> = samples.values().filter_map(|sample| value(sample, key)).collect();
+    let medians: Vec<f64> = samples
+        .values()
+        .filter_map(|sample| value(sample, key))
+        .collect();
     match merged {
         Some(histogram) => Metric::latency(&histogram)
             .with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into)),
@@ -193,5 +222,6 @@ fn throughput(samples: &BTreeMap<u32, &Sample>, seed: u64) -> Metric {
         merged.merge(rates);
         medians.extend(rates.quantile_per_second(0.5).map(|rate| rate as f64));
     }
-    Metric::throughput(&merged).with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into))
+    Metric::throughput(&merged)
+        .with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into))
 }

@@ -30,7 +30,11 @@ const BUSY_RATIO_MAX: f64 = 0.9;
 const LAG_NS_MAX: u64 = 1_000_000;
 
 /// Phases that a connection goes through.
-const PHASES: [Moment; 3] = [Moment::TransportConnect, Moment::SecurityHandshake, Moment::Setup];
+const PHASES: [Moment; 3] = [
+    Moment::TransportConnect,
+    Moment::SecurityHandshake,
+    Moment::Setup,
+];
 /// Phases of a registration.
 const REGISTRATION: [Moment; 4] = [
     Moment::FirstResponse,
@@ -86,7 +90,10 @@ pub(crate) fn setup_subjects(setup: &Setup, stacks: &[&'static Stack]) -> Vec<Su
 }
 
 /// The cells of one `[[throughput]]` of a scenario.
-pub(crate) fn throughput_subjects(throughput: &Throughput, stacks: &[&'static Stack]) -> Vec<Subject> {
+pub(crate) fn throughput_subjects(
+    throughput: &Throughput,
+    stacks: &[&'static Stack],
+) -> Vec<Subject> {
     let (workload, lifecycle) = (throughput.workload, throughput.lifecycle);
     let mut moments = match workload {
         Workload::Register => REGISTRATION.to_vec(),
@@ -175,7 +182,10 @@ impl Question for Load {
             load.populate(self.plan.users, Stage::Registered)?;
         }
         let mut edges: Vec<ProcessSnapshot> = Vec::with_capacity(2);
-        let plan = LoadPlan { seed, ..self.plan.clone() };
+        let plan = LoadPlan {
+            seed,
+            ..self.plan.clone()
+        };
         let report = load.run(&plan, || {
             edges.push(node.snapshot()?.0);
             Ok(())
@@ -186,7 +196,9 @@ impl Question for Load {
         // The node must still be there, otherwise its share is not what it seems.
         node.snapshot()?;
         let [before, after] = edges.as_slice() else {
-            return Err(Failure::Failed("the load ended without a measurement".into()));
+            return Err(Failure::Failed(
+                "the load ended without a measurement".into(),
+            ));
         };
         Ok(self.sample(report, after.cpu_ns.saturating_sub(before.cpu_ns), drops))
     }
@@ -199,7 +211,9 @@ impl Question for Load {
 /// Datagrams that the kernel dropped because the server did not read in time.
 fn server_drops(stack: &Stack, port: u16) -> Option<u64> {
     let is_datagram = stack.tunnel.is_some() || !stack.is_stream();
-    is_datagram.then(|| socket::receive_drops_on_port(port).ok()).flatten()
+    is_datagram
+        .then(|| socket::receive_drops_on_port(port).ok())
+        .flatten()
 }
 
 impl Load {
@@ -211,12 +225,19 @@ impl Load {
         };
         let mut latencies = report.latencies.clone();
         for moment in self.moments.iter().copied().chain([Moment::SchedulingLag]) {
-            sample.latencies.insert(moment.key().into(), latencies.remove(moment.key()));
+            sample
+                .latencies
+                .insert(moment.key().into(), latencies.remove(moment.key()));
         }
         let mut scalar = |key: &str, value: Option<f64>| {
-            sample.scalars.insert(key.into(), value.filter(|value| value.is_finite()));
+            sample
+                .scalars
+                .insert(key.into(), value.filter(|value| value.is_finite()));
         };
-        scalar("offered_per_second", Some(report.offered as f64 / report.window_seconds));
+        scalar(
+            "offered_per_second",
+            Some(report.offered as f64 / report.window_seconds),
+        );
         scalar(
             "achieved_per_second",
             Some(report.completed_in_window as f64 / report.window_seconds),
@@ -230,12 +251,21 @@ impl Load {
                 after.cpu_ns.saturating_sub(before.cpu_ns) as f64 / operations
             });
             scalar("client_cpu_ns_per_operation", client_cpu_ns);
-            scalar("server_cpu_ns_per_operation", Some(server_cpu_ns as f64 / operations));
+            scalar(
+                "server_cpu_ns_per_operation",
+                Some(server_cpu_ns as f64 / operations),
+            );
             scalar("generator_busy_ratio", Some(report.busiest_worker_ratio));
             if self.plan.workload == Workload::Invite {
                 let attempts = report.offered as f64;
-                scalar("session_establishment_ratio", Some(report.answered as f64 / attempts));
-                scalar("session_completion_ratio", Some(report.succeeded as f64 / attempts));
+                scalar(
+                    "session_establishment_ratio",
+                    Some(report.answered as f64 / attempts),
+                );
+                scalar(
+                    "session_completion_ratio",
+                    Some(report.succeeded as f64 / attempts),
+                );
             }
             sample.rates = Some(report.windows.rates());
         }
@@ -259,7 +289,10 @@ impl Load {
                 busy * 100.0
             ));
         }
-        let lag_ns = report.latencies.get(Moment::SchedulingLag.key())?.median_ns()?;
+        let lag_ns = report
+            .latencies
+            .get(Moment::SchedulingLag.key())?
+            .median_ns()?;
         let latency_ns = self.latency(report)?.median_ns()?;
         (lag_ns > LAG_NS_MAX && lag_ns > latency_ns / 10).then(|| {
             format!(

@@ -108,8 +108,10 @@ fn calm_snapshots(
 
 fn sample(points: &[(f64, ProcessSnapshot, ProcessSnapshot)]) -> Sample {
     let fit = |bytes: &dyn Fn(&(f64, ProcessSnapshot, ProcessSnapshot)) -> Option<f64>| {
-        let line: Option<Vec<(f64, f64)>> =
-            points.iter().map(|point| Some((point.0, bytes(point)?))).collect();
+        let line: Option<Vec<(f64, f64)>> = points
+            .iter()
+            .map(|point| Some((point.0, bytes(point)?)))
+            .collect();
         line.and_then(|line| statistics::regression(&line))
     };
     let client_heap = fit(&|point| point.1.heap_live_bytes.map(|bytes| bytes as f64));
@@ -117,15 +119,36 @@ fn sample(points: &[(f64, ProcessSnapshot, ProcessSnapshot)]) -> Sample {
     let client_rss = fit(&|point| point.1.rss_bytes.map(|bytes| bytes as f64));
     let server_rss = fit(&|point| point.2.rss_bytes.map(|bytes| bytes as f64));
     let scalars = [
-        ("client_heap_bytes_per_connection", client_heap.as_ref().map(|fit| fit.slope)),
-        ("server_heap_bytes_per_connection", server_heap.as_ref().map(|fit| fit.slope)),
-        ("client_rss_bytes_per_connection", client_rss.as_ref().map(|fit| fit.slope)),
-        ("server_rss_bytes_per_connection", server_rss.as_ref().map(|fit| fit.slope)),
-        ("client_heap_r_squared_ratio", client_heap.and_then(|fit| fit.r_squared)),
-        ("server_heap_r_squared_ratio", server_heap.and_then(|fit| fit.r_squared)),
+        (
+            "client_heap_bytes_per_connection",
+            client_heap.as_ref().map(|fit| fit.slope),
+        ),
+        (
+            "server_heap_bytes_per_connection",
+            server_heap.as_ref().map(|fit| fit.slope),
+        ),
+        (
+            "client_rss_bytes_per_connection",
+            client_rss.as_ref().map(|fit| fit.slope),
+        ),
+        (
+            "server_rss_bytes_per_connection",
+            server_rss.as_ref().map(|fit| fit.slope),
+        ),
+        (
+            "client_heap_r_squared_ratio",
+            client_heap.and_then(|fit| fit.r_squared),
+        ),
+        (
+            "server_heap_r_squared_ratio",
+            server_heap.and_then(|fit| fit.r_squared),
+        ),
     ];
     Sample {
-        scalars: scalars.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        scalars: scalars
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
         ..Sample::default()
     }
 }

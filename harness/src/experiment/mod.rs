@@ -24,9 +24,18 @@ pub(crate) use schedule::{Conduct, conduct};
 
 /// The experiments and what they ask, in the order in which they run.
 pub(crate) const NAMES: [(&str, &str); 3] = [
-    ("setup", "how long until a hop is ready, and until its user is registered"),
-    ("memory", "what one more connection costs in heap and resident memory, on each side"),
-    ("throughput", "what an operation costs in processor time at a given rate, and how long it takes"),
+    (
+        "setup",
+        "how long until a hop is ready, and until its user is registered",
+    ),
+    (
+        "memory",
+        "what one more connection costs in heap and resident memory, on each side",
+    ),
+    (
+        "throughput",
+        "what an operation costs in processor time at a given rate, and how long it takes",
+    ),
 ];
 
 /// What every question needs.
@@ -95,8 +104,11 @@ pub(crate) fn subjects(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<Vec
         experiments.push(memory::subjects(memory, &stacks));
     }
     if is_wanted("throughput") {
-        experiments
-            .extend(plan.throughput.iter().map(|plan| load::throughput_subjects(plan, &stacks)));
+        experiments.extend(
+            plan.throughput
+                .iter()
+                .map(|plan| load::throughput_subjects(plan, &stacks)),
+        );
     }
     Ok(experiments)
 }

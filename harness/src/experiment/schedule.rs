@@ -36,7 +36,11 @@ pub(crate) fn conduct(
     for subjects in experiments {
         let (done_cells, done_ratios) = (cells.len(), all_ratios.len());
         let mut collected: Vec<Collected> = subjects.into_iter().map(Collected::new).collect();
-        let blocks = collected.iter().map(|cell| cell.subject.blocks).max().unwrap_or_default();
+        let blocks = collected
+            .iter()
+            .map(|cell| cell.subject.blocks)
+            .max()
+            .unwrap_or_default();
         for block in 0..blocks {
             let end = measure_block(&mut collected, block, bench, progress, &mut order);
             cells.truncate(done_cells);

@@ -45,7 +45,10 @@ pub fn start_node(args: &[&str]) -> (Guard, SocketAddr) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let line = lines.next().expect("the node says where it listens").unwrap();
+    let line = lines
+        .next()
+        .expect("the node says where it listens")
+        .unwrap();
     let address = line
         .split_whitespace()
         .find_map(|word| word.trim_end_matches(';').parse().ok())
@@ -59,10 +62,16 @@ pub fn start_node(args: &[&str]) -> (Guard, SocketAddr) {
 pub fn children(parent: u32) -> Vec<(u32, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
         // The command in parentheses may hold anything; the fields after it are plain.
         let mut fields = stat[stat.rfind(')').unwrap() + 2..].split(' ');
         let (state, ppid) = (fields.next().unwrap(), fields.next().unwrap());
