@@ -32,7 +32,7 @@ const CHART_FOLDER: &str = "charts";
 
 /// What [`render`] can write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// The answer, tables, charts by relative path, environment and caveats.
     Markdown,
     /// The run itself, indented.
@@ -44,7 +44,7 @@ pub enum Format {
 }
 
 /// Renders `run`. `colour` allows ANSI colours, which only [`Format::Table`] uses.
-pub fn render(run: &Run, format: Format, colour: bool) -> String {
+pub(crate) fn render(run: &Run, format: Format, colour: bool) -> String {
     match format {
         Format::Markdown => markdown::render(run),
         Format::Json => json::render(run),
@@ -57,7 +57,7 @@ pub fn render(run: &Run, format: Format, colour: bool) -> String {
 ///
 /// # Errors
 /// When the folder or a file in it cannot be written; the error names the path.
-pub fn write_all(run: &Run, folder: &Path) -> io::Result<()> {
+pub(crate) fn write_all(run: &Run, folder: &Path) -> io::Result<()> {
     let charts = folder.join(CHART_FOLDER);
     at(&charts, fs::create_dir_all(&charts))?;
     for chart in svg::charts(run) {
