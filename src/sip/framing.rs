@@ -165,7 +165,11 @@ fn names_sip(line: &[u8]) -> bool {
 /// The value of `Content-Length` among header lines, `None` if it is absent.
 fn content_length(headers: &[u8]) -> Result<Option<usize>, FramingError> {
     let mut found = None;
-    for line in HeaderLines::new(headers) {
+    let mut rest = headers;
+    while !rest.is_empty() {
+        let (length, with_end) = line_length(rest);
+        let line = &rest[..length];
+        rest = &rest[with_end..];
         if !matches!(line.first(), Some(b'c' | b'C' | b'l' | b'L')) {
             continue;
         }
@@ -189,54 +193,31 @@ fn content_length(headers: &[u8]) -> Result<Option<usize>, FramingError> {
     Ok(found)
 }
 
-/// Header lines of a message: each with its folded continuations (RFC 3261 §7.3.1), without its
-/// line end. Framing and parsing share it, so that they can never disagree about what a line is.
-#[derive(Clone, Debug)]
-pub(crate) struct HeaderLines<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> HeaderLines<'a> {
-    /// `headers` starts behind the start line and ends behind the last header's line end.
-    pub(crate) fn new(headers: &'a [u8]) -> Self {
-        Self { rest: headers }
-    }
-}
-
-impl<'a> Iterator for HeaderLines<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        if self.rest.is_empty() {
-            return None;
+/// Where the header line at the start of `rest` ends, with its folded continuations (RFC 3261
+/// §7.3.1): its length without the line end, and with it. Framing and parsing share this, so that
+/// they can never disagree about what a line is.
+pub(crate) fn line_length(rest: &[u8]) -> (usize, usize) {
+    let mut from = 0;
+    while let Some(found) = memchr(b'\n', &rest[from..]) {
+        let end = from + found;
+        let folded = matches!(rest.get(end + 1), Some(b' ' | b'\t'));
+        if end > 0 && rest[end - 1] == b'\r' && !folded {
+            return (end - 1, end + 1);
         }
-        let mut from = 0;
-        loop {
-            let Some(found) = memchr(b'\n', &self.rest[from..]) else {
-                return Some(std::mem::take(&mut self.rest));
-            };
-            let end = from + found;
-            let folded = matches!(self.rest.get(end + 1), Some(b' ' | b'\t'));
-            if end > 0 && self.rest[end - 1] == b'\r' && !folded {
-                let line = &self.rest[..end - 1];
-                self.rest = &self.rest[end + 1..];
-                return Some(line);
-            }
-            from = end + 1;
-        }
+        from = end + 1;
     }
+    (rest.len(), rest.len())
 }
 
 /// Splits a header line at its colon; white space around name and value does not belong to either.
-pub(crate) fn split_header(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    // A name holds no quotes or angle brackets, so the first colon is the separator.
+fn split_header(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr(b':', line)?;
     let name = trim_end(&line[..colon]);
     Some((name, trim(&line[colon + 1..])))
 }
 
 /// Strips the linear white space of RFC 3261 §25.1, folded line ends included.
-pub(crate) fn trim(mut value: &[u8]) -> &[u8] {
+fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t' | b'\r' | b'\n', rest @ ..] = value {
         value = rest;
     }
@@ -263,8 +244,25 @@ fn decimal(digits: &[u8]) -> Option<usize> {
 
 /// `token` of RFC 3261 §25.1.
 pub(crate) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
+    TOKEN[usize::from(byte)]
 }
+
+/// A table, since every byte of every header name is asked for.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let extra = b"-.!%*_+`'~";
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < extra.len() {
+        table[extra[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
