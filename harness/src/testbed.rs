@@ -193,29 +193,32 @@ pub(crate) struct LoadProcess {
 
 impl LoadProcess {
     /// Brings the first `users` users to `stage`.
-    pub(crate) fn populate(&mut self, users: u32, stage: Stage) -> Outcome<()> {
+    ///
+    /// Given up when `node` dies: over datagrams a generator would wait for it for half a minute.
+    pub(crate) fn populate(&mut self, users: u32, stage: Stage, node: &NodeProcess) -> Outcome<()> {
         self.process.order(&LoadOrder::Populate { users, stage })?;
         // Ten a second is slower than any stack, and faster than anybody's patience.
         let limit = PROMPT + Duration::from_secs_f64(f64::from(users) / 10.0);
-        match self.process.reply(limit)? {
+        match self.process.reply_while(limit, || node.process.check())? {
             LoadReply::Populated => Ok(()),
             LoadReply::Failed { reason } => Err(Failure::of(reason)),
             other => Err(self.process.unexpected(&other)),
         }
     }
 
-    /// Runs a load; `at_edge` is called when the measurement begins and when it ends.
+    /// Runs a load against `node`; `at_edge` is called when the measurement begins and when it ends.
     pub(crate) fn run(
         &mut self,
         plan: &LoadPlan,
-        mut at_edge: impl FnMut() -> Outcome<()>,
+        node: &mut NodeProcess,
+        mut at_edge: impl FnMut(&mut NodeProcess) -> Outcome<()>,
     ) -> Outcome<LoadReport> {
         let length = plan.warm_up_seconds + plan.duration_seconds + plan.drain_seconds;
         let limit = PROMPT + Duration::from_secs_f64(length);
         self.process.order(&LoadOrder::Run(plan.clone()))?;
         loop {
-            match self.process.reply(limit)? {
-                LoadReply::MeasurementBegins | LoadReply::MeasurementEnds => at_edge()?,
+            match self.process.reply_while(limit, || node.process.check())? {
+                LoadReply::MeasurementBegins | LoadReply::MeasurementEnds => at_edge(node)?,
                 LoadReply::Finished(report) => return Ok(*report),
                 LoadReply::Failed { reason } => return Err(Failure::of(reason)),
                 other @ (LoadReply::Ready | LoadReply::Populated | LoadReply::Snapshot(_)) => {
@@ -282,7 +285,24 @@ impl<Reply: DeserializeOwned + Send + 'static> Process<Reply> {
         written.map_err(|_| self.ended())
     }
 
+    /// Whether the child is still there.
+    fn check(&self) -> Outcome<()> {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        match child.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) | Err(_) => {
+                drop(child);
+                Err(self.ended())
+            }
+        }
+    }
+
     fn reply(&self, limit: Duration) -> Outcome<Reply> {
+        self.reply_while(limit, || Ok(()))
+    }
+
+    /// Waits for a reply as long as `watch` finds nothing wrong elsewhere.
+    fn reply_while(&self, limit: Duration, watch: impl Fn() -> Outcome<()>) -> Outcome<Reply> {
         let deadline = Instant::now() + limit;
         loop {
             if interrupt::is_interrupted() {
@@ -292,7 +312,7 @@ impl<Reply: DeserializeOwned + Send + 'static> Process<Reply> {
                 Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(garbled)) => return Err(Failure::of(garbled)),
                 Err(RecvTimeoutError::Disconnected) => return Err(self.ended()),
-                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => watch()?,
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(Failure::of(format!(
                         "the {} process did not answer within {limit:?}",

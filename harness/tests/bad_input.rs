@@ -200,7 +200,7 @@ fn wrong_credentials_are_told_apart() {
                 &foreign_key,
             ],
             3,
-            &["certificate"],
+            &["UnknownCA"],
         ),
         (
             "udp@wireguard",

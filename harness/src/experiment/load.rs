@@ -179,14 +179,14 @@ impl Question for Load {
         if (self.plan.workload, self.plan.lifecycle)
             == (Workload::Invite, Lifecycle::PerRegistration)
         {
-            load.populate(self.plan.users, Stage::Registered)?;
+            load.populate(self.plan.users, Stage::Registered, &node)?;
         }
         let mut edges: Vec<ProcessSnapshot> = Vec::with_capacity(2);
         let plan = LoadPlan {
             seed,
             ..self.plan.clone()
         };
-        let report = load.run(&plan, || {
+        let report = load.run(&plan, &mut node, |node| {
             edges.push(node.snapshot()?.0);
             Ok(())
         })?;

@@ -74,7 +74,7 @@ impl Question for Ramp {
         })?;
         let mut points = Vec::with_capacity(self.connections.len());
         for connections in &self.connections {
-            load.populate(*connections, self.stage)?;
+            load.populate(*connections, self.stage, &node)?;
             let (client, server) = calm_snapshots(&mut load, &mut node)?;
             points.push(Point {
                 connections: f64::from(*connections),

@@ -1,3 +1,4 @@
+//! Digest against the examples of the RFCs and an independent implementation.
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};

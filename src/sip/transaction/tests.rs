@@ -1,3 +1,4 @@
+//! Every timer of the transaction state machines, in virtual time.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
