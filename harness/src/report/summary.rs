@@ -5,8 +5,11 @@
 //! is missing, not made up.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 
 use hopbench::record::{Cell, Metric, Ratio, Run, Unit, Verdict};
+
+use super::units::Scale;
 
 /// Order of the rows: that of the registry of stacks. Stacks that are not named here follow in
 /// the order of the run.
@@ -27,6 +30,9 @@ pub(super) struct Block<'a> {
     pub(super) lifecycle: &'a str,
     /// `Set-up · register · per-registration`.
     pub(super) title: String,
+    /// What the headline is, short enough for a table: `CPU/call`, with the lifecycle where the run
+    /// has several.
+    pub(super) headline_name: String,
     /// What the reader must know of all rows: the rate that they were measured at.
     pub(super) note: Option<String>,
     pub(super) columns: &'static [Column],
@@ -85,6 +91,8 @@ pub(super) enum PriceKind {
     Tunnelling,
     /// Both at once.
     TunnellingAndProtection,
+    /// Neither: another carrier, unprotected as its control.
+    Carrier,
 }
 
 const fn column(heading: &'static str, metric: &'static str, unit: Unit) -> Column {
@@ -198,6 +206,14 @@ impl Question {
         }
     }
 
+    fn headline_name(self, workload: &str) -> String {
+        match self {
+            Self::Setup => "time to registered".to_owned(),
+            Self::Memory => "server heap".to_owned(),
+            Self::Throughput => format!("CPU/{}", operation(workload)),
+        }
+    }
+
     /// The stage at which the headline is read.
     fn headline_stage(self) -> Option<&'static str> {
         match self {
@@ -209,19 +225,23 @@ impl Question {
 
 impl PriceKind {
     fn between(stack: &str, control: &str) -> Self {
+        let plain = |stack: &str| matches!(stack, "udp" | "tcp");
         match (stack.split_once('@'), control.split_once('@')) {
             (Some((_, "clear")), None) => Self::Tunnelling,
             (Some(_), None) => Self::TunnellingAndProtection,
-            (Some(_) | None, Some(_)) | (None, None) => Self::Protection,
+            (Some(_) | None, Some(_)) => Self::Protection,
+            (None, None) if plain(stack) && plain(control) => Self::Carrier,
+            (None, None) => Self::Protection,
         }
     }
 
-    /// As a heading.
-    pub(super) fn title(self) -> &'static str {
+    /// What it is the price of.
+    pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Protection => "Price of protection",
-            Self::Tunnelling => "Price of tunnelling",
-            Self::TunnellingAndProtection => "Price of tunnelling and protection",
+            Self::Protection => "protection",
+            Self::Tunnelling => "tunnelling",
+            Self::TunnellingAndProtection => "tunnelling and protection",
+            Self::Carrier => "another carrier",
         }
     }
 }
@@ -241,6 +261,16 @@ impl<'a> Block<'a> {
         self.row(stack)?.cell(stage)?.metrics.get(key)
     }
 
+    /// The unit for `unit`'s figures: one for the whole block, so that columns compare as well.
+    pub(super) fn scale(&self, unit: Unit) -> Scale {
+        let figures = self
+            .rows
+            .iter()
+            .flat_map(|row| row.figures.iter().zip(self.columns));
+        let alike = figures.filter(|(_, column)| column.unit == unit);
+        Scale::fitting(unit, alike.filter_map(|(figure, _)| *figure))
+    }
+
     /// The row of `stack`.
     pub(super) fn row(&self, stack: &str) -> Option<&Row<'a>> {
         self.rows.iter().find(|row| row.stack == stack)
@@ -251,15 +281,6 @@ impl<'a> Block<'a> {
         let key = self.question.headline();
         let metric = self.metric(stack, key, self.question.headline_stage())?;
         Some((metric.unit, metric.value?))
-    }
-
-    /// What the headline is, short enough for a column.
-    pub(super) fn headline_name(&self) -> String {
-        match self.question {
-            Question::Setup => "time to registered".to_owned(),
-            Question::Memory => "server heap".to_owned(),
-            Question::Throughput => format!("CPU/{}", operation(self.workload)),
-        }
     }
 }
 
@@ -312,11 +333,19 @@ fn blocks(run: &Run) -> Vec<Block<'_>> {
         // that of finishing, which a seed shuffles.
         places.sort_by_key(|[workload, rest @ ..]| (*workload != "register", *workload, *rest));
         for place_of_block in &places {
+            let alike = places
+                .iter()
+                .filter(|other| other[0] == place_of_block[0])
+                .count();
             let cells = run.cells.iter().filter(of_question);
             let cells: Vec<&Cell> = cells
                 .filter(|cell| place(cell) == *place_of_block)
                 .collect();
-            blocks.push(block(question, *place_of_block, cells));
+            let mut block = block(question, *place_of_block, cells);
+            if alike > 1 {
+                let _ = write!(block.headline_name, " ({})", block.lifecycle);
+            }
+            blocks.push(block);
         }
     }
     blocks
@@ -368,6 +397,7 @@ fn block<'a>(question: Question, place: [&'a str; 4], cells: Vec<&'a Cell>) -> B
                 operation(workload)
             )
         }),
+        headline_name: question.headline_name(workload),
         columns,
         rows,
     }
@@ -422,7 +452,10 @@ fn common_rate(stacks: &[&str], cells: &[&Cell]) -> Option<u64> {
 }
 
 fn rate_of(cell: &Cell) -> Option<u64> {
-    parameter(cell, "rate")?.parse().ok()
+    parameter(cell, "rate")?
+        .parse::<f64>()
+        .ok()
+        .map(|rate| rate.round() as u64)
 }
 
 /// A parameter that distinguishes the cell, from its id.
@@ -502,10 +535,11 @@ mod tests {
 
     #[test]
     fn tunnelling_and_protection_are_told_apart() {
-        use PriceKind::{Protection, Tunnelling, TunnellingAndProtection};
+        use PriceKind::{Carrier, Protection, Tunnelling, TunnellingAndProtection};
         let table = [
             ("tls", "tcp", Protection),
             ("udp@wireguard", "udp@clear", Protection),
+            ("udp", "tcp", Carrier),
             ("udp@clear", "udp", Tunnelling),
             ("udp@wireguard", "udp", TunnellingAndProtection),
         ];
