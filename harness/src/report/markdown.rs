@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use hopbench::record::{Environment, Ratio, Run, Unit, Verdict};
 
-use super::summary::{Block, Price, Question, Summary, operation, verdict_word};
+use super::question::Question;
+use super::summary::{Block, Price, PriceKind, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
 use super::{CHART_FOLDER, svg};
 
@@ -51,7 +52,7 @@ pub(super) fn render(run: &Run) -> String {
     );
     answer(&mut out, &summary);
     let charts = svg::charts(run);
-    for question in [Question::Setup, Question::Memory, Question::Throughput] {
+    for question in Question::ALL {
         section(&mut out, &summary, question, &charts);
     }
     prices(&mut out, &summary);
@@ -72,7 +73,12 @@ fn answer(out: &mut String, summary: &Summary<'_>) {
         );
         return;
     }
-    for price in &summary.prices {
+    // How unprotected carriers compare is not the question; the table of prices has it.
+    let asked = summary
+        .prices
+        .iter()
+        .filter(|price| price.kind != PriceKind::Carrier);
+    for price in asked {
         let clauses: Vec<String> = summary
             .blocks
             .iter()

@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 use hopbench::record::{Cell, Metric, Ratio, Run, Unit, Verdict};
 
+use super::question::{Column, Question, Statistic, operation};
 use super::units::Scale;
 
 /// Order of the rows: that of the registry of stacks. Stacks that are not named here follow in
@@ -37,29 +38,6 @@ pub(super) struct Block<'a> {
     pub(super) note: Option<String>,
     pub(super) columns: &'static [Column],
     pub(super) rows: Vec<Row<'a>>,
-}
-
-/// What an experiment asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
-    Setup,
-    Memory,
-    Throughput,
-}
-
-/// One figure of a block: where it is found, what it is called.
-pub(super) struct Column {
-    pub(super) heading: &'static str,
-    metric: &'static str,
-    statistic: Statistic,
-    /// Stage of a connection's life at which it is read; memory only.
-    stage: Option<&'static str>,
-    pub(super) unit: Unit,
-}
-
-enum Statistic {
-    Value,
-    P99,
 }
 
 /// A stack's figures, one for each column.
@@ -93,134 +71,6 @@ pub(super) enum PriceKind {
     TunnellingAndProtection,
     /// Neither: another carrier, unprotected as its control.
     Carrier,
-}
-
-const fn column(heading: &'static str, metric: &'static str, unit: Unit) -> Column {
-    Column {
-        heading,
-        metric,
-        statistic: Statistic::Value,
-        stage: None,
-        unit,
-    }
-}
-
-const fn p99(heading: &'static str, metric: &'static str) -> Column {
-    Column {
-        heading,
-        metric,
-        statistic: Statistic::P99,
-        stage: None,
-        unit: Unit::Ns,
-    }
-}
-
-const fn at(stage: &'static str, heading: &'static str, metric: &'static str) -> Column {
-    Column {
-        heading,
-        metric,
-        statistic: Statistic::Value,
-        stage: Some(stage),
-        unit: Unit::Bytes,
-    }
-}
-
-const SETUP: [Column; 6] = [
-    column("connect", "transport_connect_ns", Unit::Ns),
-    column("handshake", "security_handshake_ns", Unit::Ns),
-    column("set-up", "setup_latency_ns", Unit::Ns),
-    column("response", "first_response_ns", Unit::Ns),
-    column("registered", "hop_ready_to_registered_ns", Unit::Ns),
-    p99("p99", "hop_ready_to_registered_ns"),
-];
-const MEMORY: [Column; 5] = [
-    at(
-        "handshaken",
-        "server heap, handshaken",
-        "server_heap_bytes_per_connection",
-    ),
-    at(
-        "registered",
-        "server heap, registered",
-        "server_heap_bytes_per_connection",
-    ),
-    at(
-        "registered",
-        "server resident",
-        "server_rss_bytes_per_connection",
-    ),
-    at(
-        "registered",
-        "client heap, registered",
-        "client_heap_bytes_per_connection",
-    ),
-    at(
-        "registered",
-        "client resident",
-        "client_rss_bytes_per_connection",
-    ),
-];
-const REGISTER: [Column; 6] = [
-    column("offered", "offered_per_second", Unit::PerSecond),
-    column("achieved", "achieved_per_second", Unit::PerSecond),
-    column("server CPU", "server_cpu_ns_per_operation", Unit::Ns),
-    column("client CPU", "client_cpu_ns_per_operation", Unit::Ns),
-    column("registered", "hop_ready_to_registered_ns", Unit::Ns),
-    p99("p99", "hop_ready_to_registered_ns"),
-];
-const INVITE: [Column; 6] = [
-    column("offered", "offered_per_second", Unit::PerSecond),
-    column("achieved", "achieved_per_second", Unit::PerSecond),
-    column("server CPU", "server_cpu_ns_per_operation", Unit::Ns),
-    column("client CPU", "client_cpu_ns_per_operation", Unit::Ns),
-    column("call set up", "session_request_delay_ns", Unit::Ns),
-    p99("p99", "session_request_delay_ns"),
-];
-
-impl Question {
-    const ALL: [Self; 3] = [Self::Setup, Self::Memory, Self::Throughput];
-
-    /// As the experiment is called in a cell.
-    fn experiment(self) -> &'static str {
-        match self {
-            Self::Setup => "setup",
-            Self::Memory => "memory",
-            Self::Throughput => "throughput",
-        }
-    }
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::Setup => "Set-up, median",
-            Self::Memory => "Memory per connection",
-            Self::Throughput => "Throughput",
-        }
-    }
-
-    /// The metric that prices are formed from.
-    pub(super) fn headline(self) -> &'static str {
-        match self {
-            Self::Setup => "hop_ready_to_registered_ns",
-            Self::Memory => "server_heap_bytes_per_connection",
-            Self::Throughput => "server_cpu_ns_per_operation",
-        }
-    }
-
-    fn headline_name(self, workload: &str) -> String {
-        match self {
-            Self::Setup => "time to registered".to_owned(),
-            Self::Memory => "server heap".to_owned(),
-            Self::Throughput => format!("CPU/{}", operation(workload)),
-        }
-    }
-
-    /// The stage at which the headline is read.
-    fn headline_stage(self) -> Option<&'static str> {
-        match self {
-            Self::Setup | Self::Throughput => None,
-            Self::Memory => Some("registered"),
-        }
-    }
 }
 
 impl PriceKind {
@@ -292,15 +142,6 @@ impl<'a> Row<'a> {
     }
 }
 
-/// One operation of a workload, for prose.
-pub(super) fn operation(workload: &str) -> &str {
-    match workload {
-        "register" => "registration",
-        "invite" => "call",
-        other => other,
-    }
-}
-
 /// As serialised.
 pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
     match verdict {
@@ -357,12 +198,7 @@ fn place(cell: &Cell) -> [&str; 4] {
 
 fn block<'a>(question: Question, place: [&'a str; 4], cells: Vec<&'a Cell>) -> Block<'a> {
     let [workload, lifecycle, topology, path] = place;
-    let columns: &[Column] = match (question, workload) {
-        (Question::Setup, _) => &SETUP,
-        (Question::Memory, _) => &MEMORY,
-        (Question::Throughput, "invite") => &INVITE,
-        (Question::Throughput, _) => &REGISTER,
-    };
+    let columns = question.columns(workload);
     let mut stacks: Vec<&str> = Vec::new();
     for cell in &cells {
         if !stacks.contains(&cell.stack.as_str()) {

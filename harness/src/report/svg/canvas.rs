@@ -149,12 +149,12 @@ impl Canvas {
         let area = Area {
             x,
             y: y - 9.0,
-            width: 90.0,
+            width: 18.0,
             height: 18.0,
         };
         self.rect(area, GRID);
         self.hatch(area);
-        self.bold_text(x + 98.0, y + 4.0, word, Anchor::Start, MUTED);
+        self.bold_text(x + 26.0, y + 4.0, word, Anchor::Start, MUTED);
     }
 
     /// A faint line of the scale.

@@ -21,7 +21,8 @@ use self::bars::{Arrangement, Bars};
 use self::percentiles::{Curve, Percentiles};
 use self::ranges::Ranges;
 use super::distribution::Distribution;
-use super::summary::{Block, Question, Row, Summary, operation};
+use super::question::{Question, operation};
+use super::summary::{Block, Row, Summary};
 
 /// A drawn chart.
 pub(super) struct Chart {

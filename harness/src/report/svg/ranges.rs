@@ -9,7 +9,7 @@ use crate::report::units::MISSING;
 
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 136.0;
-const RIGHT: f64 = 190.0;
+const RIGHT: f64 = 240.0;
 const TOP: f64 = 72.0;
 const ROW: f64 = 30.0;
 const PANEL_TITLE: f64 = 28.0;
