@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use hopbench::record::{Environment, Ratio, Run, Unit, Verdict};
 
-use super::summary::{Block, Price, Question, Summary, operation, verdict_word};
+use super::question::Question;
+use super::summary::{Block, Price, PriceKind, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
 use super::{CHART_FOLDER, svg};
 
@@ -51,7 +52,7 @@ pub(super) fn render(run: &Run) -> String {
     );
     answer(&mut out, &summary);
     let charts = svg::charts(run);
-    for question in [Question::Setup, Question::Memory, Question::Throughput] {
+    for question in Question::ALL {
         section(&mut out, &summary, question, &charts);
     }
     prices(&mut out, &summary);
@@ -72,7 +73,12 @@ fn answer(out: &mut String, summary: &Summary<'_>) {
         );
         return;
     }
-    for price in &summary.prices {
+    // How unprotected carriers compare is not the question; the table of prices has it.
+    let asked = summary
+        .prices
+        .iter()
+        .filter(|price| price.kind != PriceKind::Carrier);
+    for price in asked {
         let clauses: Vec<String> = summary
             .blocks
             .iter()
@@ -84,7 +90,7 @@ fn answer(out: &mut String, summary: &Summary<'_>) {
             "- **{}** against {} ({}): {}.",
             described(price.stack),
             described(price.control),
-            price.kind.title().trim_start_matches("Price of "),
+            price.kind.name(),
             listed(&clauses),
         );
     }
@@ -99,7 +105,12 @@ fn clause(block: &Block<'_>, price: &Price<'_>, ratio: &Ratio) -> String {
     let of_what = match block.question {
         Question::Setup => "the time until the user is registered".to_owned(),
         Question::Memory => "the server's heap per connection".to_owned(),
-        Question::Throughput => format!("the server's CPU time per {}", operation(block.workload)),
+        Question::Throughput => {
+            format!(
+                "the server's CPU time per {}",
+                block.headline_name.trim_start_matches("CPU/")
+            )
+        }
     };
     let mut text = format!("{} {of_what}", units::ratio(ratio));
     if let (Some((unit, above)), Some((_, below))) =
@@ -180,13 +191,7 @@ fn table(out: &mut String, block: &Block<'_>) {
     let scales: Vec<Scale> = block
         .columns
         .iter()
-        .enumerate()
-        .map(|(index, column)| {
-            Scale::fitting(
-                column.unit,
-                block.rows.iter().filter_map(|row| row.figures[index]),
-            )
-        })
+        .map(|column| block.scale(column.unit))
         .collect();
     let headings = block
         .columns
@@ -222,7 +227,11 @@ fn prices(out: &mut String, summary: &Summary<'_>) {
         return;
     }
     let _ = writeln!(out, "## Prices\n");
-    let headings: Vec<String> = summary.blocks.iter().map(Block::headline_name).collect();
+    let headings: Vec<String> = summary
+        .blocks
+        .iter()
+        .map(|block| block.headline_name.clone())
+        .collect();
     let _ = writeln!(out, "| | stack ÷ control | {} |", headings.join(" | "));
     let _ = writeln!(out, "|---|---|{}", "--:|".repeat(headings.len()));
     for price in &summary.prices {
@@ -230,7 +239,7 @@ fn prices(out: &mut String, summary: &Summary<'_>) {
             .ratios
             .iter()
             .map(|ratio| ratio.map_or(MISSING.to_owned(), units::ratio));
-        let kind = price.kind.title().trim_start_matches("Price of ");
+        let kind = price.kind.name();
         let _ = writeln!(
             out,
             "| {kind} | `{}` ÷ `{}` | {} |",

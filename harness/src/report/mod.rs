@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! table  markdown  csv  json  svg     renderers, which do not know each other (markdown names charts)
-//! summary                             rows, columns and prices
+//! summary                             rows and prices
+//! question                            columns and headlines
 //! distribution  units                 quantiles of a stored histogram; figures as text
 //! ```
 
@@ -16,6 +17,7 @@ mod distribution;
 mod fixture;
 mod json;
 mod markdown;
+mod question;
 mod summary;
 mod svg;
 mod table;

@@ -5,8 +5,12 @@
 //! is missing, not made up.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 
 use hopbench::record::{Cell, Metric, Ratio, Run, Unit, Verdict};
+
+use super::question::{Column, Question, Statistic, operation};
+use super::units::Scale;
 
 /// Order of the rows: that of the registry of stacks. Stacks that are not named here follow in
 /// the order of the run.
@@ -27,33 +31,13 @@ pub(super) struct Block<'a> {
     pub(super) lifecycle: &'a str,
     /// `Set-up · register · per-registration`.
     pub(super) title: String,
+    /// What the headline is, short enough for a table: `CPU/call`, with the lifecycle where the run
+    /// has several.
+    pub(super) headline_name: String,
     /// What the reader must know of all rows: the rate that they were measured at.
     pub(super) note: Option<String>,
     pub(super) columns: &'static [Column],
     pub(super) rows: Vec<Row<'a>>,
-}
-
-/// What an experiment asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
-    Setup,
-    Memory,
-    Throughput,
-}
-
-/// One figure of a block: where it is found, what it is called.
-pub(super) struct Column {
-    pub(super) heading: &'static str,
-    metric: &'static str,
-    statistic: Statistic,
-    /// Stage of a connection's life at which it is read; memory only.
-    stage: Option<&'static str>,
-    pub(super) unit: Unit,
-}
-
-enum Statistic {
-    Value,
-    P99,
 }
 
 /// A stack's figures, one for each column.
@@ -85,143 +69,29 @@ pub(super) enum PriceKind {
     Tunnelling,
     /// Both at once.
     TunnellingAndProtection,
-}
-
-const fn column(heading: &'static str, metric: &'static str, unit: Unit) -> Column {
-    Column {
-        heading,
-        metric,
-        statistic: Statistic::Value,
-        stage: None,
-        unit,
-    }
-}
-
-const fn p99(heading: &'static str, metric: &'static str) -> Column {
-    Column {
-        heading,
-        metric,
-        statistic: Statistic::P99,
-        stage: None,
-        unit: Unit::Ns,
-    }
-}
-
-const fn at(stage: &'static str, heading: &'static str, metric: &'static str) -> Column {
-    Column {
-        heading,
-        metric,
-        statistic: Statistic::Value,
-        stage: Some(stage),
-        unit: Unit::Bytes,
-    }
-}
-
-const SETUP: [Column; 6] = [
-    column("connect", "transport_connect_ns", Unit::Ns),
-    column("handshake", "security_handshake_ns", Unit::Ns),
-    column("set-up", "setup_latency_ns", Unit::Ns),
-    column("response", "first_response_ns", Unit::Ns),
-    column("registered", "hop_ready_to_registered_ns", Unit::Ns),
-    p99("p99", "hop_ready_to_registered_ns"),
-];
-const MEMORY: [Column; 5] = [
-    at(
-        "handshaken",
-        "server heap, handshaken",
-        "server_heap_bytes_per_connection",
-    ),
-    at(
-        "registered",
-        "server heap, registered",
-        "server_heap_bytes_per_connection",
-    ),
-    at(
-        "registered",
-        "server resident",
-        "server_rss_bytes_per_connection",
-    ),
-    at(
-        "registered",
-        "client heap, registered",
-        "client_heap_bytes_per_connection",
-    ),
-    at(
-        "registered",
-        "client resident",
-        "client_rss_bytes_per_connection",
-    ),
-];
-const REGISTER: [Column; 6] = [
-    column("offered", "offered_per_second", Unit::PerSecond),
-    column("achieved", "achieved_per_second", Unit::PerSecond),
-    column("server CPU", "server_cpu_ns_per_operation", Unit::Ns),
-    column("client CPU", "client_cpu_ns_per_operation", Unit::Ns),
-    column("registered", "hop_ready_to_registered_ns", Unit::Ns),
-    p99("p99", "hop_ready_to_registered_ns"),
-];
-const INVITE: [Column; 6] = [
-    column("offered", "offered_per_second", Unit::PerSecond),
-    column("achieved", "achieved_per_second", Unit::PerSecond),
-    column("server CPU", "server_cpu_ns_per_operation", Unit::Ns),
-    column("client CPU", "client_cpu_ns_per_operation", Unit::Ns),
-    column("call set up", "session_request_delay_ns", Unit::Ns),
-    p99("p99", "session_request_delay_ns"),
-];
-
-impl Question {
-    const ALL: [Self; 3] = [Self::Setup, Self::Memory, Self::Throughput];
-
-    /// As the experiment is called in a cell.
-    fn experiment(self) -> &'static str {
-        match self {
-            Self::Setup => "setup",
-            Self::Memory => "memory",
-            Self::Throughput => "throughput",
-        }
-    }
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::Setup => "Set-up, median",
-            Self::Memory => "Memory per connection",
-            Self::Throughput => "Throughput",
-        }
-    }
-
-    /// The metric that prices are formed from.
-    pub(super) fn headline(self) -> &'static str {
-        match self {
-            Self::Setup => "hop_ready_to_registered_ns",
-            Self::Memory => "server_heap_bytes_per_connection",
-            Self::Throughput => "server_cpu_ns_per_operation",
-        }
-    }
-
-    /// The stage at which the headline is read.
-    fn headline_stage(self) -> Option<&'static str> {
-        match self {
-            Self::Setup | Self::Throughput => None,
-            Self::Memory => Some("registered"),
-        }
-    }
+    /// Neither: another carrier, unprotected as its control.
+    Carrier,
 }
 
 impl PriceKind {
     fn between(stack: &str, control: &str) -> Self {
+        let plain = |stack: &str| matches!(stack, "udp" | "tcp");
         match (stack.split_once('@'), control.split_once('@')) {
             (Some((_, "clear")), None) => Self::Tunnelling,
             (Some(_), None) => Self::TunnellingAndProtection,
-            (Some(_) | None, Some(_)) | (None, None) => Self::Protection,
+            (Some(_) | None, Some(_)) => Self::Protection,
+            (None, None) if plain(stack) && plain(control) => Self::Carrier,
+            (None, None) => Self::Protection,
         }
     }
 
-    /// As a heading.
-    pub(super) fn title(self) -> &'static str {
+    /// What it is the price of.
+    pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Protection => "Price of protection",
-            Self::Tunnelling => "Price of tunnelling",
-            Self::TunnellingAndProtection => "Price of tunnelling and protection",
+            Self::Protection => "protection",
+            Self::Tunnelling => "tunnelling",
+            Self::TunnellingAndProtection => "tunnelling and protection",
+            Self::Carrier => "another carrier",
         }
     }
 }
@@ -241,6 +111,16 @@ impl<'a> Block<'a> {
         self.row(stack)?.cell(stage)?.metrics.get(key)
     }
 
+    /// The unit for `unit`'s figures: one for the whole block, so that columns compare as well.
+    pub(super) fn scale(&self, unit: Unit) -> Scale {
+        let figures = self
+            .rows
+            .iter()
+            .flat_map(|row| row.figures.iter().zip(self.columns));
+        let alike = figures.filter(|(_, column)| column.unit == unit);
+        Scale::fitting(unit, alike.filter_map(|(figure, _)| *figure))
+    }
+
     /// The row of `stack`.
     pub(super) fn row(&self, stack: &str) -> Option<&Row<'a>> {
         self.rows.iter().find(|row| row.stack == stack)
@@ -252,15 +132,6 @@ impl<'a> Block<'a> {
         let metric = self.metric(stack, key, self.question.headline_stage())?;
         Some((metric.unit, metric.value?))
     }
-
-    /// What the headline is, short enough for a column.
-    pub(super) fn headline_name(&self) -> String {
-        match self.question {
-            Question::Setup => "time to registered".to_owned(),
-            Question::Memory => "server heap".to_owned(),
-            Question::Throughput => format!("CPU/{}", operation(self.workload)),
-        }
-    }
 }
 
 impl<'a> Row<'a> {
@@ -268,15 +139,6 @@ impl<'a> Row<'a> {
     pub(super) fn cell(&self, stage: Option<&str>) -> Option<&'a Cell> {
         let at_stage = |cell: &&&Cell| stage.is_none() || parameter(cell, "stage") == stage;
         self.cells.iter().find(at_stage).copied()
-    }
-}
-
-/// One operation of a workload, for prose.
-pub(super) fn operation(workload: &str) -> &str {
-    match workload {
-        "register" => "registration",
-        "invite" => "call",
-        other => other,
     }
 }
 
@@ -312,11 +174,19 @@ fn blocks(run: &Run) -> Vec<Block<'_>> {
         // that of finishing, which a seed shuffles.
         places.sort_by_key(|[workload, rest @ ..]| (*workload != "register", *workload, *rest));
         for place_of_block in &places {
+            let alike = places
+                .iter()
+                .filter(|other| other[0] == place_of_block[0])
+                .count();
             let cells = run.cells.iter().filter(of_question);
             let cells: Vec<&Cell> = cells
                 .filter(|cell| place(cell) == *place_of_block)
                 .collect();
-            blocks.push(block(question, *place_of_block, cells));
+            let mut block = block(question, *place_of_block, cells);
+            if alike > 1 {
+                let _ = write!(block.headline_name, " ({})", block.lifecycle);
+            }
+            blocks.push(block);
         }
     }
     blocks
@@ -328,12 +198,7 @@ fn place(cell: &Cell) -> [&str; 4] {
 
 fn block<'a>(question: Question, place: [&'a str; 4], cells: Vec<&'a Cell>) -> Block<'a> {
     let [workload, lifecycle, topology, path] = place;
-    let columns: &[Column] = match (question, workload) {
-        (Question::Setup, _) => &SETUP,
-        (Question::Memory, _) => &MEMORY,
-        (Question::Throughput, "invite") => &INVITE,
-        (Question::Throughput, _) => &REGISTER,
-    };
+    let columns = question.columns(workload);
     let mut stacks: Vec<&str> = Vec::new();
     for cell in &cells {
         if !stacks.contains(&cell.stack.as_str()) {
@@ -368,6 +233,7 @@ fn block<'a>(question: Question, place: [&'a str; 4], cells: Vec<&'a Cell>) -> B
                 operation(workload)
             )
         }),
+        headline_name: question.headline_name(workload),
         columns,
         rows,
     }
@@ -422,7 +288,10 @@ fn common_rate(stacks: &[&str], cells: &[&Cell]) -> Option<u64> {
 }
 
 fn rate_of(cell: &Cell) -> Option<u64> {
-    parameter(cell, "rate")?.parse().ok()
+    parameter(cell, "rate")?
+        .parse::<f64>()
+        .ok()
+        .map(|rate| rate.round() as u64)
 }
 
 /// A parameter that distinguishes the cell, from its id.
@@ -502,10 +371,11 @@ mod tests {
 
     #[test]
     fn tunnelling_and_protection_are_told_apart() {
-        use PriceKind::{Protection, Tunnelling, TunnellingAndProtection};
+        use PriceKind::{Carrier, Protection, Tunnelling, TunnellingAndProtection};
         let table = [
             ("tls", "tcp", Protection),
             ("udp@wireguard", "udp@clear", Protection),
+            ("udp", "tcp", Carrier),
             ("udp@clear", "udp", Tunnelling),
             ("udp@wireguard", "udp", TunnellingAndProtection),
         ];

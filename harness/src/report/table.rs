@@ -6,9 +6,9 @@ use std::fmt::Write;
 use hopbench::record::{Run, Verdict};
 
 use super::summary::{Block, Price, Summary, verdict_word};
-use super::units::{self, MISSING, Scale};
+use super::units::{self, MISSING};
 
-/// Columns of ratios that fit beside `udp@wireguard ÷ udp@clear`.
+/// Columns of ratios that fit beside the names of the headlines.
 const PRICES_PER_LINE: usize = 3;
 
 /// The tables of `run`; with ANSI colours when `colour`.
@@ -37,9 +37,14 @@ pub(super) fn render(run: &Run, colour: bool) -> String {
         }
         grid(&mut out, &block_grid(block), paint);
     }
-    let indices: Vec<usize> = (0..summary.blocks.len()).collect();
-    for shown in indices.chunks(PRICES_PER_LINE) {
-        price_tables(&mut out, &summary, shown, paint);
+    for of_kind in summary.prices.chunk_by(|a, b| a.kind == b.kind) {
+        let title = paint.bold(&format!("Price of {}", of_kind[0].kind.name()));
+        let prices: Vec<&Price<'_>> = of_kind.iter().collect();
+        for shown in prices.chunks(PRICES_PER_LINE) {
+            out.push('\n');
+            line(&mut out, &format!("{title}, ratio [95 % interval]"));
+            grid(&mut out, &price_grid(&summary.blocks, shown), paint);
+        }
     }
     out
 }
@@ -67,7 +72,7 @@ fn block_grid(block: &Block<'_>) -> Grid {
         .collect();
     for (index, column) in block.columns.iter().enumerate() {
         let figures = || block.rows.iter().map(|row| row.figures[index]);
-        let scale = Scale::fitting(column.unit, figures().flatten());
+        let scale = block.scale(column.unit);
         let mut lines: Vec<String> = column.heading.split(", ").map(str::to_owned).collect();
         lines.push(scale.symbol.to_owned());
         heading.push(lines);
@@ -97,45 +102,26 @@ fn style_of(verdict: Verdict) -> Style {
     }
 }
 
-/// A table for each kind of price, for the blocks in `shown`.
-fn price_tables(out: &mut String, summary: &Summary<'_>, shown: &[usize], paint: Paint) {
-    let has_ratio = |price: &&Price<'_>| shown.iter().any(|index| price.ratios[*index].is_some());
-    let mut kinds: Vec<_> = summary
-        .prices
-        .iter()
-        .filter(has_ratio)
-        .map(|p| p.kind)
-        .collect();
-    kinds.dedup();
-    for kind in kinds {
-        let mut heading = vec![vec![String::new()]];
-        heading.extend(
-            shown
-                .iter()
-                .map(|index| vec![summary.blocks[*index].headline_name()]),
-        );
-        let of_kind = summary
-            .prices
+/// A table of the ratios of one kind: a row for each headline, a column for each pair of stacks.
+fn price_grid(blocks: &[Block<'_>], prices: &[&Price<'_>]) -> Grid {
+    let mut heading = vec![vec![String::new()]];
+    heading.extend(
+        prices
             .iter()
-            .filter(|price| price.kind == kind)
-            .filter(has_ratio);
-        let rows = of_kind.map(|price| {
-            let pair = format!("{} ÷ {}", price.stack, price.control);
-            let ratios = shown.iter().map(|index| match price.ratios[*index] {
-                Some(ratio) => (units::ratio(ratio), Style::Plain),
-                None => (MISSING.to_owned(), Style::Dim),
-            });
-            std::iter::once((pair, Style::Plain))
-                .chain(ratios)
-                .collect()
+            .map(|p| vec![p.stack.to_owned(), format!("÷ {}", p.control)]),
+    );
+    let row = |(index, block): (usize, &Block<'_>)| {
+        let ratios = prices.iter().map(|price| match price.ratios[index] {
+            Some(ratio) => (units::ratio(ratio), Style::Plain),
+            None => (MISSING.to_owned(), Style::Dim),
         });
-        let rows = rows.collect();
-        out.push('\n');
-        line(
-            out,
-            &format!("{}, ratio [95 % interval]", paint.bold(kind.title())),
-        );
-        grid(out, &Grid { heading, rows }, paint);
+        std::iter::once((block.headline_name.clone(), Style::Plain))
+            .chain(ratios)
+            .collect()
+    };
+    Grid {
+        heading,
+        rows: blocks.iter().enumerate().map(row).collect(),
     }
 }
 

@@ -41,7 +41,10 @@ impl Linear {
 
     /// Values of the ticks with their labels.
     pub(super) fn ticks(&self) -> Vec<(f64, String)> {
-        let decimals = (-self.step.log10().floor()).clamp(0.0, 9.0) as usize;
+        let whole = |scaled: f64| (scaled - scaled.round()).abs() < 1e-6;
+        let decimals = (0..9)
+            .find(|n| whole(self.step * 10f64.powi(*n)))
+            .unwrap_or(9) as usize;
         let count = ((self.to - self.from) / self.step).round() as u32;
         let value = |index| self.from + f64::from(index) * self.step;
         (0..=count)
@@ -50,10 +53,10 @@ impl Linear {
     }
 }
 
-/// The next of 1, 2 and 5 times a power of ten.
+/// The next of 1, 2, 2.5 and 5 times a power of ten.
 fn round_step(step: f64) -> f64 {
     let power = 10f64.powf(step.log10().floor());
-    let rounded = [1.0, 2.0, 5.0]
+    let rounded = [1.0, 2.0, 2.5, 5.0]
         .into_iter()
         .find(|round| step <= round * power * 1.000_001);
     rounded.unwrap_or(10.0) * power
@@ -136,6 +139,12 @@ mod tests {
             labels(Logarithmic::new(0.23, 4.1, 0.0, 1.0).ticks()),
             ["0.2", "0.5", "1", "2", "5"]
         );
+    }
+
+    #[test]
+    fn labels_have_the_decimals_of_their_step() {
+        let ticks = labels(Linear::from_zero(10.8, 0.0, 1.0).ticks());
+        assert_eq!(ticks, ["0.0", "2.5", "5.0", "7.5", "10.0", "12.5"]);
     }
 
     #[test]

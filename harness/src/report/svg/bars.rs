@@ -3,7 +3,7 @@
 use hopbench::record::{Unit, Verdict};
 
 use super::axis::Linear;
-use super::canvas::{Anchor, Area, Canvas, INK, MUTED, doubtful, stack_colour};
+use super::canvas::{Anchor, Area, Canvas, INK, MUTED, doubtful, shade, stack_colour};
 use crate::report::summary::verdict_word;
 use crate::report::units::{MISSING, Scale};
 
@@ -35,7 +35,7 @@ pub(super) struct Bars<'a> {
     /// What the axis counts, without its unit.
     pub(super) axis: &'static str,
     pub(super) arrangement: Arrangement,
-    /// Name of each part and the opacity of the stack's colour that stands for it.
+    /// Name of each part and the strength of the stack's colour that stands for it.
     pub(super) shades: &'static [(&'static str, f64)],
     pub(super) panels: Vec<Panel<'a>>,
 }
@@ -88,9 +88,13 @@ impl Bars<'_> {
         canvas.legend(72.0, self.shades);
         let floor = height - BOTTOM;
         for (value, label) in axis.ticks() {
-            let x = axis.position(value);
-            canvas.grid_line((x, TOP), (x, floor));
-            canvas.text(x, floor + 18.0, &label, Anchor::Middle, MUTED);
+            canvas.text(
+                axis.position(value),
+                floor + 18.0,
+                &label,
+                Anchor::Middle,
+                MUTED,
+            );
         }
         canvas.text(
             LEFT + (WIDTH - LEFT - RIGHT) / 2.0,
@@ -104,7 +108,6 @@ impl Bars<'_> {
             self.draw_panel(&mut canvas, panel, y, &axis, unit);
             y += self.panel_height(panel);
         }
-        canvas.line((LEFT, TOP), (LEFT, floor), MUTED, 1.0);
         Some(canvas.finish())
     }
 
@@ -144,6 +147,14 @@ impl Bars<'_> {
             canvas.bold_text(20.0, top + 16.0, &panel.title, Anchor::Start, INK);
             y += PANEL_TITLE;
         }
+        let (ceiling, floor) = (
+            y - ROW_GAP / 2.0,
+            top + self.panel_height(panel) - PANEL_GAP,
+        );
+        for (value, _) in axis.ticks() {
+            let x = axis.position(value);
+            canvas.grid_line((x, ceiling), (x, floor));
+        }
         for row in &panel.rows {
             let middle = y + (self.row_height() - ROW_GAP) / 2.0;
             canvas.text(LEFT - 10.0, middle + 4.0, row.stack, Anchor::End, INK);
@@ -163,6 +174,7 @@ impl Bars<'_> {
             }
             y += self.row_height();
         }
+        canvas.line((LEFT, ceiling), (LEFT, floor), MUTED, 1.0);
     }
 
     fn draw_stacked(
@@ -176,7 +188,7 @@ impl Bars<'_> {
     ) {
         let height = BAR + 4.0;
         let mut before = 0.0;
-        for (part, (_, opacity)) in row.parts.iter().zip(self.shades) {
+        for (part, (_, strength)) in row.parts.iter().zip(self.shades) {
             let Some(part) = part else { continue };
             let (start, end) = (
                 axis.position(unit.convert(before)),
@@ -189,8 +201,7 @@ impl Bars<'_> {
                     width: end - start,
                     height,
                 },
-                stack_colour(row.stack),
-                *opacity,
+                &shade(stack_colour(row.stack), *strength),
             );
             before += part;
         }
@@ -220,7 +231,7 @@ impl Bars<'_> {
         axis: &Linear,
         unit: Scale,
     ) {
-        for (index, (part, (_, opacity))) in row.parts.iter().zip(self.shades).enumerate() {
+        for (index, (part, (_, strength))) in row.parts.iter().zip(self.shades).enumerate() {
             let y = top + index as f64 * (BAR + 1.0);
             let Some(part) = part else {
                 canvas.text(LEFT + 7.0, y + BAR - 3.0, MISSING, Anchor::Start, MUTED);
@@ -233,7 +244,7 @@ impl Bars<'_> {
                 width: end - LEFT,
                 height: BAR,
             };
-            canvas.rect(area, stack_colour(row.stack), *opacity);
+            canvas.rect(area, &shade(stack_colour(row.stack), *strength));
             if doubtful(row.verdict) {
                 canvas.hatch(area);
             }

@@ -26,6 +26,20 @@ pub(super) fn stack_colour(stack: &str) -> &'static str {
     STACK_COLOURS[stack_rank(stack).min(STACK_COLOURS.len() - 1)]
 }
 
+/// `colour` thinned with white to `strength` (0 to 1): opaque, so that no grid shines through.
+pub(super) fn shade(colour: &str, strength: f64) -> String {
+    let channel = |digits: &str| {
+        let full = u8::from_str_radix(digits, 16).expect("colours of this module are #rrggbb");
+        (255.0 - strength * (255.0 - f64::from(full))).round() as u8
+    };
+    format!(
+        "#{:02x}{:02x}{:02x}",
+        channel(&colour[1..3]),
+        channel(&colour[3..5]),
+        channel(&colour[5..7])
+    )
+}
+
 /// Whether a figure is drawn hatched or dashed.
 pub(super) fn doubtful(verdict: Verdict) -> bool {
     match verdict {
@@ -104,7 +118,11 @@ impl Canvas {
         });
     }
 
-    pub(super) fn rect(&mut self, area: Area, colour: &str, opacity: f64) {
+    pub(super) fn rect(&mut self, area: Area, colour: &str) {
+        self.filled(area, colour, None);
+    }
+
+    fn filled(&mut self, area: Area, colour: &str, opacity: Option<f64>) {
         self.scene.add(Primitive::Rect {
             x: area.x,
             y: area.y,
@@ -113,13 +131,13 @@ impl Canvas {
             fill: Color::from(colour),
             stroke: None,
             stroke_width: None,
-            opacity: Some(opacity),
+            opacity,
         });
     }
 
     /// Marks what lies beneath as not to be trusted.
     pub(super) fn hatch(&mut self, area: Area) {
-        self.rect(area, "url(#hatch)", 0.75);
+        self.filled(area, "url(#hatch)", Some(0.75));
     }
 
     pub(super) fn line(&mut self, from: (f64, f64), to: (f64, f64), colour: &str, width: f64) {
@@ -131,12 +149,12 @@ impl Canvas {
         let area = Area {
             x,
             y: y - 9.0,
-            width: 90.0,
+            width: 18.0,
             height: 18.0,
         };
-        self.rect(area, GRID, 1.0);
+        self.rect(area, GRID);
         self.hatch(area);
-        self.bold_text(x + 98.0, y + 4.0, word, Anchor::Start, MUTED);
+        self.bold_text(x + 26.0, y + 4.0, word, Anchor::Start, MUTED);
     }
 
     /// A faint line of the scale.
@@ -179,7 +197,7 @@ impl Canvas {
                 .iter()
                 .map(|(name, _)| legend_width(name))
                 .sum::<f64>();
-        for (name, opacity) in shades {
+        for (name, strength) in shades {
             self.rect(
                 Area {
                     x,
@@ -187,8 +205,7 @@ impl Canvas {
                     width: 12.0,
                     height: 12.0,
                 },
-                INK,
-                *opacity,
+                &shade(INK, *strength),
             );
             self.text(x + 18.0, y, name, Anchor::Start, MUTED);
             x += legend_width(name);

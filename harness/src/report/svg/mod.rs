@@ -21,7 +21,8 @@ use self::bars::{Arrangement, Bars};
 use self::percentiles::{Curve, Percentiles};
 use self::ranges::Ranges;
 use super::distribution::Distribution;
-use super::summary::{Block, Question, Row, Summary, operation};
+use super::question::{Question, operation};
+use super::summary::{Block, Row, Summary};
 
 /// A drawn chart.
 pub(super) struct Chart {
@@ -211,7 +212,6 @@ fn latency<'a>(run: &Run, block: &Block<'a>) -> Percentiles<'a> {
             "Time until the user is registered",
         ),
     };
-    let note = block.note.as_deref().unwrap_or("as offered");
     let curve = |row: &Row<'a>| Curve {
         stack: row.stack,
         verdict: row.verdict,
@@ -222,7 +222,10 @@ fn latency<'a>(run: &Run, block: &Block<'a>) -> Percentiles<'a> {
     };
     Percentiles {
         title: format!("{what}, by percentile ({})", block.lifecycle),
-        subtitle: subtitle(run, note),
+        subtitle: subtitle(
+            run,
+            block.note.as_deref().unwrap_or("from the intended start"),
+        ),
         curves: block.rows.iter().map(curve).collect(),
     }
 }

@@ -74,9 +74,17 @@ impl Percentiles<'_> {
                         2.2,
                         doubtful(curve.verdict),
                     );
-                    labels.push((end.1, curve, Some(end)));
+                    labels.push(Label {
+                        height: end.1,
+                        curve,
+                        end: Some(end),
+                    });
                 }
-                None => labels.push((PLOT.y + PLOT.height, curve, None)),
+                None => labels.push(Label {
+                    height: PLOT.y + PLOT.height,
+                    curve,
+                    end: None,
+                }),
             }
         }
         draw_labels(&mut canvas, labels);
@@ -149,10 +157,18 @@ fn draw_axes(canvas: &mut Canvas, decades: f64, y: &Logarithmic, unit: Scale) {
     canvas.text(PLOT.x - 8.0, PLOT.y - 10.0, unit.symbol, Anchor::End, MUTED);
 }
 
+/// The name of a curve: where it would like to stand, and the end of what it names.
+struct Label<'a> {
+    height: f64,
+    curve: &'a Curve<'a>,
+    /// Null for a stack without a curve.
+    end: Option<(f64, f64)>,
+}
+
 /// Names each curve at its end, moved apart where ends lie close, with a leader to the curve.
-fn draw_labels(canvas: &mut Canvas, mut labels: Vec<(f64, &Curve<'_>, Option<(f64, f64)>)>) {
-    labels.sort_by(|(a, ..), (b, ..)| a.total_cmp(b));
-    let mut heights: Vec<f64> = labels.iter().map(|(height, ..)| *height).collect();
+fn draw_labels(canvas: &mut Canvas, mut labels: Vec<Label<'_>>) {
+    labels.sort_by(|a, b| a.height.total_cmp(&b.height));
+    let mut heights: Vec<f64> = labels.iter().map(|label| label.height).collect();
     for index in 1..heights.len() {
         heights[index] = heights[index].max(heights[index - 1] + LABEL_HEIGHT);
     }
@@ -163,7 +179,7 @@ fn draw_labels(canvas: &mut Canvas, mut labels: Vec<(f64, &Curve<'_>, Option<(f6
         limit = *height;
     }
     let x = PLOT.x + PLOT.width + 26.0;
-    for ((_, curve, end), y) in labels.into_iter().zip(heights) {
+    for (Label { curve, end, .. }, y) in labels.into_iter().zip(heights) {
         let colour = stack_colour(curve.stack);
         if let Some(end) = end {
             canvas.line((end.0 + 2.0, end.1), (x - 4.0, y), colour, 0.8);

@@ -3,13 +3,13 @@
 use hopbench::record::Verdict;
 
 use super::axis::Linear;
-use super::canvas::{Anchor, Area, Canvas, INK, MUTED, doubtful, stack_colour};
+use super::canvas::{Anchor, Area, Canvas, INK, MUTED, doubtful, shade, stack_colour};
 use crate::report::summary::verdict_word;
-use crate::report::units::{MISSING, significant};
+use crate::report::units::MISSING;
 
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 136.0;
-const RIGHT: f64 = 190.0;
+const RIGHT: f64 = 240.0;
 const TOP: f64 = 72.0;
 const ROW: f64 = 30.0;
 const PANEL_TITLE: f64 = 28.0;
@@ -114,7 +114,7 @@ fn draw_row(canvas: &mut Canvas, row: &Row<'_>, y: f64, axis: &Linear) {
         width: (end - start).max(1.0),
         height: 10.0,
     };
-    canvas.rect(area, colour, 0.45);
+    canvas.rect(area, &shade(colour, 0.45));
     if doubtful(row.verdict) {
         canvas.hatch(area);
     }
@@ -123,12 +123,7 @@ fn draw_row(canvas: &mut Canvas, row: &Row<'_>, y: f64, axis: &Linear) {
         canvas.path(&[(x, y - 11.0), (x, y + 11.0)], INK, 1.5, false);
     }
     canvas.dot(axis.position(median), y, 5.5, colour);
-    let mut label = format!(
-        "{} [{}, {}]",
-        significant(median),
-        significant(low),
-        significant(high)
-    );
+    let mut label = format!("{median:.0} [{low:.0}, {high:.0}]");
     if doubtful(row.verdict) {
         label = format!("{label} {}", verdict_word(row.verdict));
     }

@@ -1,0 +1,178 @@
+//! What a report asks: for each experiment its columns and its headline. Beneath [`super::summary`]; it
+//! knows metric keys and reads no run.
+
+use hopbench::record::Unit;
+
+/// What an experiment asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    Setup,
+    Memory,
+    Throughput,
+}
+
+/// One figure of a block: where it is found, what it is called.
+pub(super) struct Column {
+    pub(super) heading: &'static str,
+    pub(super) metric: &'static str,
+    pub(super) statistic: Statistic,
+    /// Stage of a connection's life at which it is read; memory only.
+    pub(super) stage: Option<&'static str>,
+    pub(super) unit: Unit,
+}
+
+/// What is shown of a metric.
+pub(super) enum Statistic {
+    Value,
+    P99,
+}
+
+impl Question {
+    /// In the order of the report.
+    pub(super) const ALL: [Self; 3] = [Self::Setup, Self::Memory, Self::Throughput];
+
+    /// The figures of a block.
+    pub(super) fn columns(self, workload: &str) -> &'static [Column] {
+        match (self, workload) {
+            (Self::Setup, _) => &SETUP,
+            (Self::Memory, _) => &MEMORY,
+            (Self::Throughput, "invite") => &INVITE,
+            (Self::Throughput, _) => &REGISTER,
+        }
+    }
+
+    /// As the experiment is called in a cell.
+    pub(super) fn experiment(self) -> &'static str {
+        match self {
+            Self::Setup => "setup",
+            Self::Memory => "memory",
+            Self::Throughput => "throughput",
+        }
+    }
+
+    /// What a block of it is called.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Setup => "Set-up, median",
+            Self::Memory => "Memory per connection",
+            Self::Throughput => "Throughput",
+        }
+    }
+
+    /// The metric that prices are formed from.
+    pub(super) fn headline(self) -> &'static str {
+        match self {
+            Self::Setup => "hop_ready_to_registered_ns",
+            Self::Memory => "server_heap_bytes_per_connection",
+            Self::Throughput => "server_cpu_ns_per_operation",
+        }
+    }
+
+    /// What the headline is, short enough for a table.
+    pub(super) fn headline_name(self, workload: &str) -> String {
+        match self {
+            Self::Setup => "time to registered".to_owned(),
+            Self::Memory => "server heap".to_owned(),
+            Self::Throughput => format!("CPU/{}", operation(workload)),
+        }
+    }
+
+    /// The stage at which the headline is read.
+    pub(super) fn headline_stage(self) -> Option<&'static str> {
+        match self {
+            Self::Setup | Self::Throughput => None,
+            Self::Memory => Some("registered"),
+        }
+    }
+}
+
+/// One operation of a workload, for prose.
+pub(super) fn operation(workload: &str) -> &str {
+    match workload {
+        "register" => "registration",
+        "invite" => "call",
+        other => other,
+    }
+}
+
+const fn column(heading: &'static str, metric: &'static str, unit: Unit) -> Column {
+    Column {
+        heading,
+        metric,
+        statistic: Statistic::Value,
+        stage: None,
+        unit,
+    }
+}
+
+const fn p99(heading: &'static str, metric: &'static str) -> Column {
+    Column {
+        heading,
+        metric,
+        statistic: Statistic::P99,
+        stage: None,
+        unit: Unit::Ns,
+    }
+}
+
+const fn at(stage: &'static str, heading: &'static str, metric: &'static str) -> Column {
+    Column {
+        heading,
+        metric,
+        statistic: Statistic::Value,
+        stage: Some(stage),
+        unit: Unit::Bytes,
+    }
+}
+
+const SETUP: [Column; 6] = [
+    column("connect", "transport_connect_ns", Unit::Ns),
+    column("handshake", "security_handshake_ns", Unit::Ns),
+    column("set-up", "setup_latency_ns", Unit::Ns),
+    column("response", "first_response_ns", Unit::Ns),
+    column("registered", "hop_ready_to_registered_ns", Unit::Ns),
+    p99("p99", "hop_ready_to_registered_ns"),
+];
+const MEMORY: [Column; 5] = [
+    at(
+        "handshaken",
+        "server heap, handshaken",
+        "server_heap_bytes_per_connection",
+    ),
+    at(
+        "registered",
+        "server heap, registered",
+        "server_heap_bytes_per_connection",
+    ),
+    at(
+        "registered",
+        "server RSS",
+        "server_rss_bytes_per_connection",
+    ),
+    at(
+        "registered",
+        "client heap, registered",
+        "client_heap_bytes_per_connection",
+    ),
+    at(
+        "registered",
+        "client RSS",
+        "client_rss_bytes_per_connection",
+    ),
+];
+const REGISTER: [Column; 6] = [
+    column("offered", "offered_per_second", Unit::PerSecond),
+    column("achieved", "achieved_per_second", Unit::PerSecond),
+    column("server CPU", "server_cpu_ns_per_operation", Unit::Ns),
+    column("client CPU", "client_cpu_ns_per_operation", Unit::Ns),
+    column("registered", "hop_ready_to_registered_ns", Unit::Ns),
+    p99("p99", "hop_ready_to_registered_ns"),
+];
+const INVITE: [Column; 6] = [
+    column("offered", "offered_per_second", Unit::PerSecond),
+    column("achieved", "achieved_per_second", Unit::PerSecond),
+    column("server CPU", "server_cpu_ns_per_operation", Unit::Ns),
+    column("client CPU", "client_cpu_ns_per_operation", Unit::Ns),
+    column("call set up", "session_request_delay_ns", Unit::Ns),
+    p99("p99", "session_request_delay_ns"),
+];
