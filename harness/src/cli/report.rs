@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, anyhow};
 use hopbench::record::Run;
 
 use super::{EXIT_OK, usage};
@@ -18,18 +19,25 @@ pub(crate) struct Args {
     /// Instead of printing, write report.md and the charts into this folder
     #[arg(long, value_name = "FOLDER", conflicts_with = "format")]
     write: Option<PathBuf>,
+    /// Instead of printing, replace the excerpt in a Markdown document, between the lines that begin
+    /// with `<!-- hopbench:begin` and `<!-- hopbench:end`; name the run's folder as the document does
+    #[arg(long, value_name = "DOCUMENT", conflicts_with_all = ["format", "write"])]
+    insert_into: Option<PathBuf>,
 }
 
 /// Renders a run.
 pub(crate) fn report(args: &Args) -> anyhow::Result<u8> {
     let run = Run::read(&run_file(&args.run)).map_err(usage)?;
-    match &args.write {
-        Some(folder) => report::write_all(&run, folder)?,
-        None => super::print(&report::render(
+    if let Some(folder) = &args.write {
+        report::write_all(&run, folder)?;
+    } else if let Some(document) = &args.insert_into {
+        insert(&run, &args.run, document)?;
+    } else {
+        super::print(&report::render(
             &run,
             args.format,
             super::run::wants_colour(),
-        )),
+        ));
     }
     Ok(EXIT_OK)
 }
@@ -40,5 +48,55 @@ fn run_file(path: &Path) -> PathBuf {
         path.join("run.json")
     } else {
         path.to_owned()
+    }
+}
+
+const BEGIN: &str = "<!-- hopbench:begin";
+const END: &str = "<!-- hopbench:end";
+
+fn insert(run: &Run, folder: &Path, document: &Path) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(document)
+        .with_context(|| format!("cannot read {}", document.display()))?;
+    let excerpt = report::excerpt(run, &folder.to_string_lossy());
+    let text = replaced(&text, &excerpt).ok_or_else(|| {
+        usage(anyhow!(
+            "{} has no place for the excerpt: expected a line that begins with `{BEGIN}` and after \
+             it one that begins with `{END}`",
+            document.display()
+        ))
+    })?;
+    std::fs::write(document, text).with_context(|| format!("cannot write {}", document.display()))
+}
+
+/// `text` with `excerpt` between the marks; `None` without marks.
+fn replaced(text: &str, excerpt: &str) -> Option<String> {
+    let begin = text.find(BEGIN)?;
+    let after_begin = begin + text[begin..].find('\n')? + 1;
+    let end = after_begin + text[after_begin..].find(END)?;
+    Some(format!(
+        "{}\n{excerpt}\n{}",
+        &text[..after_begin],
+        &text[end..]
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_replaces_what_stood_between_the_marks() {
+        let text = "a\n<!-- hopbench:begin x -->\nold\n<!-- hopbench:end -->\nb\n";
+        let once = replaced(text, "new\n").expect("there are marks");
+        assert_eq!(
+            once,
+            "a\n<!-- hopbench:begin x -->\n\nnew\n\n<!-- hopbench:end -->\nb\n"
+        );
+        assert_eq!(replaced(&once, "new\n").as_ref(), Some(&once));
+        assert_eq!(replaced("no marks", "new"), None);
+        assert_eq!(
+            replaced("<!-- hopbench:end -->\n<!-- hopbench:begin -->\n", "new"),
+            None
+        );
     }
 }

@@ -15,7 +15,7 @@ use hopbench::measure::histogram::{LatencyHistogram, RateHistogram};
 use hopbench::record::CellId;
 use hopbench::sip::Accounts;
 use hopbench::transport::{Settings, Stack};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::scenario::Plan;
 use crate::testbed::{Outcome, Testbed};
@@ -131,6 +131,16 @@ fn any_loopback_port() -> std::net::SocketAddr {
 }
 
 impl Bench<'_> {
+    /// What all cells of a stack have in common.
+    fn parameters(&self, stack: &Stack) -> BTreeMap<String, Value> {
+        let placement = self.testbed.placement();
+        let mut parameters = BTreeMap::new();
+        let _ = stack;
+        parameters.insert("server_cpus".into(), json!(placement.node));
+        parameters.insert("generator_cpus".into(), json!(placement.load));
+        parameters
+    }
+
     /// The run's keys, provisioned for `users` users.
     fn settings_for(&self, users: u32) -> Settings {
         let mut settings = self.settings.clone();

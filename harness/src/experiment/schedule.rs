@@ -35,7 +35,13 @@ pub(crate) fn conduct(
     let (mut cells, mut all_ratios) = (Vec::new(), Vec::new());
     for subjects in experiments {
         let (done_cells, done_ratios) = (cells.len(), all_ratios.len());
-        let mut collected: Vec<Collected> = subjects.into_iter().map(Collected::new).collect();
+        let mut collected: Vec<Collected> = subjects
+            .into_iter()
+            .map(|mut subject| {
+                subject.parameters.extend(bench.parameters(subject.stack));
+                Collected::new(subject)
+            })
+            .collect();
         let blocks = collected
             .iter()
             .map(|cell| cell.subject.blocks)

@@ -12,10 +12,14 @@ use super::{CHART_FOLDER, svg};
 
 /// What the reader must know beside the figures; a caveat is printed when the run has a stack that it
 /// concerns.
-const CAVEATS: [(&str, &str); 5] = [
+const CAVEATS: [(&str, &str); 6] = [
     (
         "",
         "The path is loopback: there is no round-trip time, so what a handshake's extra round trips cost on a real link does not show in any latency here.",
+    ),
+    (
+        "udp",
+        "Over datagrams a SIP server keeps each answered request for 32 s (Timer J of RFC 3261), since it may come again. Memory read right after a registration holds its two transactions; after 32 s they are gone.",
     ),
     (
         "@wireguard",
@@ -227,6 +231,11 @@ fn prices(out: &mut String, summary: &Summary<'_>) {
         return;
     }
     let _ = writeln!(out, "## Prices\n");
+    price_table(out, summary);
+}
+
+/// One row a stack and its control, one column a question.
+pub(super) fn price_table(out: &mut String, summary: &Summary<'_>) {
     let headings: Vec<String> = summary
         .blocks
         .iter()

@@ -5,7 +5,7 @@
 //! that is printed is in `run.json`, or is read from a histogram that is.
 //!
 //! ```text
-//! table  markdown  csv  json  svg     renderers, which do not know each other (markdown names charts)
+//! table  markdown  excerpt  csv  json  svg     renderers (markdown and excerpt name charts)
 //! summary                             rows and prices
 //! question                            columns and headlines
 //! distribution  units                 quantiles of a stored histogram; figures as text
@@ -13,6 +13,7 @@
 
 mod csv;
 mod distribution;
+mod excerpt;
 #[cfg(test)]
 mod fixture;
 mod json;
@@ -53,6 +54,11 @@ pub(crate) fn render(run: &Run, format: Format, colour: bool) -> String {
         Format::Csv => csv::render(run),
         Format::Table => table::render(run, colour),
     }
+}
+
+/// The excerpt that other documents show; `folder` is the run's, as such a document names it.
+pub(crate) fn excerpt(run: &Run, folder: &str) -> String {
+    excerpt::render(run, folder)
 }
 
 /// Writes `report.md` and its charts into `folder`, where `run.json` lies.
@@ -99,6 +105,7 @@ mod tests {
         assert_snapshot("table.txt", &render(&run, Format::Table, false));
         assert_snapshot("report.md", &render(&run, Format::Markdown, false));
         assert_snapshot("metrics.csv", &render(&run, Format::Csv, false));
+        assert_snapshot("excerpt.md", &excerpt(&run, "results/reference/quick/"));
     }
 
     #[test]
