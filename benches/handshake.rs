@@ -60,8 +60,10 @@ fn tls_floor(criterion: &mut Criterion) {
         .expect("random numbers")
         .tls
         .expect("generated");
+    // What the stacks negotiate.
     let provider = Arc::new(CryptoProvider {
         kx_groups: vec![ring::kx_group::X25519],
+        cipher_suites: vec![ring::cipher_suite::TLS13_AES_256_GCM_SHA384],
         ..ring::default_provider()
     });
     let identity = |identity: &hopbench::transport::Identity| {

@@ -1,6 +1,11 @@
 //! The stacks that exist: one row each. Adding a carrier is one file, its `mod` line and its row.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
 use super::{Settings, Transport, TransportError, tcp, tls, udp};
+use crate::tunnel::Wireguard;
 
 /// A carrier, optionally over a tunnel, and how its figures are to be read.
 #[derive(Debug)]
@@ -24,6 +29,7 @@ pub struct Stack {
     /// One line for lists.
     pub summary: &'static str,
     opener: fn(&Settings) -> Result<Box<dyn Transport>, TransportError>,
+    security: fn(&Settings) -> Vec<(&'static str, Value)>,
 }
 
 /// How a carrier delivers.
@@ -42,6 +48,16 @@ impl Stack {
     /// [`TransportError::Credentials`] when `settings` lack what the stack needs or it is unusable.
     pub fn open(&self, settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
         (self.opener)(settings)
+    }
+
+    /// How the hop is secured if both ends have these `settings`: protocol, cipher suite, kind of
+    /// keys, key-exchange group, provider of the cryptography, resumption. A cell records it among
+    /// its parameters. What the settings do not tell, such as the key of a server that is not ours,
+    /// is absent; a stack that protects nothing has none.
+    #[must_use]
+    pub fn security(&self, settings: &Settings) -> BTreeMap<String, Value> {
+        let named = |(key, value): (&str, Value)| (key.to_owned(), value);
+        (self.security)(settings).into_iter().map(named).collect()
     }
 
     /// Whether messages ride on a stream.
@@ -68,6 +84,18 @@ pub fn find(name: &str) -> Result<&'static Stack, UnknownStack> {
         .ok_or_else(|| UnknownStack::new(name))
 }
 
+fn unsecured(_: &Settings) -> Vec<(&'static str, Value)> {
+    Vec::new()
+}
+
+fn wireguard(_: &Settings) -> Vec<(&'static str, Value)> {
+    let parameter = |&(key, value): &(&'static str, &str)| (key, value.into());
+    // The protocol has nothing to resume: an association that has ended is made anew.
+    let resumption = ("resumption", false.into());
+    let parameters = Wireguard::SECURITY.iter().map(parameter);
+    parameters.chain([resumption]).collect()
+}
+
 const STACKS: &[Stack] = &[
     Stack {
         name: "udp",
@@ -80,6 +108,7 @@ const STACKS: &[Stack] = &[
         bare: None,
         summary: "SIP over UDP, unprotected (RFC 3261)",
         opener: udp::open,
+        security: unsecured,
     },
     Stack {
         name: "tcp",
@@ -92,6 +121,7 @@ const STACKS: &[Stack] = &[
         bare: None,
         summary: "SIP over TCP, unprotected: the control of every kernel-socket stack",
         opener: tcp::open,
+        security: unsecured,
     },
     Stack {
         name: "tls",
@@ -104,6 +134,7 @@ const STACKS: &[Stack] = &[
         bare: None,
         summary: "SIP over TLS 1.3, the server shows a certificate (rustls, ring)",
         opener: tls::open_server_authenticated,
+        security: tls::security_server_authenticated,
     },
     Stack {
         name: "mtls",
@@ -116,6 +147,7 @@ const STACKS: &[Stack] = &[
         bare: None,
         summary: "SIP over TLS 1.3, both ends show a certificate (rustls, ring)",
         opener: tls::open_mutual,
+        security: tls::security_mutual,
     },
     Stack {
         name: "udp@clear",
@@ -128,6 +160,7 @@ const STACKS: &[Stack] = &[
         bare: Some("udp"),
         summary: "SIP over UDP in an unprotected tunnel: the control of udp@wireguard",
         opener: udp::open_clear,
+        security: unsecured,
     },
     Stack {
         name: "udp@wireguard",
@@ -140,6 +173,7 @@ const STACKS: &[Stack] = &[
         bare: Some("udp"),
         summary: "SIP over UDP in a user-space WireGuard tunnel (boringtun)",
         opener: udp::open_wireguard,
+        security: wireguard,
     },
 ];
 
@@ -199,6 +233,27 @@ mod tests {
             assert_eq!(stack.bare.is_some(), stack.tunnel.is_some(), "{name}");
             for other in stack.control.iter().chain(&stack.bare) {
                 assert!(find(other).is_ok_and(|other| !other.protected), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn protected_stacks_tell_how_and_others_do_not() {
+        let settings = Settings::generate(1).expect("random numbers");
+        for stack in stacks() {
+            let security = stack.security(&settings);
+            assert_eq!(security.is_empty(), !stack.protected, "{}", stack.name);
+            if stack.protected {
+                for key in [
+                    "security_protocol",
+                    "cipher_suite",
+                    "crypto_provider",
+                    "key_exchange_group",
+                    "key_type",
+                    "resumption",
+                ] {
+                    assert!(security.contains_key(key), "{} tells {key}", stack.name);
+                }
             }
         }
     }

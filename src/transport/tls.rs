@@ -1,8 +1,8 @@
 //! SIP over TLS (RFC 3261 §26.2, RFC 5630) with rustls: `tls`, where only the server shows a
 //! certificate, and `mtls`, where both ends do.
 //!
-//! The provider is ring and the key-exchange group X25519, so that figures do not hinge on defaults
-//! of a library's version; the cipher suite is then negotiated as AES-256-GCM in TLS 1.3.
+//! Provider, key-exchange group and cipher suites are pinned, so that figures do not hinge on defaults
+//! of a library's version: ring, X25519, and AES-256-GCM with SHA-384. [`security`] tells them.
 //! Clients validate chain and name, always. Over TLS 1.3 a client's handshake ends before the
 //! server has looked at its certificate: a refused certificate shows as a flow that breaks.
 
@@ -12,21 +12,33 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::ring::{self, cipher_suite, kx_group};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::ServerName;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, RootCertStore, ServerConfig,
-    SupportedProtocolVersion,
+    AlertDescription, CertificateError, ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedCipherSuite, SupportedProtocolVersion,
 };
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::acceptor::Security;
 use super::credentials::certificates;
 use super::tcp::Streams;
-use super::{Settings, TlsSettings, TlsVersion, Transport, TransportError};
+use super::{Identity, Settings, TlsSettings, TlsVersion, Transport, TransportError};
 use crate::net::Kernel;
+
+/// The key-exchange group. ring has no post-quantum one, other providers prefer one: pinned.
+static KEY_EXCHANGE: &dyn SupportedKxGroup = kx_group::X25519;
+
+/// The cipher suites: one for TLS 1.3, and its like in TLS 1.2 for each kind of server key.
+static CIPHER_SUITES: [SupportedCipherSuite; 3] = [
+    cipher_suite::TLS13_AES_256_GCM_SHA384,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+];
 
 /// `tls`.
 pub(super) fn open_server_authenticated(
@@ -38,6 +50,16 @@ pub(super) fn open_server_authenticated(
 /// `mtls`.
 pub(super) fn open_mutual(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
     open(settings, Authentication::Mutual)
+}
+
+/// What `tls` negotiates, as [`super::Stack::security`] tells it.
+pub(super) fn security_server_authenticated(settings: &Settings) -> Vec<(&'static str, Value)> {
+    security(settings, Authentication::Server)
+}
+
+/// What `mtls` negotiates, as [`super::Stack::security`] tells it.
+pub(super) fn security_mutual(settings: &Settings) -> Vec<(&'static str, Value)> {
+    security(settings, Authentication::Mutual)
 }
 
 fn open(
@@ -159,9 +181,99 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Security<S> for Tls {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
-        kx_groups: vec![ring::kx_group::X25519],
+        kx_groups: vec![KEY_EXCHANGE],
+        cipher_suites: CIPHER_SUITES.to_vec(),
         ..ring::default_provider()
     })
+}
+
+/// What two ends with `settings` negotiate; nothing if they cannot be opened.
+fn security(settings: &Settings, authentication: Authentication) -> Vec<(&'static str, Value)> {
+    let Some(tls) = &settings.tls else {
+        return Vec::new();
+    };
+    // The highest version that both ends have.
+    let version = if tls.versions.contains(&TlsVersion::V1_3) {
+        TlsVersion::V1_3
+    } else {
+        TlsVersion::V1_2
+    };
+    let protocol = match version {
+        TlsVersion::V1_2 => "TLS 1.2",
+        TlsVersion::V1_3 => "TLS 1.3",
+    };
+    let server_key = tls.server.as_ref().and_then(key_type);
+    let is_usable = |suite: &&SupportedCipherSuite| match (version, suite) {
+        (TlsVersion::V1_3, suite) => suite.tls13().is_some(),
+        (TlsVersion::V1_2, SupportedCipherSuite::Tls12(suite)) => {
+            server_key.is_some_and(|key| suite.sign.contains(&key.scheme))
+        }
+        (TlsVersion::V1_2, _) => false,
+    };
+    // RFC 8446 calls TLS_… what rustls calls TLS13_…
+    let registered = |suite: &SupportedCipherSuite| {
+        let name = format!("{:?}", suite.suite());
+        name.replacen("TLS13_", "TLS_", 1)
+    };
+    let mut security = vec![
+        ("security_protocol", protocol.into()),
+        ("crypto_provider", "ring".into()),
+        (
+            "key_exchange_group",
+            format!("{:?}", KEY_EXCHANGE.name()).into(),
+        ),
+        // Sessions are resumed by ticket in TLS 1.3, by number in TLS 1.2.
+        (
+            "resumption",
+            (tls.resumption && (version == TlsVersion::V1_2 || tls.tickets > 0)).into(),
+        ),
+    ];
+    if let Some(suite) = CIPHER_SUITES.iter().find(is_usable) {
+        security.push(("cipher_suite", registered(suite).into()));
+    }
+    if let Some(key) = server_key {
+        security.push(("key_type", key.name.into()));
+    }
+    if authentication == Authentication::Mutual
+        && let Some(key) = tls.client.as_ref().and_then(key_type)
+    {
+        security.push(("client_key_type", key.name.into()));
+    }
+    security
+}
+
+/// A kind of key and what it signs handshakes with.
+#[derive(Clone, Copy)]
+struct KeyType {
+    name: &'static str,
+    scheme: SignatureScheme,
+}
+
+const KEY_TYPES: &[KeyType] = &[
+    KeyType {
+        name: "ECDSA P-256",
+        scheme: SignatureScheme::ECDSA_NISTP256_SHA256,
+    },
+    KeyType {
+        name: "ECDSA P-384",
+        scheme: SignatureScheme::ECDSA_NISTP384_SHA384,
+    },
+    KeyType {
+        name: "Ed25519",
+        scheme: SignatureScheme::ED25519,
+    },
+    KeyType {
+        name: "RSA",
+        scheme: SignatureScheme::RSA_PSS_SHA256,
+    },
+];
+
+/// The kind of an identity's key; `None` if it cannot be used, which opening the stack tells.
+fn key_type(identity: &Identity) -> Option<KeyType> {
+    let (_, key) = identity.decode("endpoint").ok()?;
+    let key = provider().key_provider.load_private_key(key).ok()?;
+    let signs = |of: &&KeyType| key.choose_scheme(&[of.scheme]).is_some();
+    KEY_TYPES.iter().find(signs).copied()
 }
 
 fn roots(settings: &TlsSettings) -> Result<Arc<RootCertStore>, TransportError> {
@@ -281,4 +393,107 @@ fn explain(error: &io::Error) -> String {
         Some(_) | None => return error.to_string(),
     };
     format!("{meaning} ({error})")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rustls::HandshakeKind;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::transport::find;
+
+    type Both<S> = (TlsStream<S>, TlsStream<S>);
+
+    /// Two handshakes of one client, one after the other; the second as it ended up at the client.
+    async fn second_handshake(tls: &Tls) -> Both<tokio::io::DuplexStream> {
+        let mut last = None;
+        for _ in 0..2 {
+            let (near, far) = duplex(64 * 1024);
+            let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+            let (client, server) =
+                tokio::join!(tls.connect(near, nowhere), tls.accept(far, nowhere));
+            let (mut client, mut server) = (client.unwrap().0, server.unwrap());
+            // Tickets come with the first data.
+            server.write_all(b"x").await.unwrap();
+            server.flush().await.unwrap();
+            client.read_exact(&mut [0]).await.unwrap();
+            last = Some((client, server));
+        }
+        last.unwrap()
+    }
+
+    #[tokio::test]
+    async fn handshakes_negotiate_what_is_claimed() {
+        use TlsVersion::{V1_2, V1_3};
+        let generated = Settings::generate(1).unwrap();
+        // Versions, resumption, tickets; protocol, suite, whether sessions are resumed.
+        type Case<'a> = (&'a [TlsVersion], bool, usize, &'a str, &'a str, bool);
+        let (new, old) = (
+            "TLS_AES_256_GCM_SHA384",
+            "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        );
+        let cases: &[Case<'_>] = &[
+            (&[V1_3], false, 0, "TLS 1.3", new, false),
+            (&[V1_3], false, 2, "TLS 1.3", new, false),
+            (&[V1_3], true, 0, "TLS 1.3", new, false),
+            (&[V1_3], true, 2, "TLS 1.3", new, true),
+            (&[V1_2, V1_3], false, 0, "TLS 1.3", new, false),
+            (&[V1_2], false, 0, "TLS 1.2", old, false),
+            (&[V1_2], true, 0, "TLS 1.2", old, true),
+        ];
+        for (name, authentication) in [
+            ("tls", Authentication::Server),
+            ("mtls", Authentication::Mutual),
+        ] {
+            for &(versions, resumption, tickets, protocol, suite, resumed) in cases {
+                let mut settings = generated.clone();
+                let tls = settings.tls.as_mut().unwrap();
+                (tls.versions, tls.resumption, tls.tickets) =
+                    (versions.to_vec(), resumption, tickets);
+                let mut claim: BTreeMap<String, Value> = [
+                    ("security_protocol", Value::from(protocol)),
+                    ("cipher_suite", suite.into()),
+                    ("crypto_provider", "ring".into()),
+                    ("key_exchange_group", "X25519".into()),
+                    ("key_type", "ECDSA P-256".into()),
+                    ("resumption", resumed.into()),
+                ]
+                .map(|(key, value)| (key.to_owned(), value))
+                .into();
+                if authentication == Authentication::Mutual {
+                    claim.insert("client_key_type".to_owned(), "ECDSA P-256".into());
+                }
+                assert_eq!(find(name).unwrap().security(&settings), claim);
+
+                let limit = Duration::from_secs(10);
+                let tls = Tls::new(settings.tls().unwrap(), authentication, limit).unwrap();
+                let (client, server) = second_handshake(&tls).await;
+                let (client, server) = (client.get_ref().1, server.get_ref().1);
+                let version = format!("{:?}", client.protocol_version().unwrap());
+                assert_eq!(version.replace("TLSv1_", "TLS 1."), protocol);
+                let negotiated = client.negotiated_cipher_suite().unwrap().suite();
+                let negotiated = format!("{negotiated:?}").replace("TLS13_", "TLS_");
+                assert_eq!(negotiated, suite);
+                let kind = client.handshake_kind().unwrap();
+                assert_eq!(kind == HandshakeKind::Resumed, resumed, "{kind:?}");
+                // A session that is resumed in TLS 1.2 exchanges no keys.
+                let group = client.negotiated_key_exchange_group();
+                if !(resumed && protocol == "TLS 1.2") {
+                    assert_eq!(group.unwrap().name(), rustls::NamedGroup::X25519);
+                }
+                let shown = server.peer_certificates().is_some();
+                assert_eq!(shown, authentication == Authentication::Mutual);
+            }
+        }
+    }
+
+    #[test]
+    fn without_credentials_nothing_is_claimed() {
+        let nothing = find("tls").unwrap().security(&Settings::default());
+        assert!(nothing.is_empty(), "{nothing:?}");
+    }
 }

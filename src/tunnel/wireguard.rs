@@ -119,6 +119,19 @@ struct Directory {
 }
 
 impl Wireguard {
+    /// How it protects: names and values, as a cell records them. The protocol knows one suite only.
+    pub const SECURITY: &[(&str, &str)] = &[
+        ("security_protocol", "WireGuard"),
+        ("noise_protocol", "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s"),
+        ("cipher_suite", "ChaCha20-Poly1305"),
+        ("crypto_provider", "boringtun"),
+        ("key_exchange_group", "X25519"),
+        ("key_type", "X25519"),
+        ("preshared_key", "none"),
+        ("handshake_rate_limit", "none"),
+        ("padding", "none"),
+    ];
+
     /// Tunnels with these keys.
     #[must_use]
     pub fn new(keys: WireguardKeys) -> Self {
