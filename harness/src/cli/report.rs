@@ -57,7 +57,7 @@ const END: &str = "<!-- hopbench:end";
 fn insert(run: &Run, folder: &Path, document: &Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(document)
         .with_context(|| format!("cannot read {}", document.display()))?;
-    let excerpt = report::excerpt(run, &folder.to_string_lossy());
+    let excerpt = report::excerpt(run, folder.to_string_lossy().trim_end_matches('/'));
     let text = replaced(&text, &excerpt).ok_or_else(|| {
         usage(anyhow!(
             "{} has no place for the excerpt: expected a line that begins with `{BEGIN}` and after \
@@ -83,6 +83,35 @@ fn replaced(text: &str, excerpt: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The figures in README and the reference report are those of the committed run, to the byte.
+    #[test]
+    fn what_is_committed_is_as_rendered() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let folder = "results/reference/quick";
+        let run = Run::read(&root.join(folder).join("run.json")).expect("a reference run");
+        let rendered = tempfile::tempdir().expect("a folder");
+        report::write_all(&run, rendered.path()).expect("it can be written");
+        let read = |path: &Path| std::fs::read_to_string(path).expect("it is committed");
+        let mut files = vec!["report.md".to_owned()];
+        for chart in std::fs::read_dir(rendered.path().join("charts")).expect("there are charts") {
+            let name = chart.expect("it is readable").file_name();
+            files.push(format!("charts/{}", name.to_string_lossy()));
+        }
+        for file in files {
+            let committed = read(&root.join(folder).join(&file));
+            assert!(
+                committed == read(&rendered.path().join(&file)),
+                "{folder}/{file} is not what its run.json renders to: run scripts/render"
+            );
+        }
+        let readme = read(&root.join("README.md"));
+        let excerpt = report::excerpt(&run, folder);
+        assert!(
+            replaced(&readme, &excerpt).as_ref() == Some(&readme),
+            "README.md is not what {folder} renders to: run scripts/render"
+        );
+    }
 
     #[test]
     fn an_excerpt_replaces_what_stood_between_the_marks() {

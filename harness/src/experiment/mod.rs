@@ -134,8 +134,7 @@ impl Bench<'_> {
     /// What all cells of a stack have in common.
     fn parameters(&self, stack: &Stack) -> BTreeMap<String, Value> {
         let placement = self.testbed.placement();
-        let mut parameters = BTreeMap::new();
-        let _ = stack;
+        let mut parameters = stack.security(self.settings);
         parameters.insert("server_cpus".into(), json!(placement.node));
         parameters.insert("generator_cpus".into(), json!(placement.load));
         parameters

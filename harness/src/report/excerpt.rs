@@ -29,7 +29,7 @@ pub(super) fn render(run: &Run, folder: &str) -> String {
     }
     let _ = writeln!(
         out,
-        "Medians, and ratios with their 95 % interval: run [`{}`]({folder}/report.md), profile `{}`, \
+        "Medians, and ratios with their 95 % interval; heap and CPU are the server's. Run [`{}`]({folder}/report.md), profile `{}`, \
          {} on {}.",
         run.run_id,
         run.profile,
