@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Exit code of what was interrupted: 128 + SIGINT, as shells have it.
+pub(crate) const EXIT_CODE: u8 = 130;
+
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Starts to note signals. A second one ends the process at once; its children end with it.
@@ -11,7 +14,7 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 pub(crate) fn watch() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
         if INTERRUPTED.swap(true, Ordering::SeqCst) {
-            std::process::exit(crate::cli::EXIT_INTERRUPTED.into());
+            std::process::exit(EXIT_CODE.into());
         }
     })?;
     Ok(())

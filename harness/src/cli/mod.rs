@@ -21,7 +21,7 @@ pub(crate) const EXIT_USAGE: u8 = 2;
 /// The run is complete, but some cells failed; or, of `load`, some operations.
 pub(crate) const EXIT_FAILED_CELLS: u8 = 3;
 /// Ctrl-C or SIGTERM; what was measured is on disk.
-pub(crate) const EXIT_INTERRUPTED: u8 = 130;
+pub(crate) const EXIT_INTERRUPTED: u8 = crate::interrupt::EXIT_CODE;
 
 /// What it costs to secure a SIP hop, and what that buys: TLS, mutual TLS and a WireGuard tunnel
 /// against plain TCP and UDP.
