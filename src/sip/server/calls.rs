@@ -102,7 +102,7 @@ impl<F: Clone> Server<F> {
         }
         writer.finish();
         out.send(source.flow, &scratch);
-        self.remember(exchange.id, &scratch);
+        self.transactions.keep(exchange.id, &scratch);
         self.scratch = scratch;
     }
 
@@ -216,7 +216,7 @@ impl<F: Clone> Server<F> {
         }
         out.send(&call.flow, &scratch);
         let transaction = call.transaction;
-        self.remember(transaction, &scratch);
+        self.transactions.keep(transaction, &scratch);
         self.final_sent(transaction, 487, now);
         self.scratch = scratch;
         true
