@@ -658,6 +658,25 @@ fn requests_that_cannot_be_served_are_refused() {
 }
 
 #[test]
+fn calls_to_an_own_address_are_answered() {
+    for (own, host, status) in [
+        ("127.0.0.1:5060", "127.0.0.1:5060", "200"),
+        ("127.0.0.1:5060", "192.0.2.1", "404"),
+        ("0.0.0.0:5060", "192.0.2.1:5060", "200"),
+        ("0.0.0.0:5060", "elsewhere.test", "404"),
+        ("[::]:5060", "[2001:db8::1]:5060", "200"),
+        ("[::ffff:192.0.2.1]:5060", "192.0.2.1", "200"),
+    ] {
+        let mut pair = Pair::new(Reliability::Stream, perfect(), |config| {
+            config.address = own.parse().unwrap();
+        });
+        let invite = request("INVITE", &format!("sip:answer@{host}"), "");
+        let last = answers(&mut pair, &invite).pop();
+        assert_eq!(last.as_deref(), Some(status), "{own} {host}");
+    }
+}
+
+#[test]
 fn cancel_ends_a_ringing_call() {
     for reliability in BOTH {
         let ring = |config: &mut ServerConfig| config.ring = Duration::from_secs(3);

@@ -2,7 +2,7 @@
 //! agent (RFC 3261 §9.2, §13.3, §15.1.2).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::{Exchange, Outbound, Server, ServerConfig, Timer};
@@ -275,7 +275,11 @@ impl<F: Clone> Server<F> {
         let accounts = &self.config.accounts;
         Uri::parse(uri).is_ok_and(|uri| {
             let host = uri.host.trim_start_matches('[').trim_end_matches(']');
-            let is_own = host.parse() == Ok(self.config.address.ip());
+            let own = self.config.address.ip().to_canonical();
+            // Behind a wildcard every address that brought the request here is our own.
+            let is_own = host
+                .parse::<IpAddr>()
+                .is_ok_and(|host| own.is_unspecified() || host.to_canonical() == own);
             let is_user = uri
                 .user
                 .is_some_and(|user| user == ANSWERING_USER || accounts.index(user).is_some());
