@@ -65,6 +65,8 @@ fn wrong_usage_is_explained_and_exits_with_2() {
             &["mtls", "--credentials FOLDER"],
         ),
         (&["node", "--stack", "sctp"], &["sctp", "tcp"]),
+        (&["node", "--stack", "tcp", "--ring=-1"], &["--ring", "-1"]),
+        (&["node", "--stack", "tcp", "--ring", "1e300"], &["--ring"]),
     ];
     for (args, expected) in cases {
         let output = run(args);

@@ -29,7 +29,7 @@ pub struct NodeConfig {
     pub settings: Settings,
     /// The users that may register.
     pub accounts: Accounts,
-    /// From INVITE to its 200.
+    /// From INVITE to its 200; at least 0, at most what a [`std::time::Duration`] holds.
     pub ring_seconds: f64,
 }
 
@@ -71,6 +71,9 @@ impl Node {
     ///
     /// # Errors
     /// When the credentials do not suffice or the address cannot be bound.
+    ///
+    /// # Panics
+    /// When [`NodeConfig::ring_seconds`] is no duration.
     pub async fn listen(stack: &Stack, config: &NodeConfig) -> Result<Self, TransportError> {
         let transport = stack.open(&config.settings)?;
         let mut entropy = [0; 32];

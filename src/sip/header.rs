@@ -115,6 +115,7 @@ headers! {
     ProxyRequire "Proxy-Require";
     Supported "Supported" b'k';
     RetryAfter "Retry-After";
+    Timestamp "Timestamp";
 }
 
 /// How many headers are recognised.

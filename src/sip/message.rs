@@ -149,14 +149,14 @@ impl<'a> Message<'a> {
         let Some(value) = self.header(Header::ContentLength) else {
             return;
         };
-        match value.parse::<usize>() {
-            Ok(length) if length <= self.body.len() => self.body = &self.body[..length],
-            Ok(expected) => {
+        match parse::decimal::<usize>(value) {
+            Some(length) if length <= self.body.len() => self.body = &self.body[..length],
+            Some(expected) => {
                 let found = self.body.len();
                 self.fault
                     .get_or_insert(ParseError::BodyTruncated { expected, found });
             }
-            Err(_) => {
+            None => {
                 self.fault
                     .get_or_insert(ParseError::Malformed(Header::ContentLength));
             }

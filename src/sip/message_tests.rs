@@ -181,6 +181,8 @@ fn what_can_be_answered_parses_and_fails_the_check() {
         (Header::CallId, "a b"),
         (Header::CSeq, "1"),
         (Header::CSeq, "2147483648 OPTIONS"),
+        (Header::CSeq, "+1 OPTIONS"),
+        (Header::ContentLength, "+0"),
         (Header::ContentLength, "many"),
     ] {
         let text = build("2.0", Some((header.name(), value)), "");
@@ -238,6 +240,12 @@ fn uris_compare_by_meaning() {
     for pair in different {
         assert_eq!(equivalent(pair), (false, false), "{pair:?}");
     }
+    // Beyond a number of parameters only the same text is equivalent.
+    let many = |name: char, count: usize| format!("sip:a@b{}", format!(";{name}").repeat(count));
+    let (few, most, beyond) = (many('p', 1), many('q', 32), many('q', 33));
+    assert_eq!(equivalent((&few, &most)), (true, true));
+    assert_eq!(equivalent((&few, &beyond)), (false, false));
+    assert_eq!(equivalent((&beyond, &beyond)), (true, true));
     for text in [
         "tel:+1234",
         "sip:",

@@ -658,6 +658,65 @@ fn requests_that_cannot_be_served_are_refused() {
 }
 
 #[test]
+fn invites_are_answered_in_the_form_that_they_ask_for() {
+    let uri = "sip:answer@hopbench.test";
+    let long = format!("X: {}\r\n", "x".repeat(8_192));
+    let exchange = |headers: &str, body: &str| {
+        let mut pair = Pair::new(Reliability::Stream, perfect(), |_| {});
+        let text =
+            request("INVITE", uri, headers).replace("Content-Length: 0", "Content-Length: 3");
+        let mut sent = Sent(Vec::new());
+        let source = Source {
+            flow: &9,
+            peer: "127.0.0.2:40000".parse().unwrap(),
+            reliability: pair.reliability,
+        };
+        let bytes = [text.as_bytes(), body.as_bytes()].concat();
+        pair.server.receive(pair.now, source, &bytes, &mut sent);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        sent.0.into_iter().map(text).collect::<Vec<_>>()
+    };
+    for (headers, status) in [
+        ("c: Application/SDP ;x=y\r\nTimestamp: 5.4\r\n", "100"),
+        ("Content-Type: text/plain\r\n", "415"),
+        ("", "415"),
+        (&long, "513"),
+    ] {
+        let answers = exchange(headers, "v=0");
+        let start = format!("SIP/2.0 {status} ");
+        assert!(answers[0].starts_with(&start), "{headers}: {}", answers[0]);
+        assert_eq!(
+            answers[0].contains("\r\nTimestamp: 5.4\r\n"),
+            status == "100"
+        );
+        let accept = "\r\nAccept: application/sdp\r\n";
+        assert_eq!(answers[0].contains(accept), status == "415");
+        if let Some(answer) = answers.get(2) {
+            assert!(answer.contains("\r\nAllow: INVITE, "), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn calls_to_an_own_address_are_answered() {
+    for (own, host, status) in [
+        ("127.0.0.1:5060", "127.0.0.1:5060", "200"),
+        ("127.0.0.1:5060", "192.0.2.1", "404"),
+        ("0.0.0.0:5060", "192.0.2.1:5060", "200"),
+        ("0.0.0.0:5060", "elsewhere.test", "404"),
+        ("[::]:5060", "[2001:db8::1]:5060", "200"),
+        ("[::ffff:192.0.2.1]:5060", "192.0.2.1", "200"),
+    ] {
+        let mut pair = Pair::new(Reliability::Stream, perfect(), |config| {
+            config.address = own.parse().unwrap();
+        });
+        let invite = request("INVITE", &format!("sip:answer@{host}"), "");
+        let last = answers(&mut pair, &invite).pop();
+        assert_eq!(last.as_deref(), Some(status), "{own} {host}");
+    }
+}
+
+#[test]
 fn cancel_ends_a_ringing_call() {
     for reliability in BOTH {
         let ring = |config: &mut ServerConfig| config.ring = Duration::from_secs(3);

@@ -5,6 +5,10 @@
 use super::framing::is_token_byte;
 use super::message::ParseError;
 
+/// Most parameters of a URI that is compared with another that is written differently: the
+/// comparison takes the product of both numbers.
+const MAX_COMPARED_PARAMS: usize = 32;
+
 /// White space that may surround tokens, with the line ends of folded lines.
 const LWS: [char; 4] = [' ', '\t', '\r', '\n'];
 
@@ -31,6 +35,12 @@ pub(crate) fn split_header(line: &str) -> Option<(&str, &str)> {
     let between = &bytes[name_end..colon];
     let valid = name_end > 0 && between.iter().all(|&byte| matches!(byte, b' ' | b'\t'));
     valid.then(|| (&line[..name_end], trim(&line[colon + 1..])))
+}
+
+/// Decimal digits and nothing else: `str::parse` would take a sign as well.
+pub(crate) fn decimal<T: std::str::FromStr>(value: &str) -> Option<T> {
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|_| digits)
 }
 
 /// `delta-seconds`; too large a value counts as the largest (RFC 3261 §20.19 allows 2³²−1).
@@ -169,7 +179,7 @@ pub(crate) struct CSeq<'a> {
 impl<'a> CSeq<'a> {
     pub(crate) fn parse(value: &'a str) -> Option<Self> {
         let (number, method_text) = value.split_once(LWS)?;
-        let number = number.parse::<u32>().ok().filter(|&n| n < 1 << 31)?;
+        let number = decimal::<u32>(number).filter(|&n| n < 1 << 31)?;
         let method_text = trim(method_text);
         let valid = !method_text.is_empty() && method_text.bytes().all(is_token_byte);
         valid.then_some(Self {
@@ -225,7 +235,7 @@ impl<'a> Via<'a> {
                 via.received = value;
             } else if name.eq_ignore_ascii_case("rport") {
                 via.rport = Some(match value {
-                    Some(port) => Some(port.parse().ok()?),
+                    Some(port) => Some(decimal(port)?),
                     None => None,
                 });
             }
@@ -253,8 +263,7 @@ fn host_port(text: &str) -> Option<(&str, Option<u16>)> {
         return Some((host, None));
     }
     let port = trim(rest.strip_prefix(':')?);
-    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-    Some((host, Some(port.parse().ok().filter(|_| digits)?)))
+    Some((host, Some(decimal(port)?)))
 }
 
 /// `name-addr` or `addr-spec` with the parameters behind it: `From`, `To`, `Contact`, `Route`.
@@ -390,15 +399,23 @@ impl<'a> Uri<'a> {
         })
     }
 
-    /// Whether two URIs are equivalent (RFC 3261 §19.1.4).
+    /// Whether two URIs are equivalent (RFC 3261 §19.1.4). With more than 32 parameters a URI is
+    /// equivalent only to itself, so that peers cannot make a comparison last.
     #[must_use]
     pub fn equivalent(&self, other: &Self) -> bool {
+        self == other || self.equivalent_in_parts(other)
+    }
+
+    fn equivalent_in_parts(&self, other: &Self) -> bool {
+        let few = |params: Params<'_>| params.iter().nth(MAX_COMPARED_PARAMS).is_none();
         self.scheme.eq_ignore_ascii_case(other.scheme)
             && self.host.eq_ignore_ascii_case(other.host)
             && self.port == other.port
             && same_escaped(self.user.unwrap_or(""), other.user.unwrap_or(""))
             && self.user.is_some() == other.user.is_some()
             && self.headers.unwrap_or("") == other.headers.unwrap_or("")
+            && few(self.params)
+            && few(other.params)
             && params_agree(self.params, other.params)
             && params_agree(other.params, self.params)
     }

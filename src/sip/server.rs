@@ -311,8 +311,10 @@ impl<F: Clone> Server<F> {
             match entry.machine.on_timeout(&self.config.timing, now) {
                 Fired::Nothing => return entry.machine.deadline(),
                 Fired::Retransmit => {
-                    self.counters.retransmissions_sent += 1;
-                    out.send(&entry.flow, &entry.response);
+                    if let Some(response) = entry.response() {
+                        self.counters.retransmissions_sent += 1;
+                        out.send(&entry.flow, response);
+                    }
                 }
                 Fired::Terminated | Fired::TimedOut => {
                     self.transactions.remove(id);
@@ -327,11 +329,9 @@ impl<F: Clone> Server<F> {
         let Some(entry) = self.transactions.find(exchange.id) else {
             return false;
         };
-        match entry.machine.on_request() {
-            OnRequest::Retransmit if !entry.response.is_empty() => {
-                out.send(&entry.flow, &entry.response);
-            }
-            OnRequest::Retransmit | OnRequest::Absorb | OnRequest::Acknowledged => {}
+        match (entry.machine.on_request(), entry.response()) {
+            (OnRequest::Retransmit, Some(response)) => out.send(&entry.flow, response),
+            (OnRequest::Retransmit | OnRequest::Absorb | OnRequest::Acknowledged, _) => {}
         }
         true
     }
@@ -370,7 +370,7 @@ impl<F: Clone> Server<F> {
                 _ => Kind::NonInvite,
             };
             if self.open_transaction(exchange, kind, None) {
-                self.remember(exchange.id, &scratch);
+                self.transactions.keep(exchange.id, &scratch);
                 self.final_sent(exchange.id, status, exchange.now);
             }
         }
@@ -400,14 +400,6 @@ impl<F: Clone> Server<F> {
         let machine = ServerTransaction::new(kind, exchange.source.reliability, exchange.now);
         let flow = exchange.source.flow;
         self.transactions.open(exchange.id, machine, flow, call)
-    }
-
-    /// Keeps a response for the case that its request comes again.
-    fn remember(&mut self, id: u64, response: &[u8]) {
-        if let Some(entry) = self.transactions.find(id) {
-            entry.response.clear();
-            entry.response.extend_from_slice(response);
-        }
     }
 
     /// The final response of a transaction has been sent.

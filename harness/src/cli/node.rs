@@ -14,6 +14,9 @@ use tokio::task::LocalSet;
 use super::{EXIT_ERROR, EXIT_OK, credentials, usage};
 use crate::protocol::{NodeOrder, NodeReply};
 
+/// Longest that calls can ring: a day.
+const RING_SECONDS_MAX: f64 = 86_400.0;
+
 /// Options of the node.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -69,6 +72,12 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         return control();
     }
     let stack = transport::find(&args.stack).map_err(usage)?;
+    if !(0.0..=RING_SECONDS_MAX).contains(&args.ring) {
+        return Err(usage(anyhow::anyhow!(
+            "--ring must be between 0 and {RING_SECONDS_MAX}, not {}",
+            args.ring
+        )));
+    }
     let accounts = args.users.accounts();
     let settings = match &args.credentials {
         Some(folder) => credentials::open_or_create(folder, accounts.count())?,

@@ -2,7 +2,7 @@
 //! agent (RFC 3261 §9.2, §13.3, §15.1.2).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::{Exchange, Outbound, Server, ServerConfig, Timer};
@@ -14,6 +14,9 @@ use crate::sip::message::Message;
 use crate::sip::parse::Uri;
 use crate::sip::sdp;
 use crate::sip::transaction::{Kind, OnRequest, Reliability};
+
+/// Longest INVITE that is served, since a call keeps it, or the 200 made of it, until ACK.
+const INVITE_BYTES_MAX: usize = 8_192;
 
 /// Port that answers name for audio. No media flows.
 const MEDIA_PORT: u16 = 4002;
@@ -32,6 +35,16 @@ impl<F: Clone> Server<F> {
         }
         if self.config.answer_status >= 300 {
             self.reject(exchange, self.config.answer_status, out, |_| {});
+            return;
+        }
+        if exchange.bytes.len() > INVITE_BYTES_MAX {
+            self.reject(exchange, 513, out, |_| {});
+            return;
+        }
+        if !has_usual_body(&exchange.request) {
+            self.reject(exchange, 415, out, |writer| {
+                writer.header("Accept", sdp::CONTENT_TYPE);
+            });
             return;
         }
         let random = self.random() as u32;
@@ -99,10 +112,13 @@ impl<F: Clone> Server<F> {
         if call.is_some() {
             let (address, reliability) = (self.config.address, source.reliability);
             write_contact(&mut writer, address, reliability);
+        } else if let Some(time) = request.header(Header::Timestamp) {
+            // So that the client can measure the round trip (RFC 3261 §8.2.6.1).
+            writer.header(Header::Timestamp.name(), time);
         }
         writer.finish();
         out.send(source.flow, &scratch);
-        self.remember(exchange.id, &scratch);
+        self.transactions.keep(exchange.id, &scratch);
         self.scratch = scratch;
     }
 
@@ -216,7 +232,7 @@ impl<F: Clone> Server<F> {
         }
         out.send(&call.flow, &scratch);
         let transaction = call.transaction;
-        self.remember(transaction, &scratch);
+        self.transactions.keep(transaction, &scratch);
         self.final_sent(transaction, 487, now);
         self.scratch = scratch;
         true
@@ -275,13 +291,24 @@ impl<F: Clone> Server<F> {
         let accounts = &self.config.accounts;
         Uri::parse(uri).is_ok_and(|uri| {
             let host = uri.host.trim_start_matches('[').trim_end_matches(']');
-            let is_own = host.parse() == Ok(self.config.address.ip());
+            let own = self.config.address.ip().to_canonical();
+            // Behind a wildcard every address that brought the request here is our own.
+            let is_own = host
+                .parse::<IpAddr>()
+                .is_ok_and(|host| own.is_unspecified() || host.to_canonical() == own);
             let is_user = uri
                 .user
                 .is_some_and(|user| user == ANSWERING_USER || accounts.index(user).is_some());
             is_user && (is_own || uri.host.eq_ignore_ascii_case(accounts.domain()))
         })
     }
+}
+
+/// Whether a request has no body, or one that is carried here (RFC 3261 §8.2.3).
+fn has_usual_body(request: &Message<'_>) -> bool {
+    let media_type = request.header(Header::ContentType).unwrap_or_default();
+    let (media_type, _) = media_type.split_once(';').unwrap_or((media_type, ""));
+    request.body().is_empty() || media_type.trim().eq_ignore_ascii_case(sdp::CONTENT_TYPE)
 }
 
 fn write_contact(
@@ -313,6 +340,7 @@ fn write_answer(
     let tag = id.tag();
     let mut writer = response_head(out, invite, 200, Some(&tag), Some(peer));
     write_contact(&mut writer, config.address, reliability);
+    super::allow(&mut writer);
     let mut media = config.address;
     media.set_port(MEDIA_PORT);
     writer.body_with(sdp::CONTENT_TYPE, |out| sdp::write(out, 1, media));

@@ -6,12 +6,17 @@ use std::collections::hash_map::Entry as Place;
 use crate::sip::callee::CallId;
 use crate::sip::transaction::ServerTransaction;
 
+/// Bytes of responses that are kept, on average of as many transactions as there may be: the usual
+/// ones have half of it. Peers decide how long responses are, since much of a request is copied
+/// into them.
+const KEPT_BYTES_EACH: usize = 1_024;
+
 /// One server transaction.
 #[derive(Debug)]
 pub(super) struct Entry<F> {
     pub(super) machine: ServerTransaction,
     /// Last response, empty if it is not the transaction that repeats it.
-    pub(super) response: Vec<u8>,
+    response: Vec<u8>,
     pub(super) flow: F,
     /// Of an INVITE that made a call.
     pub(super) call: Option<CallId>,
@@ -22,7 +27,16 @@ pub(super) struct Transactions<F> {
     entries: HashMap<u64, Entry<F>>,
     /// Buffers of transactions that have ended.
     spare: Vec<Vec<u8>>,
+    /// Capacity of all buffers.
+    kept_bytes: usize,
     limit: usize,
+}
+
+impl<F> Entry<F> {
+    /// Last response, if it is the transaction that repeats it.
+    pub(super) fn response(&self) -> Option<&[u8]> {
+        (!self.response.is_empty()).then_some(&self.response)
+    }
 }
 
 impl<F: Clone> Transactions<F> {
@@ -30,6 +44,7 @@ impl<F: Clone> Transactions<F> {
         Self {
             entries: HashMap::new(),
             spare: Vec::new(),
+            kept_bytes: 0,
             limit,
         }
     }
@@ -62,10 +77,73 @@ impl<F: Clone> Transactions<F> {
         self.entries.get_mut(&id)
     }
 
+    /// Keeps the last response of a transaction for the case that its request comes again. When too
+    /// many bytes are kept already, this one is not, and nothing answers the repeated request.
+    pub(super) fn keep(&mut self, id: u64, response: &[u8]) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let before = entry.response.capacity();
+        entry.response.clear();
+        let others = self.kept_bytes - before;
+        if others + response.len().max(before) <= self.limit.saturating_mul(KEPT_BYTES_EACH) {
+            entry.response.reserve_exact(response.len());
+            entry.response.extend_from_slice(response);
+        }
+        self.kept_bytes = others + entry.response.capacity();
+    }
+
     pub(super) fn remove(&mut self, id: u64) {
-        if let Some(mut entry) = self.entries.remove(&id) {
+        let Some(mut entry) = self.entries.remove(&id) else {
+            return;
+        };
+        let bytes = entry.response.capacity();
+        if bytes > KEPT_BYTES_EACH {
+            // Not usual: its memory goes back.
+            self.kept_bytes -= bytes;
+            return;
+        }
+        if bytes > 0 {
             entry.response.clear();
             self.spare.push(entry.response);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::sip::transaction::{Kind, Reliability};
+
+    #[test]
+    fn what_is_kept_is_bounded_in_bytes_too() {
+        let machine =
+            ServerTransaction::new(Kind::NonInvite, Reliability::Datagram, Instant::now());
+        let mut transactions = Transactions::new(100);
+        let long = vec![b'x'; 60_000];
+        for id in 0..100 {
+            assert!(transactions.open(id, machine, &(), None));
+            transactions.keep(id, &long);
+        }
+        let kept = |transactions: &mut Transactions<()>, id| {
+            let entry = transactions.find(id);
+            entry.and_then(|entry| entry.response().map(<[u8]>::len))
+        };
+        assert_eq!(kept(&mut transactions, 0), Some(60_000));
+        assert_eq!(kept(&mut transactions, 1), None);
+        assert!(!transactions.open(100, machine, &(), None));
+        // There is room again, and no long buffer stays behind.
+        transactions.remove(0);
+        assert_eq!(transactions.kept_bytes, 0);
+        for _ in 0..3 {
+            assert!(transactions.open(0, machine, &(), None));
+            transactions.keep(0, &long[..10]);
+            transactions.keep(0, &long[..500]);
+            assert_eq!(kept(&mut transactions, 0), Some(500));
+            assert_eq!(transactions.kept_bytes, 500);
+            transactions.remove(0);
         }
     }
 }
