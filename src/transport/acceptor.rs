@@ -39,6 +39,11 @@ pub(super) trait Security<S>: 'static {
         peer: SocketAddr,
     ) -> impl Future<Output = Result<(Self::Secured, Option<Duration>), TransportError>>;
 
+    /// What an error of a secured stream means, and what would mend it where that is known.
+    fn explain(error: &io::Error) -> String {
+        error.to_string()
+    }
+
     /// Secures a stream that was accepted. It runs in the connection's own task.
     fn accept(
         &self,
@@ -68,7 +73,7 @@ where
     };
     let (local, peer) = (connected.local, connected.peer);
     let id = user.0.into();
-    let connection = Connection::new(stream, local, peer, id, handler, limits.close);
+    let connection = Connection::new(stream, local, peer, id, handler, limits.close, C::explain);
     let flow = connection.flow().clone();
     tokio::task::spawn_local(connection);
     Ok(Connected { flow, phases })
@@ -157,7 +162,8 @@ where
         }
         let id = self.accepted.replace(self.accepted.get() + 1);
         let handler = Rc::clone(&self.handler);
-        let mut connection = Connection::new(stream, local, peer, id, handler, self.limits.close);
+        let limit = self.limits.close;
+        let mut connection = Connection::new(stream, local, peer, id, handler, limit, C::explain);
         let key = self.flows.borrow_mut().insert(connection.link());
         self.handler.opened(connection.flow());
         // By reference: a task that moved it would have room for it twice, as long as it lives.

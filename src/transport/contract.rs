@@ -677,8 +677,8 @@ fn wrong_credentials_are_refused() {
         case("wrong CA", "mtls", "mtls", wrong_ca, 0, "not signed by a trusted authority"),
         case("wrong name", "tls", "tls", wrong_name, 0, "for another name"),
         case("wrong name", "mtls", "mtls", wrong_name, 0, "for another name"),
-        case("no client certificate", "tls", "mtls", same, 0, "CertificateRequired"),
-        case("strange client certificate", "mtls", "mtls", strange_client, 0, "UnknownCA"),
+        case("no client certificate", "tls", "mtls", same, 0, "the server requires a client certificate; use mtls (received fatal alert: CertificateRequired)"),
+        case("strange client certificate", "mtls", "mtls", strange_client, 0, "the peer does not trust the authority that signed our certificate (received fatal alert: UnknownCA)"),
         case("wrong server key", "udp@wireguard", "udp@wireguard", wrong_seed, 0, "WireGuard handshake"),
         case("unknown user key", "udp@wireguard", "udp@wireguard", impatient, USERS, "WireGuard handshake"),
     ];
