@@ -15,7 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 
 use super::stream::{Connection, StreamLink};
-use super::{Connected, Handler, Limits, Link, Listening, Phases, TransportError, User};
+use super::{
+    Connected, DatagramCounters, Guard, Handler, Limits, Link, Listening, Phases, TransportError,
+    User,
+};
 use crate::net::{StreamListener, StreamNetwork, StreamPeer};
 
 /// How long accepting pauses when the system refuses, usually for want of file descriptors.
@@ -103,7 +106,7 @@ where
     let task = tokio::task::spawn_local(Rc::clone(&acceptor).run());
     Listening {
         local,
-        _guard: Box::new(CloseOnDrop {
+        guard: Box::new(CloseOnDrop {
             acceptor,
             task: task.abort_handle(),
         }),
@@ -175,6 +178,12 @@ where
 struct CloseOnDrop<L, C> {
     acceptor: Rc<Acceptor<L, C>>,
     task: AbortHandle,
+}
+
+impl<L, C> Guard for CloseOnDrop<L, C> {
+    fn counters(&self) -> Option<DatagramCounters> {
+        None
+    }
 }
 
 impl<L, C> Drop for CloseOnDrop<L, C> {

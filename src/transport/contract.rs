@@ -434,10 +434,17 @@ fn garbage_below_the_stack_does_not_stop_the_listener() {
                     raw.send_to(&garbage, target).await.unwrap();
                 }
             }
+            // Received in order, so before what the bystander sends next is answered.
         }
 
         bystander.flow.send(&message(2)).unwrap();
         bystander_events.messages(2).await;
+        let dropped = hop.listening.counters().map(|lost| lost.tunnel.total());
+        match (hop.stack.is_stream(), hop.stack.tunnel) {
+            (true, _) => assert_eq!(dropped, None),
+            (false, None) => assert_eq!(dropped, Some(0)),
+            (false, Some(_)) => assert_eq!(dropped, Some(90)),
+        }
         hop.assert_serves(3).await;
     });
 }

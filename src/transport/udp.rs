@@ -10,8 +10,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::{
-    Connected, Flow, Handler, Link, Listening, LocalBoxFuture, Phases, SendError, Settings,
-    Transport, TransportError, User,
+    Connected, DatagramCounters, Flow, Guard, Handler, Link, Listening, LocalBoxFuture, Phases,
+    SendError, Settings, Transport, TransportError, User,
 };
 use crate::net::{DatagramNetwork, DatagramSocket, Kernel, Tunneled};
 use crate::tunnel::{Clear, Wireguard};
@@ -65,7 +65,7 @@ impl<N: DatagramNetwork> Transport for Udp<N> {
             let link = SocketLink::drive(socket, id, handler);
             Ok(Listening {
                 local,
-                _guard: Box::new(CloseOnDrop(link)),
+                guard: Box::new(CloseOnDrop(link)),
             })
         })
     }
@@ -167,6 +167,13 @@ impl<S: DatagramSocket> Link for SocketLink<S> {
 }
 
 struct CloseOnDrop<S: DatagramSocket>(Rc<SocketLink<S>>);
+
+impl<S: DatagramSocket> Guard for CloseOnDrop<S> {
+    fn counters(&self) -> Option<DatagramCounters> {
+        let socket = self.0.socket.borrow();
+        socket.as_ref().map(|socket| socket.counters())
+    }
+}
 
 impl<S: DatagramSocket> Drop for CloseOnDrop<S> {
     fn drop(&mut self) {

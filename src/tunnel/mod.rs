@@ -23,6 +23,8 @@ mod wireguard;
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 pub use address::{MAX_USERS, SERVER, SIP_PORT, user_address, user_of};
 pub use clear::{Clear, ClearTunnel};
 pub use endpoint::{Endpoint, Initiator, TransmitTo};
@@ -146,7 +148,7 @@ pub enum DropCause {
 }
 
 /// How many datagrams were dropped, by cause.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Drops {
     pub malformed: u64,
