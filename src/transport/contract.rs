@@ -608,6 +608,59 @@ fn nobody_there_is_an_error_where_it_can_be_known() {
     });
 }
 
+/// Passes datagrams to and fro between one client and `server`, except for the one at `lost`.
+async fn lossy_path(server: SocketAddr, lost: usize) -> SocketAddr {
+    let near = UdpSocket::bind(LOOPBACK).await.unwrap();
+    let far = UdpSocket::bind(LOOPBACK).await.unwrap();
+    far.connect(server).await.unwrap();
+    let address = near.local_addr().unwrap();
+    tokio::task::spawn_local(async move {
+        let (mut up, mut down) = (vec![0; 2_000], vec![0; 2_000]);
+        let mut client = None;
+        for number in 0.. {
+            tokio::select! {
+                received = near.recv_from(&mut up) => {
+                    let (bytes, from) = received.unwrap();
+                    client = Some(from);
+                    if number != lost {
+                        far.send(&up[..bytes]).await.unwrap();
+                    }
+                }
+                received = far.recv(&mut down) => {
+                    let bytes = received.unwrap();
+                    if number != lost {
+                        near.send_to(&down[..bytes], client.unwrap()).await.unwrap();
+                    }
+                }
+            }
+        }
+    });
+    address
+}
+
+/// It takes the five seconds after which WireGuard sends an initiation again.
+#[test]
+fn any_datagram_of_a_tunnels_handshake_may_be_lost() {
+    let expected = EXPECTATIONS.iter().find(|row| row.stack == "udp@wireguard");
+    on_worker(async {
+        let hop = Hop::open(expected.unwrap()).await;
+        // Initiation, response, confirmation.
+        let exchange = async |lost: usize| {
+            let target = lossy_path(hop.listening.local, lost).await;
+            let client = Rc::new(Recorder::default());
+            let user = User(lost.try_into().unwrap());
+            let connected = hop.transport.connect(user, target, client.clone()).await;
+            let connected = connected.unwrap();
+            let took = connected.phases.security_handshake.unwrap();
+            // Whoever lacks the confirmation takes the first packet for one.
+            assert!(lost == 2 || took >= Duration::from_secs(5), "{took:?}");
+            connected.flow.send(&message(100)).unwrap();
+            assert_eq!(client.messages(1).await, [message(100)]);
+        };
+        tokio::join!(exchange(0), exchange(1), exchange(2));
+    });
+}
+
 /// A peer that accepts packets and says nothing.
 #[test]
 fn a_silent_server_is_given_up_within_the_limit() {

@@ -14,7 +14,7 @@ use super::{
     SendError, Settings, Transport, TransportError, User,
 };
 use crate::net::{DatagramNetwork, DatagramSocket, Kernel, Tunneled};
-use crate::tunnel::{Clear, Wireguard};
+use crate::tunnel::{Clear, MAX_USERS, Wireguard};
 
 /// `udp`.
 pub(super) fn open(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
@@ -30,6 +30,13 @@ pub(super) fn open_clear(settings: &Settings) -> Result<Box<dyn Transport>, Tran
 /// `udp@wireguard`.
 pub(super) fn open_wireguard(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
     let keys = settings.wireguard_keys()?;
+    if keys.peers > MAX_USERS {
+        return Err(TransportError::Credentials(format!(
+            "expected WireGuard keys of at most {MAX_USERS} users, as many as have inner addresses, \
+             found {}",
+            keys.peers
+        )));
+    }
     let network = Tunneled::new(
         settings.into(),
         Wireguard::new(keys.clone()),
