@@ -502,6 +502,43 @@ fn closing_delivers_what_was_sent_and_tells_both_ends_once() {
     });
 }
 
+/// Closes each flow that a message comes on.
+#[derive(Default)]
+struct HangsUp(Recorder);
+
+impl Handler for HangsUp {
+    fn message(&self, flow: &Flow, message: &[u8]) {
+        flow.close();
+        self.0.message(flow, message);
+    }
+
+    fn closed(&self, flow: &Flow, reason: &CloseReason) {
+        Handler::closed(&self.0, flow, reason);
+    }
+}
+
+#[test]
+fn a_server_closes_one_flow_and_serves_the_others() {
+    for_every_stack(async |mut hop| {
+        let server = Rc::new(HangsUp::default());
+        hop.listening = hop
+            .transport
+            .listen(LOOPBACK, server.clone())
+            .await
+            .unwrap();
+        for user in 0..2 {
+            let (connected, client) = hop.connect(user).await;
+            connected.flow.send(&message(user as usize)).unwrap();
+            server.0.messages(user as usize + 1).await;
+            if hop.stack.is_stream() {
+                assert_eq!(client.closed(user.into()).await, CloseReason::Peer);
+                let closed = server.0.closed(user.into()).await;
+                assert_eq!(closed, CloseReason::Local);
+            }
+        }
+    });
+}
+
 #[test]
 fn clients_are_told_when_the_server_goes_and_find_it_when_it_returns() {
     for_every_stack(async |mut hop| {

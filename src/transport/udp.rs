@@ -69,7 +69,7 @@ impl<N: DatagramNetwork> Transport for Udp<N> {
             let socket = self.network.bind(address)?;
             let local = socket.bound();
             let id = self.listeners.replace(self.listeners.get() + 1);
-            let link = SocketLink::drive(socket, id, handler);
+            let link = SocketLink::drive(socket, id, true, handler);
             Ok(Listening {
                 local,
                 guard: Box::new(CloseOnDrop(link)),
@@ -85,7 +85,7 @@ impl<N: DatagramNetwork> Transport for Udp<N> {
     ) -> LocalBoxFuture<'_, Result<Connected, TransportError>> {
         Box::pin(async move {
             let connected = self.network.connect(user.0, target).await?;
-            let link = SocketLink::drive(connected.socket, user.0.into(), handler);
+            let link = SocketLink::drive(connected.socket, user.0.into(), false, handler);
             Ok(Connected {
                 flow: Flow::new(link, connected.peer),
                 phases: Phases {
@@ -104,12 +104,15 @@ struct SocketLink<S> {
     driver: RefCell<Option<Waker>>,
     id: u64,
     local: SocketAddr,
+    /// Whether it is a listener's, which no single flow closes.
+    shared: bool,
 }
 
 impl<S: DatagramSocket + 'static> SocketLink<S> {
-    fn drive(socket: S, id: u64, handler: Rc<dyn Handler>) -> Rc<Self> {
+    fn drive(socket: S, id: u64, shared: bool, handler: Rc<dyn Handler>) -> Rc<Self> {
         let link = Rc::new(Self {
             id,
+            shared,
             local: socket.local(),
             socket: RefCell::new(Some(Rc::new(socket))),
             driver: RefCell::new(None),
@@ -158,9 +161,8 @@ impl<S: DatagramSocket> Link for SocketLink<S> {
     }
 
     fn close(&self) {
-        self.socket.borrow_mut().take();
-        if let Some(driver) = self.driver.borrow_mut().take() {
-            driver.wake();
+        if !self.shared {
+            self.shut();
         }
     }
 
@@ -170,6 +172,15 @@ impl<S: DatagramSocket> Link for SocketLink<S> {
 
     fn local(&self) -> SocketAddr {
         self.local
+    }
+}
+
+impl<S> SocketLink<S> {
+    fn shut(&self) {
+        self.socket.borrow_mut().take();
+        if let Some(driver) = self.driver.borrow_mut().take() {
+            driver.wake();
+        }
     }
 }
 
@@ -184,6 +195,6 @@ impl<S: DatagramSocket> Guard for CloseOnDrop<S> {
 
 impl<S: DatagramSocket> Drop for CloseOnDrop<S> {
     fn drop(&mut self) {
-        self.0.close();
+        self.0.shut();
     }
 }
