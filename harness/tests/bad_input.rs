@@ -202,7 +202,7 @@ fn wrong_credentials_are_told_apart() {
                 &foreign_key,
             ],
             3,
-            &["UnknownCA"],
+            &["does not trust the authority that signed our certificate"],
         ),
         (
             "udp@wireguard",

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use kernel::{Kernel, KernelListener, UdpPort};
@@ -94,7 +95,7 @@ pub trait DatagramSocket {
 }
 
 /// What a datagram socket lost, as far as this process can know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatagramCounters {
     /// Datagrams that the system did not take while the queue was full, or refused.
     pub unsent: u64,

@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 
 use crate::sip::{Accounts, Outbound, Reliability, Server, ServerConfig, ServerCounters, Source};
 use crate::transport::{
-    CloseReason, Flow, Handler, Listening, Settings, Stack, Transport, TransportError,
+    CloseReason, DatagramCounters, Flow, Handler, Listening, Settings, Stack, Transport,
+    TransportError,
 };
 
 /// Where a node listens, over what, and for whom.
@@ -48,6 +49,9 @@ pub struct NodeCounters {
     pub flows_refused: u64,
     /// Responses that their flow no longer took.
     pub unsent: u64,
+    /// Datagrams that the system did not take, or that the tunnel dropped (datagrams only).
+    #[serde(default)]
+    pub datagrams: Option<DatagramCounters>,
 }
 
 /// A listening node. Lives inside a [`tokio::task::LocalSet`]; dropping it closes its flows.
@@ -116,6 +120,7 @@ impl Node {
     pub fn counters(&self) -> NodeCounters {
         NodeCounters {
             sip: *self.core.server.borrow().counters(),
+            datagrams: self.listening.counters(),
             ..self.core.counters.borrow().clone()
         }
     }

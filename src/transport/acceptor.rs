@@ -15,7 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 
 use super::stream::{Connection, StreamLink};
-use super::{Connected, Handler, Limits, Link, Listening, Phases, TransportError, User};
+use super::{
+    Connected, DatagramCounters, Guard, Handler, Limits, Link, Listening, Phases, TransportError,
+    User,
+};
 use crate::net::{StreamListener, StreamNetwork, StreamPeer};
 
 /// How long accepting pauses when the system refuses, usually for want of file descriptors.
@@ -38,6 +41,11 @@ pub(super) trait Security<S>: 'static {
         stream: S,
         peer: SocketAddr,
     ) -> impl Future<Output = Result<(Self::Secured, Option<Duration>), TransportError>>;
+
+    /// What an error of a secured stream means, and what would mend it where that is known.
+    fn explain(error: &io::Error) -> String {
+        error.to_string()
+    }
 
     /// Secures a stream that was accepted. It runs in the connection's own task.
     fn accept(
@@ -68,7 +76,7 @@ where
     };
     let (local, peer) = (connected.local, connected.peer);
     let id = user.0.into();
-    let connection = Connection::new(stream, local, peer, id, handler, limits.close);
+    let connection = Connection::new(stream, local, peer, id, handler, limits.close, C::explain);
     let flow = connection.flow().clone();
     tokio::task::spawn_local(connection);
     Ok(Connected { flow, phases })
@@ -98,7 +106,7 @@ where
     let task = tokio::task::spawn_local(Rc::clone(&acceptor).run());
     Listening {
         local,
-        _guard: Box::new(CloseOnDrop {
+        guard: Box::new(CloseOnDrop {
             acceptor,
             task: task.abort_handle(),
         }),
@@ -157,7 +165,8 @@ where
         }
         let id = self.accepted.replace(self.accepted.get() + 1);
         let handler = Rc::clone(&self.handler);
-        let mut connection = Connection::new(stream, local, peer, id, handler, self.limits.close);
+        let limit = self.limits.close;
+        let mut connection = Connection::new(stream, local, peer, id, handler, limit, C::explain);
         let key = self.flows.borrow_mut().insert(connection.link());
         self.handler.opened(connection.flow());
         // By reference: a task that moved it would have room for it twice, as long as it lives.
@@ -169,6 +178,12 @@ where
 struct CloseOnDrop<L, C> {
     acceptor: Rc<Acceptor<L, C>>,
     task: AbortHandle,
+}
+
+impl<L, C> Guard for CloseOnDrop<L, C> {
+    fn counters(&self) -> Option<DatagramCounters> {
+        None
+    }
 }
 
 impl<L, C> Drop for CloseOnDrop<L, C> {

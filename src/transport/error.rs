@@ -15,7 +15,7 @@ pub enum CloseReason {
     /// This side closed it.
     #[error("closed by this side")]
     Local,
-    /// The connection broke, with the system's words.
+    /// The connection broke, and why: in the system's words, or explained by the carrier.
     #[error("the connection broke: {0}")]
     Broken(String),
     /// The peer sent what is not SIP, or more than a message may hold.

@@ -28,6 +28,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use crate::net::DatagramCounters;
 pub use credentials::{Identity, TestAuthority, authority_from_pem_file};
 pub use error::{CloseReason, SendError, TransportError};
 pub(crate) use flow::Link;
@@ -115,5 +116,18 @@ pub struct Phases {
 pub struct Listening {
     /// The address that was bound, with the port that the kernel chose if 0 was asked for.
     pub local: SocketAddr,
-    pub(crate) _guard: Box<dyn std::any::Any>,
+    guard: Box<dyn Guard>,
+}
+
+impl Listening {
+    /// What its datagram socket lost; `None` over a stream, which loses nothing unnoticed.
+    #[must_use]
+    pub fn counters(&self) -> Option<DatagramCounters> {
+        self.guard.counters()
+    }
+}
+
+/// What a listener lives in; dropping it closes the listener.
+trait Guard {
+    fn counters(&self) -> Option<DatagramCounters>;
 }

@@ -40,8 +40,18 @@ pub(super) struct Connection<S> {
     /// Whether written bytes may still be on their way through the stream's own buffers.
     unflushed: bool,
     close_limit: Duration,
-    /// Runs while this side closes.
-    close_timer: Option<Pin<Box<Sleep>>>,
+    /// There while the flow is being closed.
+    closing: Option<Box<Closing>>,
+    explain: Explain,
+}
+
+/// How a carrier words what its streams report.
+pub(super) type Explain = fn(&io::Error) -> String;
+
+/// Why a flow is being closed, and until when that may take.
+struct Closing {
+    reason: CloseReason,
+    timer: Pin<Box<Sleep>>,
 }
 
 /// What stops the driver, other than that there is nothing to do.
@@ -55,6 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         id: u64,
         handler: Rc<dyn Handler>,
         close_limit: Duration,
+        explain: Explain,
     ) -> Self {
         let link = Rc::new(StreamLink {
             id,
@@ -72,7 +83,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             partial: Vec::new(),
             unflushed: false,
             close_limit,
-            close_timer: None,
+            closing: None,
+            explain,
         }
     }
 
@@ -88,7 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         for _ in 0..READS_PER_POLL {
             let written = match self.poll_write_queue(cx) {
                 Poll::Ready(Ok(())) => true,
-                Poll::Ready(Err(error)) => return Poll::Ready(broken(&error)),
+                Poll::Ready(Err(error)) => return Poll::Ready(self.unwritable(cx, &error)),
                 Poll::Pending => false,
             };
             if self.link.state.get() != State::Open {
@@ -96,7 +108,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             match self.poll_read(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(ended)) => return Poll::Ready(ended),
+                Poll::Ready(Err(broken @ CloseReason::Broken(_))) => return Poll::Ready(broken),
+                // What came before may have been answered: that and the goodbye are still written.
+                Poll::Ready(Err(reason)) => self.begin_close(reason),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -121,22 +135,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Why the flow ends whose stream takes nothing any more. A peer that refuses this side says so
+    /// before it goes, and what it said may not have been read yet.
+    fn unwritable(&mut self, cx: &mut Context<'_>, error: &io::Error) -> Ended {
+        if let Some(closing) = &self.closing
+            && closing.reason != CloseReason::Local
+        {
+            return closing.reason.clone();
+        }
+        for _ in 0..READS_PER_POLL {
+            if self.link.state.get() != State::Open {
+                break;
+            }
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(broken @ CloseReason::Broken(_))) => return broken,
+                Poll::Ready(Err(_)) | Poll::Pending => break,
+            }
+        }
+        self.broken(error)
+    }
+
+    fn begin_close(&mut self, reason: CloseReason) {
+        self.link.state.set(State::Closing);
+        self.closing = Some(Box::new(Closing {
+            reason,
+            timer: Box::pin(tokio::time::sleep(self.close_limit)),
+        }));
+    }
+
     /// Writes what is queued, says goodbye in the protocol's way, and gives up when the peer takes
     /// too long to let that happen.
     fn poll_close(&mut self, cx: &mut Context<'_>, written: bool) -> Poll<Ended> {
-        let limit = self.close_limit;
-        let timer = self
-            .close_timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        if timer.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(CloseReason::Local);
+        if self.closing.is_none() {
+            self.begin_close(CloseReason::Local);
         }
-        if written {
+        let closing = self.closing.as_mut().expect("it has just begun");
+        if closing.timer.as_mut().poll(cx).is_pending() {
+            if !written {
+                return Poll::Pending;
+            }
             // That the peer is gone already does not matter any more.
             let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
-            return Poll::Ready(CloseReason::Local);
         }
-        Poll::Pending
+        Poll::Ready(closing.reason.clone())
     }
 
     /// Reads once and handles the messages that this completes.
@@ -146,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let room_bytes = MAX_MESSAGE_BYTES - self.partial.len();
         let mut incoming = ReadBuf::new(&mut buffer[..room_bytes]);
         if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut incoming)) {
-            return Poll::Ready(Err(broken(&error)));
+            return Poll::Ready(Err(self.broken(&error)));
         }
         let bytes = incoming.filled();
         if bytes.is_empty() {
@@ -168,6 +210,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             })
         };
         Poll::Ready(handled.map_err(CloseReason::Garbage))
+    }
+
+    fn broken(&self, error: &io::Error) -> CloseReason {
+        CloseReason::Broken((self.explain)(error))
     }
 
     /// Handles the whole messages at the start of `bytes` and returns how long they are.
@@ -219,10 +265,6 @@ fn append(partial: &mut Vec<u8>, bytes: &[u8]) {
     partial.extend_from_slice(bytes);
 }
 
-fn broken(error: &io::Error) -> CloseReason {
-    CloseReason::Broken(error.to_string())
-}
-
 /// The sending half of a connection.
 pub(super) struct StreamLink {
     id: u64,
@@ -237,7 +279,7 @@ pub(super) struct StreamLink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
-    /// This side has asked to close.
+    /// This side has asked to close, or the peer has ended what it sends.
     Closing,
     Closed,
 }
@@ -400,7 +442,9 @@ mod tests {
         let (here, there) = duplex(pipe_bytes);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 5060));
         let limit = Duration::from_millis(50);
-        let connection = Connection::new(here, nowhere, nowhere, 0, handler.clone(), limit);
+        let explain = |error: &io::Error| error.to_string();
+        let connection =
+            Connection::new(here, nowhere, nowhere, 0, handler.clone(), limit, explain);
         (connection, there, handler)
     }
 
@@ -474,6 +518,81 @@ mod tests {
         connection.flow().close();
         (&mut connection).await;
         assert_eq!(*handler.closed.borrow(), [CloseReason::Local]);
+    }
+
+    #[tokio::test]
+    async fn what_came_before_the_end_is_answered() {
+        for (last, expected) in [
+            (&b""[..], "the peer closed it"),
+            (b"\xff", "the peer sent garbage"),
+        ] {
+            // The pipe holds less than the answers, so that writing them takes several turns.
+            let (connection, mut peer, handler) = connection(3, 100);
+            let peer = async {
+                peer.write_all(MESSAGE).await.unwrap();
+                peer.write_all(last).await.unwrap();
+                peer.shutdown().await.unwrap();
+                let mut answers = Vec::new();
+                peer.read_to_end(&mut answers).await.unwrap();
+                assert_eq!(answers, MESSAGE.repeat(3));
+            };
+            tokio::join!(peer, connection);
+            let closed = handler.closed.borrow();
+            assert_eq!(closed.len(), 1);
+            assert!(closed[0].to_string().starts_with(expected), "{closed:?}");
+        }
+    }
+
+    /// A peer's last words are read also when they arrive together with its end.
+    #[tokio::test]
+    async fn the_reason_of_a_refusal_is_told_though_writing_fails_first() {
+        struct Refused;
+
+        impl AsyncRead for Refused {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+                _: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                Poll::Ready(Err(io::Error::other("not on the list")))
+            }
+        }
+
+        impl AsyncWrite for Refused {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+                _: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+        }
+
+        let handler = Rc::new(Answering::default());
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 5060));
+        let limit = Duration::from_millis(50);
+        let explain = |error: &io::Error| format!("the peer said: {error}");
+        let connection = Connection::new(
+            Refused,
+            nowhere,
+            nowhere,
+            0,
+            handler.clone(),
+            limit,
+            explain,
+        );
+        connection.flow().send(MESSAGE).unwrap();
+        connection.await;
+        let told = CloseReason::Broken("the peer said: not on the list".to_owned());
+        assert_eq!(*handler.closed.borrow(), [told]);
     }
 
     #[tokio::test]

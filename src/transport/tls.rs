@@ -147,7 +147,7 @@ impl Tls {
             .map_err(|error| TransportError::Handshake {
                 protocol: "TLS",
                 peer,
-                reason: explain(&error),
+                reason: explain_handshake(&error),
             })
     }
 }
@@ -171,6 +171,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Security<S> for Tls {
         let handshake = connector.connect(self.server_name.clone(), stream);
         let stream = self.complete(handshake, peer).await?;
         Ok((TlsStream::Client(stream), Some(started.elapsed())))
+    }
+
+    fn explain(error: &io::Error) -> String {
+        explain_flow(error)
     }
 
     async fn accept(&self, stream: S, peer: SocketAddr) -> Result<TlsStream<S>, TransportError> {
@@ -366,33 +370,54 @@ fn unusable(what: &str, error: impl std::fmt::Display) -> TransportError {
 }
 
 /// What went wrong in a handshake, and what would mend it where that is known.
-fn explain(error: &io::Error) -> String {
-    let tls = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let meaning = match tls {
-        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+fn explain_handshake(error: &io::Error) -> String {
+    match meaning(error) {
+        Some(meaning) => format!("{meaning} ({error})"),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            format!("the peer closed the connection in the middle of it ({error})")
+        }
+        None => error.to_string(),
+    }
+}
+
+/// What broke a flow. Over TLS 1.3 that can be what the peer found in the handshake.
+fn explain_flow(error: &io::Error) -> String {
+    match meaning(error) {
+        Some(meaning) => format!("{meaning} ({error})"),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the peer vanished without TLS's goodbye, close_notify".to_owned()
+        }
+        None => error.to_string(),
+    }
+}
+
+/// An error of TLS in words, if it is one of those that wrong credentials lead to.
+fn meaning(error: &io::Error) -> Option<&'static str> {
+    use AlertDescription as Alert;
+    use rustls::Error::{
+        AlertReceived, InvalidCertificate, InvalidMessage, NoCertificatesPresented,
+    };
+
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    Some(match error {
+        InvalidCertificate(CertificateError::UnknownIssuer) => {
             "the peer's certificate was not signed by a trusted authority; check the CA"
         }
-        Some(rustls::Error::InvalidCertificate(
+        InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => "the server's certificate is for another name; check the server name",
-        Some(rustls::Error::NoCertificatesPresented) => {
-            "the client showed no certificate; mtls needs one"
-        }
-        Some(rustls::Error::AlertReceived(AlertDescription::UnknownCA)) => {
+        ) => "the server's certificate is for another name; check the server name",
+        NoCertificatesPresented => "the client showed no certificate; mtls needs one",
+        AlertReceived(Alert::UnknownCA) => {
             "the peer does not trust the authority that signed our certificate"
         }
-        Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => {
+        AlertReceived(Alert::CertificateRequired) => {
             "the server requires a client certificate; use mtls"
         }
-        Some(rustls::Error::InvalidMessage(_)) => "the peer does not speak TLS",
-        Some(_) | None if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "the peer closed the connection in the middle of it"
-        }
-        Some(_) | None => return error.to_string(),
-    };
-    format!("{meaning} ({error})")
+        AlertReceived(Alert::CertificateExpired) => "the peer finds our certificate expired",
+        AlertReceived(Alert::ProtocolVersion) => "the peer speaks another version of TLS",
+        InvalidMessage(_) => "the peer does not speak TLS",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::{
-    Connected, Flow, Handler, Link, Listening, LocalBoxFuture, Phases, SendError, Settings,
-    Transport, TransportError, User,
+    Connected, DatagramCounters, Flow, Guard, Handler, Link, Listening, LocalBoxFuture, Phases,
+    SendError, Settings, Transport, TransportError, User,
 };
 use crate::net::{DatagramNetwork, DatagramSocket, Kernel, Tunneled};
-use crate::tunnel::{Clear, Wireguard};
+use crate::tunnel::{Clear, MAX_USERS, Wireguard};
 
 /// `udp`.
 pub(super) fn open(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
@@ -30,6 +30,13 @@ pub(super) fn open_clear(settings: &Settings) -> Result<Box<dyn Transport>, Tran
 /// `udp@wireguard`.
 pub(super) fn open_wireguard(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
     let keys = settings.wireguard_keys()?;
+    if keys.peers > MAX_USERS {
+        return Err(TransportError::Credentials(format!(
+            "expected WireGuard keys of at most {MAX_USERS} users, as many as have inner addresses, \
+             found {}",
+            keys.peers
+        )));
+    }
     let network = Tunneled::new(
         settings.into(),
         Wireguard::new(keys.clone()),
@@ -62,10 +69,10 @@ impl<N: DatagramNetwork> Transport for Udp<N> {
             let socket = self.network.bind(address)?;
             let local = socket.bound();
             let id = self.listeners.replace(self.listeners.get() + 1);
-            let link = SocketLink::drive(socket, id, handler);
+            let link = SocketLink::drive(socket, id, true, handler);
             Ok(Listening {
                 local,
-                _guard: Box::new(CloseOnDrop(link)),
+                guard: Box::new(CloseOnDrop(link)),
             })
         })
     }
@@ -78,7 +85,7 @@ impl<N: DatagramNetwork> Transport for Udp<N> {
     ) -> LocalBoxFuture<'_, Result<Connected, TransportError>> {
         Box::pin(async move {
             let connected = self.network.connect(user.0, target).await?;
-            let link = SocketLink::drive(connected.socket, user.0.into(), handler);
+            let link = SocketLink::drive(connected.socket, user.0.into(), false, handler);
             Ok(Connected {
                 flow: Flow::new(link, connected.peer),
                 phases: Phases {
@@ -97,12 +104,15 @@ struct SocketLink<S> {
     driver: RefCell<Option<Waker>>,
     id: u64,
     local: SocketAddr,
+    /// Whether it is a listener's, which no single flow closes.
+    shared: bool,
 }
 
 impl<S: DatagramSocket + 'static> SocketLink<S> {
-    fn drive(socket: S, id: u64, handler: Rc<dyn Handler>) -> Rc<Self> {
+    fn drive(socket: S, id: u64, shared: bool, handler: Rc<dyn Handler>) -> Rc<Self> {
         let link = Rc::new(Self {
             id,
+            shared,
             local: socket.local(),
             socket: RefCell::new(Some(Rc::new(socket))),
             driver: RefCell::new(None),
@@ -151,9 +161,8 @@ impl<S: DatagramSocket> Link for SocketLink<S> {
     }
 
     fn close(&self) {
-        self.socket.borrow_mut().take();
-        if let Some(driver) = self.driver.borrow_mut().take() {
-            driver.wake();
+        if !self.shared {
+            self.shut();
         }
     }
 
@@ -166,10 +175,26 @@ impl<S: DatagramSocket> Link for SocketLink<S> {
     }
 }
 
+impl<S> SocketLink<S> {
+    fn shut(&self) {
+        self.socket.borrow_mut().take();
+        if let Some(driver) = self.driver.borrow_mut().take() {
+            driver.wake();
+        }
+    }
+}
+
 struct CloseOnDrop<S: DatagramSocket>(Rc<SocketLink<S>>);
+
+impl<S: DatagramSocket> Guard for CloseOnDrop<S> {
+    fn counters(&self) -> Option<DatagramCounters> {
+        let socket = self.0.socket.borrow();
+        socket.as_ref().map(|socket| socket.counters())
+    }
+}
 
 impl<S: DatagramSocket> Drop for CloseOnDrop<S> {
     fn drop(&mut self) {
-        self.0.close();
+        self.0.shut();
     }
 }

@@ -104,6 +104,9 @@ impl<P: Protection> Endpoint for Initiator<P> {
         scratch: &'s mut [u8],
         transmit: TransmitTo<'_>,
     ) -> Option<&'s [u8]> {
+        let server = self.server;
+        self.tunnel
+            .tick(now, scratch, &mut |datagram| transmit(server, datagram));
         let mut answer = |datagram: &[u8]| transmit(from, datagram);
         let received = self.tunnel.receive(datagram, now, scratch, &mut answer);
         let routed = received.and_then(|packet| match packet {

@@ -15,7 +15,9 @@ use super::{
     DropCause, Drops, Endpoint, Protection, SERVER, TransmitTo, Tunnel, ip, user_address, user_of,
 };
 
-/// All tunnels of one server.
+/// All tunnels of one server. A peer stays, since it is what a replayed opening is recognised by:
+/// there are at most as many as users are known, or, where nothing is authenticated, as there are
+/// inner addresses.
 pub struct Gateway<P: Protection> {
     protection: Rc<P>,
     peers: HashMap<u32, Peer<P::Tunnel>>,
@@ -56,25 +58,38 @@ impl<P: Protection> Gateway<P> {
     ) -> Result<Option<&'s [u8]>, DropCause> {
         let claim = self.protection.identify(datagram)?;
         let user = claim.user;
-        let mut answer = |datagram: &[u8]| transmit(from, datagram);
         let packet = if let Some(peer) = self.peers.get_mut(&user) {
-            let packet = peer.tunnel.receive(datagram, now, scratch, &mut answer)?;
-            peer.outer = from;
-            packet
+            let outer = peer.outer;
+            peer.tunnel.tick(now, scratch, &mut |datagram| {
+                transmit(outer, datagram);
+            });
+            let mut answer = |datagram: &[u8]| transmit(from, datagram);
+            let received = peer.tunnel.receive(datagram, now, scratch, &mut answer);
+            if received.is_ok() {
+                peer.outer = from;
+            }
+            // Also after an error: the tick may have begun a handshake.
+            self.schedule(user);
+            received?
         } else if claim.opens {
             let mut tunnel = self.protection.responder(user, now);
+            let mut answer = |datagram: &[u8]| transmit(from, datagram);
             let packet = tunnel.receive(datagram, now, scratch, &mut answer)?;
+            if let Some(packet) = packet {
+                // Nothing is kept of a peer that opens with a packet that goes nowhere.
+                ip::check_route(packet, user_address(user), SERVER)?;
+            }
             let peer = Peer {
                 tunnel,
                 outer: from,
                 timer: None,
             };
             self.peers.insert(user, peer);
+            self.schedule(user);
             packet
         } else {
             return Err(DropCause::UnknownPeer);
         };
-        self.schedule(user);
         match packet {
             Some(packet) => ip::check_route(packet, user_address(user), SERVER).map(Some),
             None => Ok(None),
@@ -181,7 +196,8 @@ mod tests {
 
     use super::*;
     use crate::tunnel::{
-        Clear, Initiator, SCRATCH_BYTES, Wireguard, WireguardKeys, parse_udp, write_udp,
+        Claim, Clear, Initiator, SCRATCH_BYTES, Transmit, Wireguard, WireguardKeys, parse_udp,
+        write_udp,
     };
 
     const USERS: u32 = 3;
@@ -428,6 +444,103 @@ mod tests {
             assert!(server.receive(outer(1), &datagram).0.is_some());
         }
         assert_eq!(server.endpoint.timers.len(), 1);
+    }
+
+    /// A tunnel that has something to say at every tick.
+    struct Restless(Option<Instant>);
+
+    /// The kind of [`Restless`] tunnels.
+    struct Nervous;
+
+    impl Protection for Nervous {
+        type Tunnel = Restless;
+
+        const NAME: &'static str = "restless";
+        const HANDSHAKE: Option<&'static str> = None;
+        const OVERHEAD_BYTES: usize = 0;
+
+        fn initiator(&self, _user: u32, _now: Instant) -> Restless {
+            Restless(None)
+        }
+
+        fn responder(&self, _user: u32, _now: Instant) -> Restless {
+            Restless(None)
+        }
+
+        fn identify(&self, _datagram: &[u8]) -> Result<Claim, DropCause> {
+            Ok(Claim {
+                user: 0,
+                opens: true,
+            })
+        }
+    }
+
+    impl Tunnel for Restless {
+        fn initiate(&mut self, _: Instant, _: &mut [u8], _: Transmit<'_>) {}
+
+        fn is_established(&self) -> bool {
+            true
+        }
+
+        fn send(&mut self, _: &[u8], _: Instant, _: &mut [u8], _: Transmit<'_>) {}
+
+        fn tick(&mut self, now: Instant, _: &mut [u8], transmit: Transmit<'_>) {
+            transmit(b"tick");
+            self.0 = Some(now + Duration::from_secs(5));
+        }
+
+        fn receive<'s>(
+            &mut self,
+            datagram: &'s [u8],
+            _now: Instant,
+            _scratch: &'s mut [u8],
+            transmit: Transmit<'_>,
+        ) -> Result<Option<&'s [u8]>, DropCause> {
+            if datagram != b"authentic" {
+                return Err(DropCause::NotAuthentic);
+            }
+            transmit(b"answer");
+            Ok(None)
+        }
+
+        fn deadline(&self) -> Option<Instant> {
+            self.0
+        }
+
+        fn handle_timeout(&mut self, _: Instant, _: &mut [u8], _: Transmit<'_>) {}
+    }
+
+    /// What time demands is sent to the peer, whosever datagram made the time be noticed.
+    #[test]
+    fn a_forged_datagram_draws_nothing_and_leaves_the_timers_right() {
+        let mut server = Side::new(Gateway::new(Rc::new(Nervous)));
+        let (peer, forger) = (outer(1), outer(66));
+        let answer = (peer, b"answer".to_vec());
+        assert_eq!(server.receive(peer, b"authentic").1, [answer]);
+        assert_eq!(server.endpoint.deadline(), None);
+        assert_eq!(
+            server.receive(forger, b"forged").1,
+            [(peer, b"tick".to_vec())]
+        );
+        let due = server.now + Duration::from_secs(5);
+        assert_eq!(server.endpoint.deadline(), Some(due));
+    }
+
+    #[test]
+    fn a_packet_that_goes_nowhere_makes_no_peer() {
+        let mut server = Side::new(Gateway::new(Rc::new(Clear)));
+        let mut client = Side::user(&Clear, 1);
+        let mut sent = Vec::new();
+        let forged = udp_packet(user_address(2), SERVER, b"REGISTER");
+        client
+            .endpoint
+            .tunnel_mut()
+            .send(&forged, client.now, &mut client.scratch, &mut |bytes| {
+                sent = bytes.to_vec();
+            });
+        assert_eq!(server.receive(outer(1), &sent), (None, vec![]));
+        assert_eq!(server.endpoint.drops().misrouted, 1);
+        assert_eq!(server.endpoint.peers(), 0);
     }
 
     #[test]

@@ -23,6 +23,8 @@ mod wireguard;
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 pub use address::{MAX_USERS, SERVER, SIP_PORT, user_address, user_of};
 pub use clear::{Clear, ClearTunnel};
 pub use endpoint::{Endpoint, Initiator, TransmitTo};
@@ -43,7 +45,7 @@ pub type Transmit<'a> = &'a mut dyn FnMut(&[u8]);
 
 /// One end of a protected association with one peer.
 ///
-/// Contract: the owner passes every datagram of the peer to [`Self::receive`] and calls
+/// Contract: the owner calls [`Self::tick`], then passes each datagram to [`Self::receive`]; it calls
 /// [`Self::handle_timeout`] once `now` has reached [`Self::deadline`], which it asks for again
 /// after each call of any method. `now` never goes back. `scratch` is working space of
 /// [`SCRATCH_BYTES`] that keeps nothing between calls, so that no packet costs an allocation.
@@ -57,6 +59,11 @@ pub trait Tunnel {
     /// Protects one IP packet of at most `MAX_DATAGRAM_BYTES - OVERHEAD_BYTES`. Without an
     /// association the packet may wait for one, and is lost if none comes, as IP allows.
     fn send(&mut self, packet: &[u8], now: Instant, scratch: &mut [u8], transmit: Transmit<'_>);
+
+    /// Notices the time before traffic, which [`Self::receive`] leaves to the owner: what this sends
+    /// goes where the peer is known to be, and not where the datagram came from that is not
+    /// authenticated yet. Cheap if called for every datagram.
+    fn tick(&mut self, _now: Instant, _scratch: &mut [u8], _transmit: Transmit<'_>) {}
 
     /// Takes one datagram of the peer: the IP packet in it, if it is one of data, as a slice of
     /// `datagram` or `scratch`. It is handed back rather than called out, so that whoever handles
@@ -146,7 +153,7 @@ pub enum DropCause {
 }
 
 /// How many datagrams were dropped, by cause.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Drops {
     pub malformed: u64,

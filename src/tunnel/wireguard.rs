@@ -250,13 +250,6 @@ impl WireguardTunnel {
         }
     }
 
-    /// Lets boringtun notice the time before traffic, unless it did just now.
-    fn catch_up(&mut self, now: Instant, scratch: &mut [u8], transmit: Transmit<'_>) {
-        if now.saturating_duration_since(self.last_tick) >= TICK {
-            self.handle_timeout(now, scratch, transmit);
-        }
-    }
-
     /// Sends what boringtun wants sent, and notes when that starts a handshake.
     fn transmitted(&mut self, datagram_type: u8, now: Instant) {
         if datagram_type == HANDSHAKE_INITIATION {
@@ -282,13 +275,20 @@ impl Tunnel for WireguardTunnel {
 
     fn send(&mut self, packet: &[u8], now: Instant, scratch: &mut [u8], transmit: Transmit<'_>) {
         assert!(scratch.len() >= SCRATCH_BYTES, "boringtun panics otherwise");
-        self.catch_up(now, scratch, transmit);
+        self.tick(now, scratch, transmit);
         if let TunnResult::WriteToNetwork(datagram) = self.tunn.encapsulate(packet, scratch) {
             let datagram_type = datagram[0];
             transmit(datagram);
             self.transmitted(datagram_type, now);
         }
         self.last_traffic = Some(now);
+    }
+
+    /// Lets boringtun notice the time, unless it did just now.
+    fn tick(&mut self, now: Instant, scratch: &mut [u8], transmit: Transmit<'_>) {
+        if now.saturating_duration_since(self.last_tick) >= TICK {
+            self.handle_timeout(now, scratch, transmit);
+        }
     }
 
     fn receive<'s>(
@@ -301,8 +301,12 @@ impl Tunnel for WireguardTunnel {
         assert!(scratch.len() >= SCRATCH_BYTES, "boringtun panics otherwise");
         // boringtun takes an empty datagram as the request to send what is queued.
         let &datagram_type = datagram.first().ok_or(DropCause::Malformed)?;
-        self.catch_up(now, scratch, transmit);
         let mut result = self.tunn.decapsulate(None, datagram, scratch);
+        let is_handshake = matches!(datagram_type, HANDSHAKE_INITIATION | HANDSHAKE_RESPONSE);
+        // Before the queue is emptied, which may begin another one.
+        if is_handshake && !matches!(result, TunnResult::Err(_)) {
+            self.initiated = None;
+        }
         let mut may_have_queued = true;
         let packet_bytes = loop {
             match result {
@@ -321,9 +325,6 @@ impl Tunnel for WireguardTunnel {
             may_have_queued = false;
             result = self.tunn.decapsulate(None, &[], scratch);
         };
-        if matches!(datagram_type, HANDSHAKE_INITIATION | HANDSHAKE_RESPONSE) {
-            self.initiated = None;
-        }
         if packet_bytes.is_some() || datagram_type != DATA {
             self.last_traffic = Some(now);
         }
