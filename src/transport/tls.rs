@@ -164,6 +164,50 @@ fn provider() -> Arc<CryptoProvider> {
     })
 }
 
+/// What a handshake with these settings comes to, by the names under which results record it: of
+/// what both sides offer, the first of their common order of preference.
+///
+/// # Errors
+/// When the server's certificate and key are missing or unusable.
+pub fn tls_parameters(
+    settings: &TlsSettings,
+) -> Result<Vec<(&'static str, String)>, TransportError> {
+    let provider = provider();
+    let versions = versions(settings)?;
+    let newest = [&rustls::version::TLS13, &rustls::version::TLS12]
+        .into_iter()
+        .find(|version| versions.contains(version))
+        .expect("a version is one of the two");
+    let suite = provider
+        .cipher_suites
+        .iter()
+        .find(|suite| *suite.version() == *newest)
+        .expect("the provider has suites of each version");
+    let group = provider.kx_groups[0].name();
+    let identity = settings.server.as_ref().ok_or_else(|| {
+        TransportError::Credentials("a server needs a certificate, found none".to_owned())
+    })?;
+    let key = provider
+        .key_provider
+        .load_private_key(identity.decode("server")?.1)
+        .map_err(|error| unusable("the server's key", error))?;
+    let schemes = provider
+        .signature_verification_algorithms
+        .supported_schemes();
+    let signer = key
+        .choose_scheme(&schemes)
+        .ok_or_else(|| unusable("the server's key", "no signature scheme fits it"))?;
+    Ok(vec![
+        ("tls_provider", "ring".to_owned()),
+        ("tls_version", format!("{:?}", newest.version)),
+        ("tls_cipher_suite", format!("{:?}", suite.suite())),
+        ("tls_key_exchange_group", format!("{group:?}")),
+        ("tls_signature_scheme", format!("{:?}", signer.scheme())),
+        ("tls_resumption", settings.resumption.to_string()),
+        ("tls_tickets", settings.tickets.to_string()),
+    ])
+}
+
 fn roots(settings: &TlsSettings) -> Result<Arc<RootCertStore>, TransportError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&settings.ca_pem, "the trusted certificates")? {
@@ -281,4 +325,79 @@ fn explain(error: &io::Error) -> String {
         Some(_) | None => return error.to_string(),
     };
     format!("{meaning} ({error})")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rustls::{ClientConnection, ServerConnection};
+
+    use super::*;
+    use crate::transport::TestAuthority;
+
+    #[test]
+    fn the_parameters_are_those_of_a_real_handshake() {
+        let settings = TestAuthority::generate().unwrap().settings().unwrap();
+        for versions in [
+            vec![TlsVersion::V1_3],
+            vec![TlsVersion::V1_2],
+            vec![TlsVersion::V1_2, TlsVersion::V1_3],
+        ] {
+            let settings = TlsSettings {
+                versions,
+                ..settings.clone()
+            };
+            let authentication = Authentication::Server;
+            let client = client_config(&settings, authentication).unwrap().unwrap();
+            let server = server_config(&settings, authentication).unwrap().unwrap();
+            let name = settings.server_name.clone().try_into().unwrap();
+            let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+            let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+            while client.is_handshaking() || server.is_handshaking() {
+                let mut bytes = Vec::new();
+                while client.wants_write() {
+                    client.write_tls(&mut bytes).unwrap();
+                }
+                let mut rest = bytes.as_slice();
+                while !rest.is_empty() {
+                    server.read_tls(&mut rest).unwrap();
+                    server.process_new_packets().unwrap();
+                }
+                bytes.clear();
+                while server.wants_write() {
+                    server.write_tls(&mut bytes).unwrap();
+                }
+                let mut rest = bytes.as_slice();
+                while !rest.is_empty() {
+                    client.read_tls(&mut rest).unwrap();
+                    client.process_new_packets().unwrap();
+                }
+            }
+            let parameters = tls_parameters(&settings).unwrap();
+            let expected = [
+                (
+                    "tls_version",
+                    format!("{:?}", client.protocol_version().unwrap()),
+                ),
+                (
+                    "tls_cipher_suite",
+                    format!("{:?}", client.negotiated_cipher_suite().unwrap().suite()),
+                ),
+                (
+                    "tls_key_exchange_group",
+                    format!(
+                        "{:?}",
+                        client.negotiated_key_exchange_group().unwrap().name()
+                    ),
+                ),
+                ("tls_signature_scheme", "ECDSA_NISTP256_SHA256".to_owned()),
+            ];
+            for parameter in expected {
+                assert!(
+                    parameters.contains(&parameter),
+                    "{parameter:?}: {parameters:?}"
+                );
+            }
+        }
+    }
 }
