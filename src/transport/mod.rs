@@ -34,7 +34,6 @@ pub(crate) use flow::Link;
 pub use flow::{Flow, User};
 pub use registry::{Delivery, Stack, UnknownStack, find, stacks};
 pub use settings::{Limits, Settings, TlsSettings, TlsVersion, WireguardKeys};
-pub use tls::tls_parameters;
 
 /// A future that stays on its worker.
 pub type LocalBoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

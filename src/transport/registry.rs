@@ -44,12 +44,6 @@ impl Stack {
         (self.opener)(settings)
     }
 
-    /// Whether TLS protects the hop.
-    #[must_use]
-    pub fn speaks_tls(&self) -> bool {
-        matches!(self.carrier, "tls" | "mtls")
-    }
-
     /// Whether messages ride on a stream.
     #[must_use]
     pub fn is_stream(&self) -> bool {

@@ -75,15 +75,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         subject
             .parameters
             .extend(cpus.map(|(key, cpus)| (key.to_owned(), json!(cpus))));
-        if let Some(tls) = &settings.tls
-            && subject.stack.speaks_tls()
-        {
-            let tls = transport::tls_parameters(tls)?;
-            subject.parameters.extend(
-                tls.into_iter()
-                    .map(|(key, value)| (key.to_owned(), json!(value))),
-            );
-        }
     }
     let testbed = Testbed::new(placement)?;
     let bench = Bench {
