@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum NodeOrder {
     /// Answered by [`NodeReply::Snapshot`].
     Snapshot,
+    /// Answered likewise, without resident memory: to read that, the kernel walks the node's page
+    /// tables on the thread that serves its load.
+    Usage,
 }
 
 /// From a node.

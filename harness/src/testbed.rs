@@ -93,11 +93,6 @@ impl Testbed {
         })
     }
 
-    /// Which processors each side uses.
-    pub(crate) fn placement(&self) -> &Placement {
-        &self.placement
-    }
-
     /// Starts a node and waits until it listens.
     pub(crate) fn node(&self, config: &NodeConfig) -> Outcome<NodeProcess> {
         let process = self.start("node", &self.placement.node, config)?;
@@ -177,7 +172,16 @@ impl NodeProcess {
 
     /// What it costs and has seen so far.
     pub(crate) fn snapshot(&mut self) -> Outcome<(ProcessSnapshot, NodeCounters)> {
-        self.process.order(&NodeOrder::Snapshot)?;
+        self.read(&NodeOrder::Snapshot)
+    }
+
+    /// What it costs so far, without resident memory: in the middle of a load.
+    pub(crate) fn usage(&mut self) -> Outcome<ProcessSnapshot> {
+        Ok(self.read(&NodeOrder::Usage)?.0)
+    }
+
+    fn read(&mut self, order: &NodeOrder) -> Outcome<(ProcessSnapshot, NodeCounters)> {
+        self.process.order(order)?;
         match self.process.reply(PROMPT)? {
             NodeReply::Snapshot { process, counters } => Ok((process, counters)),
             NodeReply::Failed { reason } => Err(Failure::of(reason)),

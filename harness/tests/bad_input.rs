@@ -50,7 +50,19 @@ fn wrong_usage_is_explained_and_exits_with_2() {
         ),
         (
             &["load", "--target", "127.0.0.1:1", "--rate", "0"],
-            &["--rate", "above 0"],
+            &["--rate", "0.001 to 1000000"],
+        ),
+        (
+            &["load", "--target", "127.0.0.1:1", "--rate", "1e-300"],
+            &["--rate", "0.001 to 1000000"],
+        ),
+        (
+            &["load", "--target", "127.0.0.1:1", "--duration", "1e300"],
+            &["--duration", "0.1 to 86400"],
+        ),
+        (
+            &["load", "--target=127.0.0.1:1", "--workers=2", "--users=1"],
+            &["--users", "--workers"],
         ),
         (
             &["load", "--target", "127.0.0.1:1", "--workload", "inivte"],

@@ -158,20 +158,54 @@ fn every_stack_answers_every_question() {
 
 #[test]
 fn the_same_seed_gives_the_same_arrivals() {
-    let offered = |seed: &str| -> Vec<(String, Option<f64>)> {
-        let folder = tempfile::tempdir().unwrap();
-        let mut cells: Vec<_> = run_tiny(folder.path(), seed)
-            .cells
-            .into_iter()
-            .filter(|cell| cell.experiment != "memory")
-            .map(|cell| (cell.id, cell.metrics["offered_per_second"].value))
-            .collect();
-        cells.sort_by(|a, b| a.0.cmp(&b.0));
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = folder.path().join("arrivals.toml");
+    // Two stacks and two blocks: the same arrivals for either stack, others in each block.
+    let text = r#"
+name = "arrivals"
+summary = "for the tests"
+stacks = ["udp", "tcp"]
+
+[[throughput]]
+workload = "register"
+lifecycle = "per-registration"
+rates_per_second = [500.0]
+users = 400
+warm_up_seconds = 0.05
+duration_seconds = 0.2
+blocks = 2
+"#;
+    std::fs::write(&scenario, text).unwrap();
+    let offered = |seed: &str, out: &str| -> Vec<Vec<f64>> {
+        let out = folder.path().join(out);
+        let mut command = hopbench();
+        command.arg("run").arg(&scenario).arg("--quiet");
+        command.args(["--seed", seed, "--out"]).arg(&out);
+        let output = command.output().unwrap();
+        // A machine that is too busy fails cells; what was offered to them is the same.
+        assert!(
+            matches!(output.status.code(), Some(0 | 3)),
+            "{}",
+            stderr(&output)
+        );
+        let run = Run::read(&out.join("run.json")).unwrap();
+        let mut cells = run.cells;
+        cells.sort_by(|a, b| a.id.cmp(&b.id));
         cells
+            .iter()
+            .map(|cell| {
+                let offered = &cell.metrics["offered_per_second"];
+                let figures = [offered.value, offered.ci95_low, offered.ci95_high];
+                figures.map(Option::unwrap).to_vec()
+            })
+            .collect()
     };
-    let one = offered("7");
-    assert_eq!(one, offered("7"));
-    assert_ne!(one, offered("8"));
+    let one = offered("7", "one");
+    assert_eq!(one.len(), 2);
+    assert_eq!(one[0], one[1], "either stack gets the same arrivals");
+    assert!(one[0][1] < one[0][2], "each block has its own: {one:?}");
+    assert_eq!(one, offered("7", "same"));
+    assert_ne!(one, offered("8", "other"));
 }
 
 /// Waits until `condition` holds; the deadline only guards against a hang.

@@ -10,6 +10,9 @@ use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Thirty years: no load lasts that long, and every clock can add it to the present.
+const NEVER_SECONDS: f64 = 1e9;
+
 /// The law of the gaps between arrivals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -88,7 +91,9 @@ impl Iterator for Arrivals {
             }
         };
         self.next_seconds += gap;
-        Some(Duration::from_secs_f64(self.next_seconds.max(0.0)))
+        Some(Duration::from_secs_f64(
+            self.next_seconds.clamp(0.0, NEVER_SECONDS),
+        ))
     }
 }
 
@@ -134,6 +139,16 @@ mod tests {
             "deviation {}",
             variance.sqrt()
         );
+    }
+
+    #[test]
+    fn the_rarest_arrivals_lie_beyond_every_load_and_within_every_clock() {
+        for law in [ArrivalLaw::Poisson, ArrivalLaw::Constant] {
+            let first = Arrivals::new(law, f64::MIN_POSITIVE, 1, 1, 2).next();
+            let first = first.expect("arrivals have no end");
+            assert_eq!(first, Duration::from_secs(1_000_000_000));
+            assert!(std::time::Instant::now().checked_add(first).is_some());
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ const HEAD_START: Duration = Duration::from_millis(20);
 /// A load generator: worker threads with their users and hops, which live until it is dropped.
 pub struct Generator {
     workers: Vec<WorkerThread>,
+    accounts: u32,
 }
 
 struct WorkerThread {
@@ -60,6 +61,14 @@ pub enum GeneratorError {
         /// Accounts that exist.
         count: u32,
     },
+    /// A worker without users could start nothing that arrives at it.
+    #[error("{users} users cannot take turns in {workers} workers: each needs one of its own")]
+    TooFewUsers {
+        /// Users of the plan.
+        users: u32,
+        /// Workers of the generator.
+        workers: u32,
+    },
     /// A worker ended for a reason of its own.
     #[error("a worker of the generator failed: {0}")]
     Worker(String),
@@ -87,28 +96,31 @@ impl Generator {
     pub fn start(config: &GeneratorConfig) -> Result<Self, GeneratorError> {
         let stack =
             find(&config.stack).map_err(|unknown| GeneratorError::Stack(unknown.to_string()))?;
+        let config = GeneratorConfig {
+            workers: config.workers.max(1),
+            ..config.clone()
+        };
         let mut workers = Vec::new();
-        for index in 0..config.workers.max(1) {
+        for index in 0..config.workers {
             workers.push(WorkerThread::start(config.clone(), stack, index)?);
         }
-        Ok(Self { workers })
+        let accounts = config.accounts.count();
+        Ok(Self { workers, accounts })
     }
 
     /// Opens hops until the first `users` users have reached `stage`. Hops stay open.
     ///
     /// # Errors
-    /// With the first failure, once nothing is under way any more.
+    /// With the first failure, once nothing is under way any more; or with fewer accounts than users.
     pub fn populate(&self, users: u32, stage: Stage) -> Result<(), GeneratorError> {
+        self.check_accounts(users)?;
         let replies = self.order(|reply| Order::Populate {
             users,
             stage,
             reply,
         });
-        for reply in replies {
-            let outcome = reply
-                .recv()
-                .map_err(|_| GeneratorError::Worker("it ended early".into()))?;
-            outcome.map_err(|cause| GeneratorError::Populate {
+        for outcome in outcomes(&replies) {
+            outcome?.map_err(|cause| GeneratorError::Populate {
                 users,
                 stage,
                 cause,
@@ -117,15 +129,30 @@ impl Generator {
         Ok(())
     }
 
+    fn check_accounts(&self, wanted: u32) -> Result<(), GeneratorError> {
+        let count = self.accounts;
+        if wanted > count {
+            return Err(GeneratorError::TooFewAccounts { wanted, count });
+        }
+        Ok(())
+    }
+
     /// Runs a load and blocks until its drain is over. The first worker tells `on_progress`.
     ///
     /// # Errors
-    /// When a worker fails as such; failed operations are counted in the report instead.
+    /// When a worker fails as such, or the plan has more users than there are accounts or fewer than
+    /// there are workers. Failed operations are counted in the report instead.
     pub fn run(
         &self,
         plan: &LoadPlan,
         on_progress: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<LoadReport, GeneratorError> {
+        self.check_accounts(plan.users)?;
+        let workers = u32::try_from(self.workers.len()).expect("workers were counted in 32 bits");
+        if plan.users < workers {
+            let users = plan.users;
+            return Err(GeneratorError::TooFewUsers { users, workers });
+        }
         let plan = Arc::new(plan.clone());
         let on_progress: Arc<dyn Fn(Progress) + Send + Sync> = Arc::new(on_progress);
         let epoch = Instant::now() + HEAD_START;
@@ -136,11 +163,8 @@ impl Generator {
             reply,
         });
         let mut merged: Option<LoadReport> = None;
-        for reply in replies {
-            let outcome = reply
-                .recv()
-                .map_err(|_| GeneratorError::Worker("it ended early".into()))?;
-            let report = outcome.map_err(GeneratorError::Worker)?;
+        for outcome in outcomes(&replies) {
+            let report = outcome?.map_err(GeneratorError::Worker)?;
             match &mut merged {
                 None => merged = Some(report),
                 Some(merged) => merged.merge(report),
@@ -162,6 +186,15 @@ impl Generator {
             })
             .collect()
     }
+}
+
+/// Waits for every worker, also when one of them has failed.
+fn outcomes<T>(replies: &[mpsc::Receiver<T>]) -> Vec<Result<T, GeneratorError>> {
+    let ended = |_| GeneratorError::Worker("it ended early".into());
+    replies
+        .iter()
+        .map(|reply| reply.recv().map_err(ended))
+        .collect()
 }
 
 impl WorkerThread {

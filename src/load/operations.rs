@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::spawn_local;
 
-use super::outcome::{Moment, Recorder};
+use super::outcome::Moment;
 use super::plan::{Lifecycle, LoadPlan, Workload};
 use super::worker::{CallSlot, State, TimerKey, UserSlot, Worker};
 use crate::sip::{
@@ -25,6 +25,8 @@ const EXPIRES_SECONDS: u32 = 3600;
 /// One operation from its intended start to its end.
 #[derive(Clone, Copy)]
 pub(super) struct Operation {
+    /// The order that it belongs to, by [`State::order`]: it counts for no later one.
+    pub(super) order: u64,
     /// The user that it belongs to, as a slot of the worker's table.
     pub(super) slot: u32,
     /// When it was meant to start.
@@ -38,6 +40,15 @@ pub(super) struct Operation {
 pub(super) struct CallShape {
     lifecycle: Lifecycle,
     talk: Duration,
+}
+
+impl CallShape {
+    fn leave(self, hop: &Flow) {
+        match self.lifecycle {
+            Lifecycle::PerCall => hop.close(),
+            Lifecycle::PerRegistration => {}
+        }
+    }
 }
 
 /// Whose turn it is.
@@ -91,7 +102,7 @@ impl Worker {
     /// Starts the operation that was meant for `intended`.
     pub(super) fn start_operation(self: &Rc<Self>, plan: &LoadPlan, intended: Instant) {
         let now = Instant::now();
-        let slot = {
+        let operation = {
             let state = &mut *self.state.borrow_mut();
             let recorder = state.recorder.as_mut().expect("a run has a recorder");
             if recorder.covers(intended) {
@@ -105,13 +116,14 @@ impl Worker {
                 return recorder.failed(intended, "every user of the generator was busy");
             };
             state.in_flight += 1;
-            slot
+            Operation {
+                order: state.order,
+                slot,
+                intended,
+                started: now,
+            }
         };
-        let operation = Operation {
-            slot,
-            intended,
-            started: now,
-        };
+        let slot = operation.slot;
         let shape = CallShape {
             lifecycle: plan.lifecycle,
             talk: Duration::from_secs_f64(plan.talk_seconds),
@@ -168,7 +180,15 @@ impl Worker {
         spawn_local(async move {
             let handler = Rc::new(WorkerHandler(Rc::clone(&worker)));
             let user = worker.user_of(operation.slot);
-            match worker.transport.connect(user, worker.target, handler).await {
+            let outcome = worker.transport.connect(user, worker.target, handler).await;
+            if operation.order != worker.state.borrow().order {
+                // The books that knew of this hop are closed, and the user may have another by now.
+                if let Ok(Connected { flow, .. }) = outcome {
+                    flow.close();
+                }
+                return;
+            }
+            match outcome {
                 Err(error) => worker.fail(operation, &error.to_string()),
                 Ok(Connected { flow, phases }) => {
                     worker.record_phases(operation, phases);
@@ -244,6 +264,10 @@ impl Worker {
     fn begin_call(&self, operation: Operation, flow: Flow, shape: CallShape) {
         let now = Instant::now();
         let state = &mut *self.state.borrow_mut();
+        if state.calls.len() >> SLOT_BITS > 0 {
+            shape.leave(&flow);
+            return self.fail_in(state, operation, "too many calls are under way");
+        }
         let slot = state.calls.vacant_key();
         let key = state.call_slots.next_key(slot);
         let mut caller = Caller::new(key, shape.talk);
@@ -255,7 +279,7 @@ impl Worker {
             operation,
             flow,
             invite_sent: now,
-            progressed: false,
+            progressed: None,
             shape,
             bye_sent: None,
         });
@@ -317,12 +341,18 @@ impl Worker {
         match event {
             CallEvent::Nothing => {}
             CallEvent::Progress { .. } => {
-                call.note_progress(recorder, now);
+                call.progressed.get_or_insert(now);
             }
             CallEvent::Answered { .. } => {
-                let recorder = call.note_progress(recorder, now);
+                // The delay ends with the first response other than 100, but counts only of calls
+                // that succeed (RFC 6076 §4.3.1).
+                let progressed = *call.progressed.get_or_insert(now);
                 if let Some(recorder) = recorder {
                     recorder.report.answered += 1;
+                    let since_intended = progressed - operation.intended;
+                    recorder.record(Moment::SessionRequestDelay, since_intended);
+                    let since_invite = progressed - call.invite_sent;
+                    recorder.record(Moment::SessionRequestDelayUncorrected, since_invite);
                 }
                 // Without talk the BYE leaves together with the ACK.
                 if call.shape.talk.is_zero() {
@@ -345,11 +375,7 @@ impl Worker {
     }
 
     fn end_call(&self, state: &mut State, slot: usize) {
-        let call = state.calls.remove(slot);
-        match call.shape.lifecycle {
-            Lifecycle::PerCall => call.flow.close(),
-            Lifecycle::PerRegistration => {}
-        }
+        state.calls.remove(slot).leave_hop();
     }
 
     fn succeed(&self, state: &mut State, operation: Operation) {
@@ -453,6 +479,10 @@ impl Worker {
         let Some(user) = &mut users[slot as usize] else {
             return;
         };
+        if user.scheduled.is_none_or(|at| at > now) {
+            // An entry that an earlier deadline made superfluous.
+            return;
+        }
         user.scheduled = None;
         if let Some(flow) = user.flow.clone()
             && user
@@ -470,7 +500,9 @@ impl Worker {
     }
 
     fn fire_call(&self, state: &mut State, slot: usize, now: Instant) {
-        state.call_slots.deadline_fired(slot);
+        if !state.call_slots.deadline_fired(slot, now) {
+            return;
+        }
         let State { calls, outbox, .. } = state;
         if let Some(call) = calls.get_mut(slot)
             && call
@@ -558,14 +590,18 @@ impl Worker {
         self.schedule_call(state, slot);
     }
 
-    /// A hop ended although nobody here closed it: whatever ran on it has failed.
+    /// A hop ended without having been closed here, or before that was done: whatever ran on it has
+    /// failed.
     fn on_lost_hop(&self, flow: &Flow, reason: &CloseReason) {
         let slot = self.slot_of(flow);
         let cause = format!("the hop was lost: {reason}");
         let state = &mut *self.state.borrow_mut();
-        state.lost_hops += 1;
-        if let Some(user) = state.user(slot) {
-            user.flow = None;
+        let mut is_known = false;
+        // The user may have another hop by now, which is none of this one's business.
+        if let Some(user) = state.user(slot)
+            && user.flow.take_if(|hop| hop.is_same_as(flow)).is_some()
+        {
+            is_known = true;
             user.is_registered = false;
             if let Some(current) = user.operation.take() {
                 self.fail_in(state, current.operation, &cause);
@@ -574,12 +610,20 @@ impl Worker {
         let lost: Vec<usize> = state
             .calls
             .iter()
-            .filter(|(_, call)| call.operation.slot == slot)
+            .filter(|(_, call)| call.flow.is_same_as(flow))
             .map(|(index, _)| index)
             .collect();
         for index in lost {
+            is_known = true;
             let call = state.calls.remove(index);
             self.fail_in(state, call.operation, &cause);
+        }
+        if is_known {
+            state.lost_hops += 1;
+            if state.recorder.is_none() {
+                // A population that has shrunk while it grew is not what was asked for.
+                state.first_failure.get_or_insert(cause);
+            }
         }
     }
 }
@@ -592,8 +636,9 @@ pub(super) struct RegistrationOperation {
     answered: bool,
 }
 
-/// Per slot of the call table: how often it was used, and when the one entry in the timer queue
-/// that points to it is due. Outlives the calls, so that a slot never has two entries.
+/// Per slot of the call table: how often it was used, and when the earliest entry in the timer queue
+/// that points to it is due. Outlives the calls, so that a slot's next call does with the entry of
+/// the last one.
 #[derive(Default)]
 pub(super) struct CallSlots(Vec<SlotHistory>);
 
@@ -635,29 +680,17 @@ impl CallSlots {
         is_sooner
     }
 
-    fn deadline_fired(&mut self, slot: usize) {
-        self.0[slot].scheduled = None;
+    /// Whether the entry that came up at `now` is the one that counts, and not one that an earlier
+    /// deadline made superfluous: answering those with new entries would keep both for ever.
+    fn deadline_fired(&mut self, slot: usize, now: Instant) -> bool {
+        self.0[slot].scheduled.take_if(|at| *at <= now).is_some()
     }
 }
 
 impl CallSlot {
-    /// The first response other than 100 ends the session request delay.
-    fn note_progress<'r>(
-        &mut self,
-        mut recorder: Option<&'r mut Recorder>,
-        now: Instant,
-    ) -> Option<&'r mut Recorder> {
-        if let Some(recorder) = &mut recorder
-            && !self.progressed
-        {
-            recorder.record(Moment::SessionRequestDelay, now - self.operation.intended);
-            recorder.record(
-                Moment::SessionRequestDelayUncorrected,
-                now - self.invite_sent,
-            );
-        }
-        self.progressed = true;
-        recorder
+    /// The call is over; a hop that was opened for it is not needed any more.
+    pub(super) fn leave_hop(&self) {
+        self.shape.leave(&self.flow);
     }
 }
 
@@ -678,3 +711,7 @@ impl Handler for WorkerHandler {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

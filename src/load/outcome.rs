@@ -83,6 +83,8 @@ pub struct LoadReport {
     pub succeeded: u64,
     /// Those of them that failed, by cause.
     pub failures: BTreeMap<String, u64>,
+    /// Those of the failed ones that the generator did not even start: it could not keep up.
+    pub never_started: u64,
     /// Operations that ended successfully within the measurement, whenever they began.
     pub completed_in_window: u64,
     /// Calls of the measurement that were answered (SER counts these).
@@ -117,6 +119,7 @@ impl LoadReport {
         self.window_seconds = self.window_seconds.max(other.window_seconds);
         self.offered += other.offered;
         self.succeeded += other.succeeded;
+        self.never_started += other.never_started;
         self.completed_in_window += other.completed_in_window;
         self.answered += other.answered;
         self.retransmissions += other.retransmissions;

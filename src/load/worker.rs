@@ -57,6 +57,9 @@ pub(super) struct State {
     pub(super) outbox: Outbox,
     /// Present while a load runs.
     pub(super) recorder: Option<Recorder>,
+    /// Which order is carried out: changes whenever one begins, and when the books of one are closed.
+    pub(super) order: u64,
+    /// Operations of that order that have not ended.
     pub(super) in_flight: usize,
     /// The pulse wants to know when fewer operations than this are under way.
     pub(super) wake_below: usize,
@@ -82,7 +85,7 @@ pub(super) struct UserSlot {
     pub(super) registration: Registration,
     pub(super) is_registered: bool,
     pub(super) operation: Option<RegistrationOperation>,
-    /// When the one entry in the timer queue that points to this user is due.
+    /// When the earliest entry in the timer queue that points to this user is due.
     pub(super) scheduled: Option<Instant>,
 }
 
@@ -92,12 +95,21 @@ pub(super) struct CallSlot {
     pub(super) operation: Operation,
     pub(super) flow: Flow,
     pub(super) invite_sent: Instant,
-    pub(super) progressed: bool,
+    /// When the first response other than 100 came.
+    pub(super) progressed: Option<Instant>,
     pub(super) shape: CallShape,
     pub(super) bye_sent: Option<Instant>,
 }
 
 impl State {
+    /// What an earlier order left under way counts no more.
+    fn begin_order(&mut self, turns: Turns, wake_below: usize) {
+        self.order += 1;
+        self.in_flight = 0;
+        self.turns = turns;
+        self.wake_below = wake_below;
+    }
+
     pub(super) fn user(&mut self, slot: u32) -> Option<&mut UserSlot> {
         self.users.get_mut(slot as usize)?.as_deref_mut()
     }
@@ -142,6 +154,7 @@ impl Worker {
                 turns: Turns::none(),
                 outbox: Outbox::new(),
                 recorder: None,
+                order: 0,
                 in_flight: 0,
                 wake_below: 0,
                 first_failure: None,
@@ -160,8 +173,7 @@ impl Worker {
         {
             let mut state = self.state.borrow_mut();
             state.first_failure = None;
-            state.turns = Turns::none();
-            state.wake_below = POPULATE_CONCURRENCY;
+            state.begin_order(Turns::none(), POPULATE_CONCURRENCY);
         }
         let mut next = 0;
         loop {
@@ -192,6 +204,7 @@ impl Worker {
     fn advance(self: &Rc<Self>, slot: u32, stage: Stage) {
         let now = Instant::now();
         let operation = Operation {
+            order: self.state.borrow().order,
             slot,
             intended: now,
             started: now,
@@ -233,8 +246,7 @@ impl Worker {
         {
             let mut state = self.state.borrow_mut();
             state.recorder = Some(Recorder::new(window_start, window_end));
-            state.turns = Turns::new(self.share_of(plan.users), plan);
-            state.wake_below = 0;
+            state.begin_order(Turns::new(self.share_of(plan.users), plan), 0);
         }
         let (law, rate) = (plan.arrivals, plan.rate_per_second);
         let mut arrivals = Arrivals::new(law, rate, plan.seed, self.index, self.workers)
@@ -257,7 +269,8 @@ impl Worker {
                 edges.after = Some((on_edge(Progress::MeasurementEnds), cpu::thread_ns(), now));
                 self.state.borrow_mut().wake_below = 1;
             }
-            if now >= window_end && (self.state.borrow().in_flight == 0 || now >= give_up) {
+            let is_over = next >= window_end && self.state.borrow().in_flight == 0;
+            if now >= window_end && (is_over || now >= give_up) {
                 break;
             }
             let is_behind = next < window_end && next <= now;
@@ -274,22 +287,30 @@ impl Worker {
                 .unwrap_or(give_up);
             self.wait(&mut pacer, deadline).await?;
         }
-        Ok(self.close_books(edges))
+        let never_started = std::iter::once(next)
+            .chain(arrivals)
+            .take_while(|intended| *intended < window_end)
+            .filter(|intended| *intended >= window_start)
+            .count();
+        Ok(self.close_books(edges, never_started as u64))
     }
 
-    fn close_books(&self, edges: Edges) -> LoadReport {
+    /// Whoever is still under way has failed. So has what was due and did not even start: leaving it
+    /// out would make a generator that cannot keep up look like one that was asked for less.
+    fn close_books(&self, edges: Edges, never_started: u64) -> LoadReport {
         let state = &mut *self.state.borrow_mut();
         let mut recorder = state.recorder.take().expect("a run has a recorder");
         let unfinished = "no final response before the drain ended";
         for call in state.calls.drain() {
             recorder.failed(call.operation.intended, unfinished);
+            call.leave_hop();
         }
         for user in state.users.iter_mut().flatten() {
             if let Some(current) = user.operation.take() {
                 recorder.failed(current.operation.intended, unfinished);
             }
         }
-        state.in_flight = 0;
+        state.begin_order(Turns::none(), 0);
         let mut report = recorder.finish();
         let connecting = report
             .offered
@@ -300,13 +321,23 @@ impl Worker {
                 connecting,
             );
         }
+        if never_started > 0 {
+            report.offered += never_started;
+            report.never_started = never_started;
+            report.failures.insert(
+                "the generator did not get to start it before the drain ended".into(),
+                never_started,
+            );
+        }
         report.unexpected = std::mem::take(&mut state.unexpected);
         report.lost_hops = std::mem::take(&mut state.lost_hops);
         if let (Some((first, first_cpu_ns, start)), Some((last, last_cpu_ns, end))) =
             (edges.before, edges.after)
         {
             let cpu_ns = last_cpu_ns.saturating_sub(first_cpu_ns) as f64;
-            report.busiest_worker_ratio = cpu_ns / (end - start).as_nanos() as f64;
+            // A worker that met both edges in one turn was late by a whole measurement.
+            let elapsed_ns = (end - start).as_nanos().max(1) as f64;
+            report.busiest_worker_ratio = (cpu_ns / elapsed_ns).min(1.0);
             report.before = Some(first);
             report.after = Some(last);
         }

@@ -46,6 +46,14 @@ impl Flow {
         self.link.id()
     }
 
+    /// Whether messages on both go the same way: over one connection, or from one socket to one peer.
+    /// A user's next flow has the same [`Flow::id`], but is another one.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(Rc::as_ptr(&self.link), Rc::as_ptr(&other.link))
+            && self.peer == other.peer
+    }
+
     /// Where messages go: inside a tunnel, the inner address.
     #[must_use]
     pub fn peer(&self) -> SocketAddr {

@@ -116,26 +116,26 @@ pub(crate) fn load(args: &Args) -> anyhow::Result<u8> {
 
 impl Args {
     fn plan(&self) -> anyhow::Result<LoadPlan> {
-        let positive = |name: &str, value: f64| {
+        // As in scenarios: what clocks can add, and what throughput is counted in.
+        let within = |name: &str, value: f64, low: f64, high: f64| {
             anyhow::ensure!(
-                value.is_finite() && value > 0.0,
-                "--{name} must be above 0, not {value}"
+                (low..=high).contains(&value),
+                "--{name} is {value}; allowed is {low} to {high}"
             );
             Ok(value)
         };
-        let not_negative = |name: &str, value: f64| {
-            anyhow::ensure!(
-                value.is_finite() && value >= 0.0,
-                "--{name} must be 0 or more, not {value}"
-            );
-            Ok(value)
-        };
+        let seconds = |name: &str, value: f64| within(name, value, 0.0, 86_400.0);
         let accounts = self.accounts.accounts().count();
         let users = self.users.unwrap_or(accounts);
         anyhow::ensure!(
             (1..=accounts).contains(&users),
             "--users is {users}, but --accounts says that there are {accounts}: raise --accounts, on \
              the node too"
+        );
+        anyhow::ensure!(
+            users >= self.workers,
+            "--users is {users} and --workers {}: each worker needs a user of its own",
+            self.workers
         );
         anyhow::ensure!(
             (self.workload, self.lifecycle) != (Workload::Register, Lifecycle::PerCall),
@@ -146,12 +146,12 @@ impl Args {
             workload: self.workload,
             lifecycle: self.lifecycle,
             arrivals: self.arrivals,
-            rate_per_second: positive("rate", self.rate)?,
-            warm_up_seconds: not_negative("warm-up", self.warm_up)?,
-            duration_seconds: positive("duration", self.duration)?,
-            drain_seconds: not_negative("drain", self.drain)?,
+            rate_per_second: within("rate", self.rate, 0.001, 1e6)?,
+            warm_up_seconds: seconds("warm-up", self.warm_up)?,
+            duration_seconds: within("duration", self.duration, 0.1, 86_400.0)?,
+            drain_seconds: seconds("drain", self.drain)?,
             users,
-            talk_seconds: not_negative("talk", self.talk)?,
+            talk_seconds: seconds("talk", self.talk)?,
             seed: self.seed,
         })
     }

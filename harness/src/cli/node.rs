@@ -156,8 +156,11 @@ fn control() -> anyhow::Result<u8> {
             address: node.local(),
         });
         let answer = async {
-            while let Some(NodeOrder::Snapshot) = inbox.recv().await {
-                let process = ProcessSnapshot::take();
+            while let Some(order) = inbox.recv().await {
+                let process = match order {
+                    NodeOrder::Snapshot => ProcessSnapshot::take(),
+                    NodeOrder::Usage => ProcessSnapshot::take_without_rss(),
+                };
                 super::reply(&NodeReply::Snapshot {
                     process,
                     counters: node.counters(),

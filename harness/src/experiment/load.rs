@@ -7,7 +7,7 @@ use hopbench::load::{
     ArrivalLaw, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Moment, Stage, Workload,
 };
 use hopbench::measure::histogram::LatencyHistogram;
-use hopbench::measure::snapshot::ProcessSnapshot;
+use hopbench::measure::snapshot::{ProcessSnapshot, ProcessUsage};
 use hopbench::measure::socket;
 use hopbench::node::NodeConfig;
 use hopbench::transport::Stack;
@@ -187,20 +187,20 @@ impl Question for Load {
             ..self.plan.clone()
         };
         let report = load.run(&plan, &mut node, |node| {
-            edges.push(node.snapshot()?.0);
+            edges.push(node.usage()?);
             Ok(())
         })?;
         let drops = server_drops(stack, node.address().port())
             .zip(drops_before)
             .map(|(after, before)| after.saturating_sub(before) as f64);
         // The node must still be there, otherwise its share is not what it seems.
-        node.snapshot()?;
+        node.usage()?;
         let [before, after] = edges.as_slice() else {
             return Err(Failure::Failed(
                 "the load ended without a measurement".into(),
             ));
         };
-        Ok(self.sample(report, after.cpu_ns.saturating_sub(before.cpu_ns), drops))
+        Ok(self.sample(&report, after.since(before), drops))
     }
 
     fn expected_seconds(&self) -> f64 {
@@ -216,11 +216,19 @@ fn server_drops(stack: &Stack, port: u16) -> Option<u64> {
         .flatten()
 }
 
+/// Processor time per second ÷ operations per second. Each side is read by its own clock: the word
+/// that the measurement begins or ends reaches the node later than the generator, and not equally
+/// late. Infinite or not a number without operations.
+fn cpu_ns_per_operation(usage: ProcessUsage, report: &LoadReport) -> f64 {
+    let cpu_share = usage.cpu_ns as f64 / usage.elapsed_ns as f64;
+    cpu_share * report.window_seconds * 1e9 / report.completed_in_window as f64
+}
+
 impl Load {
-    fn sample(&self, report: LoadReport, server_cpu_ns: u64, drops: Option<f64>) -> Sample {
+    fn sample(&self, report: &LoadReport, server: ProcessUsage, drops: Option<f64>) -> Sample {
         let mut sample = Sample {
-            generator_bound: self.generator_bound(&report),
-            shortfall: self.shortfall(&report),
+            generator_bound: self.generator_bound(report),
+            shortfall: self.shortfall(report),
             ..Sample::default()
         };
         let mut latencies = report.latencies.clone();
@@ -245,17 +253,18 @@ impl Load {
         scalar("failed_count", Some(report.failed() as f64));
         scalar("retransmissions_count", Some(report.retransmissions as f64));
         scalar("server_socket_drops_count", drops);
+        scalar("generator_busy_ratio", Some(report.busiest_worker_ratio));
         if self.has_rates {
-            let operations = report.completed_in_window as f64;
-            let client_cpu_ns = report.before.zip(report.after).map(|(before, after)| {
-                after.cpu_ns.saturating_sub(before.cpu_ns) as f64 / operations
-            });
-            scalar("client_cpu_ns_per_operation", client_cpu_ns);
+            let client = report.before.zip(report.after);
+            let client = client.map(|(before, after)| after.since(&before));
+            scalar(
+                "client_cpu_ns_per_operation",
+                client.map(|client| cpu_ns_per_operation(client, report)),
+            );
             scalar(
                 "server_cpu_ns_per_operation",
-                Some(server_cpu_ns as f64 / operations),
+                Some(cpu_ns_per_operation(server, report)),
             );
-            scalar("generator_busy_ratio", Some(report.busiest_worker_ratio));
             if self.plan.workload == Workload::Invite {
                 let attempts = report.offered as f64;
                 scalar(
@@ -287,6 +296,13 @@ impl Load {
             return Some(format!(
                 "a generator worker used {:.0} % of its processor: lower the rate or add workers",
                 busy * 100.0
+            ));
+        }
+        if report.never_started > 0 {
+            return Some(format!(
+                "the generator did not get to start {} of {} operations: lower the rate or add \
+                 workers",
+                report.never_started, report.offered
             ));
         }
         let lag_ns = report

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{Bench, Question, Sample, Subject, cell_id};
 use crate::scenario::Memory;
 use crate::statistics::{self, Regression};
-use crate::testbed::{LoadProcess, NodeProcess, Outcome};
+use crate::testbed::{Failure, LoadProcess, NodeProcess, Outcome};
 
 /// Memory is read when two readings this far apart agree.
 const CALM: Duration = Duration::from_millis(8);
@@ -75,7 +75,8 @@ impl Question for Ramp {
         let mut points = Vec::with_capacity(self.connections.len());
         for connections in &self.connections {
             load.populate(*connections, self.stage, &node)?;
-            let (client, server) = calm_snapshots(&mut load, &mut node)?;
+            let wanted = stack.is_stream().then_some(u64::from(*connections));
+            let (client, server) = calm_snapshots(&mut load, &mut node, wanted)?;
             points.push(Point {
                 connections: f64::from(*connections),
                 client,
@@ -90,23 +91,35 @@ impl Question for Ramp {
     }
 }
 
-/// Reads both sides once neither heap changes any more: the last message of a handshake may still be
-/// under way when the client calls a connection ready.
+/// Reads both sides once neither heap changes any more and the node has the connections that the
+/// client has, if connections are `wanted`: the last message of a handshake may still be under way
+/// when the client calls a connection ready, and the kernel completes a TCP connection by itself.
 fn calm_snapshots(
     load: &mut LoadProcess,
     node: &mut NodeProcess,
+    wanted: Option<u64>,
 ) -> Outcome<(ProcessSnapshot, ProcessSnapshot)> {
     let deadline = Instant::now() + PATIENCE;
     let mut earlier = (load.snapshot()?, node.snapshot()?.0);
     loop {
         std::thread::sleep(CALM);
-        let later = (load.snapshot()?, node.snapshot()?.0);
-        let is_calm = later.0.heap_live_bytes == earlier.0.heap_live_bytes
-            && later.1.heap_live_bytes == earlier.1.heap_live_bytes;
-        if is_calm || Instant::now() >= deadline {
-            return Ok(later);
+        let client = load.snapshot()?;
+        let (server, counters) = node.snapshot()?;
+        let held = counters.flows_opened - counters.flows_closed;
+        let is_complete = wanted.is_none_or(|wanted| held == wanted);
+        let is_calm = client.heap_live_bytes == earlier.0.heap_live_bytes
+            && server.heap_live_bytes == earlier.1.heap_live_bytes;
+        let is_late = Instant::now() >= deadline;
+        if is_late && !is_complete {
+            return Err(Failure::Failed(format!(
+                "the node holds {held} connections instead of {}",
+                wanted.unwrap_or_default()
+            )));
         }
-        earlier = later;
+        if is_late || (is_calm && is_complete) {
+            return Ok((client, server));
+        }
+        earlier = (client, server);
     }
 }
 

@@ -1,0 +1,155 @@
+//! A worker's books, with hops that lead nowhere.
+
+use std::net::SocketAddr;
+
+use super::*;
+use crate::load::{ArrivalLaw, GeneratorConfig};
+use crate::sip::Accounts;
+use crate::transport::{Link, SendError, Settings, find};
+
+fn nowhere() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9))
+}
+
+struct DeadEnd(u64);
+
+impl Link for DeadEnd {
+    fn send(&self, _: SocketAddr, _: &[u8]) -> Result<(), SendError> {
+        Ok(())
+    }
+
+    fn close(&self) {}
+
+    fn id(&self) -> u64 {
+        self.0
+    }
+
+    fn local(&self) -> SocketAddr {
+        nowhere()
+    }
+}
+
+fn hop(user: u64) -> Flow {
+    Flow::new(Rc::new(DeadEnd(user)), nowhere())
+}
+
+fn worker() -> Worker {
+    let config = GeneratorConfig {
+        stack: "tcp".into(),
+        target: nowhere(),
+        settings: Settings::default(),
+        accounts: Accounts::new("hopbench.test", "hopbench", 4),
+        workers: 1,
+        seed: 1,
+    };
+    Worker::new(&config, find("tcp").unwrap(), 0).unwrap()
+}
+
+fn operation(worker: &Worker, slot: u32) -> Operation {
+    let now = Instant::now();
+    let state = &mut *worker.state.borrow_mut();
+    state.in_flight += 1;
+    Operation {
+        order: state.order,
+        slot,
+        intended: now,
+        started: now,
+    }
+}
+
+fn broken() -> CloseReason {
+    CloseReason::Broken("reset".into())
+}
+
+#[test]
+fn an_older_hop_that_breaks_late_does_the_users_new_one_no_harm() {
+    let worker = worker();
+    let (old, new) = (hop(2), hop(2));
+    worker.keep_hop(2, new.clone());
+    worker.begin_registration(operation(&worker, 2));
+    worker.on_lost_hop(&old, &broken());
+    {
+        let state = worker.state.borrow();
+        assert!(state.flow(2).is_some_and(|flow| flow.is_same_as(&new)));
+        assert_eq!((state.in_flight, state.lost_hops), (1, 0));
+        assert_eq!(state.first_failure, None);
+    }
+    worker.on_lost_hop(&new, &broken());
+    let state = worker.state.borrow();
+    assert!(state.flow(2).is_none());
+    assert_eq!((state.in_flight, state.lost_hops), (0, 1));
+    // The population is not what was asked for any more.
+    assert!(state.first_failure.is_some());
+}
+
+#[test]
+fn a_lost_hop_ends_the_calls_on_it_and_not_those_on_the_users_other_hops() {
+    let worker = worker();
+    let shape = CallShape {
+        lifecycle: Lifecycle::PerCall,
+        talk: Duration::ZERO,
+    };
+    let hops = [hop(1), hop(1)];
+    for hop in &hops {
+        worker.begin_call(operation(&worker, 1), hop.clone(), shape);
+    }
+    worker.on_lost_hop(&hops[0], &broken());
+    worker.on_lost_hop(&hops[0], &broken());
+    let state = worker.state.borrow();
+    assert_eq!((state.calls.len(), state.in_flight), (1, 1));
+    assert_eq!(state.lost_hops, 1);
+}
+
+#[test]
+fn each_turn_is_given_back_once() {
+    let plan = |workload, lifecycle| LoadPlan {
+        workload,
+        lifecycle,
+        arrivals: ArrivalLaw::Constant,
+        rate_per_second: 1.0,
+        warm_up_seconds: 0.0,
+        duration_seconds: 1.0,
+        drain_seconds: 1.0,
+        users: 2,
+        talk_seconds: 0.0,
+        seed: 1,
+    };
+    let mut exclusive = Turns::new(2, &plan(Workload::Register, Lifecycle::PerRegistration));
+    assert_eq!([(); 3].map(|()| exclusive.take()), [Some(0), Some(1), None]);
+    exclusive.give_back(1);
+    assert_eq!([(); 2].map(|()| exclusive.take()), [Some(1), None]);
+    let mut shared = Turns::new(2, &plan(Workload::Invite, Lifecycle::PerRegistration));
+    assert_eq!([(); 3].map(|()| shared.take()), [Some(0), Some(1), Some(0)]);
+    assert_eq!(Turns::none().take(), None);
+}
+
+#[test]
+fn a_superfluous_timer_entry_is_answered_with_nothing() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let mut slots = CallSlots::default();
+    slots.next_key(0);
+    assert!(slots.note_deadline(0, at(4)));
+    assert!(!slots.note_deadline(0, at(5)));
+    // The BYE's first retransmission is due before what the INVITE's last one had asked for.
+    assert!(slots.note_deadline(0, at(1)));
+    assert!(slots.deadline_fired(0, at(1)));
+    assert!(slots.note_deadline(0, at(6)));
+    assert!(!slots.deadline_fired(0, at(4)), "the one at 6 will come");
+    assert!(slots.deadline_fired(0, at(6)));
+    assert!(!slots.deadline_fired(0, at(6)));
+}
+
+#[test]
+fn a_key_names_its_slot_until_the_slot_has_another_call() {
+    let mut slots = CallSlots::default();
+    let (first, other) = (slots.next_key(3), slots.next_key(0));
+    assert_eq!(slots.slot_of(first), Some(3));
+    assert_eq!(slots.slot_of(other), Some(0));
+    let second = slots.next_key(3);
+    assert_eq!(
+        (slots.slot_of(first), slots.slot_of(second)),
+        (None, Some(3))
+    );
+    assert_eq!(slots.slot_of(77), None);
+}
