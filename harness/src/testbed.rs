@@ -93,6 +93,11 @@ impl Testbed {
         })
     }
 
+    /// Which processors each side uses.
+    pub(crate) fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
     /// Starts a node and waits until it listens.
     pub(crate) fn node(&self, config: &NodeConfig) -> Outcome<NodeProcess> {
         let process = self.start("node", &self.placement.node, config)?;

@@ -8,7 +8,6 @@ use anyhow::{Context, bail};
 use hopbench::record::{Run, SCHEMA, Verdict};
 use hopbench::sip::Accounts;
 use hopbench::transport::{self, Settings};
-use serde_json::json;
 
 use super::{EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, usage};
 use crate::environment;
@@ -54,7 +53,7 @@ pub(crate) fn wants_colour() -> bool {
 /// Measures.
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let scenario = args.scenario().map_err(usage)?;
-    let mut subjects = experiment::subjects(&scenario.plan, &args.experiments).map_err(usage)?;
+    let subjects = experiment::subjects(&scenario.plan, &args.experiments).map_err(usage)?;
     if subjects.is_empty() {
         return Err(usage(anyhow::anyhow!(
             "nothing to measure: the scenario {} has none of the experiments asked for",
@@ -65,18 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let users = scenario.plan.users();
     let settings = Settings::generate(users)?;
     let accounts = Accounts::new("hopbench.test", "hopbench", users);
-    let placement = Placement::of_this_machine();
-    for subject in subjects.iter_mut().flatten() {
-        // A generator that shares its processor with the node measures something else.
-        let cpus = [
-            ("node_cpus", &placement.node),
-            ("generator_cpus", &placement.load),
-        ];
-        subject
-            .parameters
-            .extend(cpus.map(|(key, cpus)| (key.to_owned(), json!(cpus))));
-    }
-    let testbed = Testbed::new(placement)?;
+    let testbed = Testbed::new(Placement::of_this_machine())?;
     let bench = Bench {
         testbed: &testbed,
         settings: &settings,

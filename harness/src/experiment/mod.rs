@@ -135,7 +135,7 @@ impl Bench<'_> {
     fn parameters(&self, stack: &Stack) -> BTreeMap<String, Value> {
         let placement = self.testbed.placement();
         let mut parameters = stack.security(self.settings);
-        parameters.insert("server_cpus".into(), json!(placement.node));
+        parameters.insert("node_cpus".into(), json!(placement.node));
         parameters.insert("generator_cpus".into(), json!(placement.load));
         parameters
     }
