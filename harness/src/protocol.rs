@@ -37,7 +37,7 @@ pub(crate) enum NodeReply {
         /// The process.
         process: ProcessSnapshot,
         /// The node.
-        counters: NodeCounters,
+        counters: Box<NodeCounters>,
     },
     /// It cannot go on; the process ends.
     Failed {

@@ -188,7 +188,7 @@ impl NodeProcess {
     fn read(&mut self, order: &NodeOrder) -> Outcome<(ProcessSnapshot, NodeCounters)> {
         self.process.order(order)?;
         match self.process.reply(PROMPT)? {
-            NodeReply::Snapshot { process, counters } => Ok((process, counters)),
+            NodeReply::Snapshot { process, counters } => Ok((process, *counters)),
             NodeReply::Failed { reason } => Err(Failure::of(reason)),
             other @ NodeReply::Listening { .. } => Err(self.process.unexpected(&other)),
         }

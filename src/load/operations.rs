@@ -1,23 +1,24 @@
 //! What a worker's operations do: open a hop, register on it, call over it; and the handler that
 //! carries them on when messages arrive.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::task::spawn_local;
 
+mod calling;
+mod registering;
+mod turns;
+
+pub(super) use calling::{CallShape, CallSlots};
+pub(super) use registering::RegistrationOperation;
+pub(super) use turns::Turns;
+
 use super::outcome::Moment;
 use super::plan::{Lifecycle, LoadPlan, Workload};
-use super::worker::{CallSlot, State, TimerKey, UserSlot, Worker};
-use crate::sip::{
-    Agent, CallEvent, Caller, Message, Method, Registration, RegistrationEvent, StartLine,
-    key_of_branch,
-};
+use super::worker::{State, TimerKey, UserSlot, Worker};
+use crate::sip::{Agent, Message, Method, Registration, StartLine};
 use crate::transport::{CloseReason, Connected, Flow, Handler, Phases, User};
-
-/// A key in a branch is a slot of the call table, below the slot's generation.
-const SLOT_BITS: u32 = 20;
 
 /// Lifetime that registrations ask for: longer than any run.
 const EXPIRES_SECONDS: u32 = 3600;
@@ -33,69 +34,6 @@ pub(super) struct Operation {
     pub(super) intended: Instant,
     /// When it did.
     pub(super) started: Instant,
-}
-
-/// What the load wants of a call.
-#[derive(Clone, Copy)]
-pub(super) struct CallShape {
-    lifecycle: Lifecycle,
-    talk: Duration,
-}
-
-impl CallShape {
-    fn leave(self, hop: &Flow) {
-        match self.lifecycle {
-            Lifecycle::PerCall => hop.close(),
-            Lifecycle::PerRegistration => {}
-        }
-    }
-}
-
-/// Whose turn it is.
-pub(super) enum Turns {
-    /// Users may hold several calls at once: round and round.
-    Shared {
-        /// Users that take part.
-        users: u32,
-        /// The next one.
-        next: u32,
-    },
-    /// An operation needs its user for itself: the one that rested longest.
-    Exclusive(VecDeque<u32>),
-}
-
-impl Turns {
-    pub(super) fn new(users: u32, plan: &LoadPlan) -> Self {
-        match (plan.workload, plan.lifecycle) {
-            (Workload::Invite, Lifecycle::PerRegistration) => Self::Shared { users, next: 0 },
-            (Workload::Invite, Lifecycle::PerCall) | (Workload::Register, _) => {
-                Self::Exclusive((0..users).collect())
-            }
-        }
-    }
-
-    /// While a population grows, nobody takes turns.
-    pub(super) fn none() -> Self {
-        Self::Shared { users: 0, next: 0 }
-    }
-
-    fn take(&mut self) -> Option<u32> {
-        match self {
-            Self::Shared { users, next } => {
-                let slot = *next;
-                *next = (slot + 1) % (*users).max(1);
-                (*users > 0).then_some(slot)
-            }
-            Self::Exclusive(idle) => idle.pop_front(),
-        }
-    }
-
-    fn give_back(&mut self, slot: u32) {
-        match self {
-            Self::Shared { .. } => {}
-            Self::Exclusive(idle) => idle.push_back(slot),
-        }
-    }
 }
 
 impl Worker {
@@ -237,147 +175,6 @@ impl Worker {
         }
     }
 
-    /// Registers on the hop that the user holds.
-    pub(super) fn begin_registration(&self, operation: Operation) {
-        let now = Instant::now();
-        let slot = operation.slot;
-        let state = &mut *self.state.borrow_mut();
-        let State { users, outbox, .. } = state;
-        let user = users[slot as usize]
-            .as_mut()
-            .expect("a hop was opened for this user");
-        let Some(flow) = &user.flow else {
-            return self.fail_in(state, operation, "the hop was lost before it was used");
-        };
-        let flow = flow.clone();
-        user.operation = Some(RegistrationOperation {
-            operation,
-            sent: now,
-            answered: false,
-        });
-        let agent = self.agent(self.user_of(slot), &flow);
-        user.registration.start(&agent, now, outbox);
-        self.flush(state, &flow);
-        self.schedule_registration(state, slot);
-    }
-
-    fn begin_call(&self, operation: Operation, flow: Flow, shape: CallShape) {
-        let now = Instant::now();
-        let state = &mut *self.state.borrow_mut();
-        if state.calls.len() >> SLOT_BITS > 0 {
-            shape.leave(&flow);
-            return self.fail_in(state, operation, "too many calls are under way");
-        }
-        let slot = state.calls.vacant_key();
-        let key = state.call_slots.next_key(slot);
-        let mut caller = Caller::new(key, shape.talk);
-        let agent = self.agent(self.user_of(operation.slot), &flow);
-        caller.start(&agent, now, &mut state.outbox);
-        self.flush(state, &flow);
-        state.calls.insert(CallSlot {
-            caller,
-            operation,
-            flow,
-            invite_sent: now,
-            progressed: None,
-            shape,
-            bye_sent: None,
-        });
-        self.schedule_call(state, slot);
-    }
-
-    fn on_registration_event(&self, state: &mut State, slot: u32, event: RegistrationEvent) {
-        let now = Instant::now();
-        let Some(user) = state.user(slot) else { return };
-        let Some(current) = &mut user.operation else {
-            return;
-        };
-        let is_first_response = !current.answered;
-        match event {
-            // Nobody here unregisters.
-            RegistrationEvent::Nothing | RegistrationEvent::Unregistered => return,
-            RegistrationEvent::Challenged | RegistrationEvent::Registered { .. } => {
-                current.answered = true;
-            }
-            RegistrationEvent::Failed(failure) => {
-                let operation = current.operation;
-                user.operation = None;
-                return self.fail_in(state, operation, &failure.to_string());
-            }
-        }
-        let RegistrationOperation {
-            operation, sent, ..
-        } = *current;
-        let is_registered = matches!(event, RegistrationEvent::Registered { .. });
-        if is_registered {
-            user.operation = None;
-            user.is_registered = true;
-        }
-        if let Some(recorder) = &mut state.recorder
-            && recorder.covers(operation.intended)
-        {
-            if is_first_response {
-                recorder.record(Moment::FirstResponse, now - sent);
-            }
-            if is_registered {
-                recorder.record(Moment::RegistrationDelay, now - sent);
-                recorder.record(Moment::Registered, now - operation.intended);
-                recorder.record(Moment::RegisteredUncorrected, now - operation.started);
-            }
-        }
-        if is_registered {
-            self.succeed(state, operation);
-        }
-    }
-
-    fn on_call_event(&self, state: &mut State, slot: usize, event: CallEvent) {
-        let now = Instant::now();
-        let call = &mut state.calls[slot];
-        let operation = call.operation;
-        let recorder = state
-            .recorder
-            .as_mut()
-            .filter(|recorder| recorder.covers(operation.intended));
-        match event {
-            CallEvent::Nothing => {}
-            CallEvent::Progress { .. } => {
-                call.progressed.get_or_insert(now);
-            }
-            CallEvent::Answered { .. } => {
-                // The delay ends with the first response other than 100, but counts only of calls
-                // that succeed (RFC 6076 §4.3.1).
-                let progressed = *call.progressed.get_or_insert(now);
-                if let Some(recorder) = recorder {
-                    recorder.report.answered += 1;
-                    let since_intended = progressed - operation.intended;
-                    recorder.record(Moment::SessionRequestDelay, since_intended);
-                    let since_invite = progressed - call.invite_sent;
-                    recorder.record(Moment::SessionRequestDelayUncorrected, since_invite);
-                }
-                // Without talk the BYE leaves together with the ACK.
-                if call.shape.talk.is_zero() {
-                    call.bye_sent = Some(now);
-                }
-            }
-            CallEvent::ByeSent => call.bye_sent = Some(now),
-            CallEvent::Completed => {
-                if let (Some(recorder), Some(sent)) = (recorder, call.bye_sent) {
-                    recorder.record(Moment::SessionDisconnectDelay, now - sent);
-                }
-                self.end_call(state, slot);
-                self.succeed(state, operation);
-            }
-            CallEvent::Failed(failure) => {
-                self.end_call(state, slot);
-                self.fail_in(state, operation, &failure.to_string());
-            }
-        }
-    }
-
-    fn end_call(&self, state: &mut State, slot: usize) {
-        state.calls.remove(slot).leave_hop();
-    }
-
     fn succeed(&self, state: &mut State, operation: Operation) {
         if let Some(recorder) = &mut state.recorder {
             recorder.succeeded(operation.intended, Instant::now());
@@ -433,36 +230,6 @@ impl Worker {
         state.outbox.clear();
     }
 
-    fn schedule_registration(&self, state: &mut State, slot: u32) {
-        let State { users, timers, .. } = state;
-        let Some(user) = &mut users[slot as usize] else {
-            return;
-        };
-        if let Some(deadline) = user.registration.deadline()
-            && user.scheduled.is_none_or(|at| deadline < at)
-        {
-            user.scheduled = Some(deadline);
-            timers.insert(deadline, TimerKey::Registration(slot));
-            self.wake_for(deadline);
-        }
-    }
-
-    fn schedule_call(&self, state: &mut State, slot: usize) {
-        let State {
-            calls,
-            call_slots,
-            timers,
-            ..
-        } = state;
-        let Some(call) = calls.get(slot) else { return };
-        if let Some(deadline) = call.caller.deadline()
-            && call_slots.note_deadline(slot, deadline)
-        {
-            timers.insert(deadline, TimerKey::Call(slot));
-            self.wake_for(deadline);
-        }
-    }
-
     /// Carries on what is due at `now`.
     pub(super) fn fire_timers(&self, now: Instant) {
         let state = &mut *self.state.borrow_mut();
@@ -472,52 +239,6 @@ impl Worker {
                 TimerKey::Call(slot) => self.fire_call(state, slot, now),
             }
         }
-    }
-
-    fn fire_registration(&self, state: &mut State, slot: u32, now: Instant) {
-        let State { users, outbox, .. } = state;
-        let Some(user) = &mut users[slot as usize] else {
-            return;
-        };
-        if user.scheduled.is_none_or(|at| at > now) {
-            // An entry that an earlier deadline made superfluous.
-            return;
-        }
-        user.scheduled = None;
-        if let Some(flow) = user.flow.clone()
-            && user
-                .registration
-                .deadline()
-                .is_some_and(|deadline| deadline <= now)
-        {
-            let agent = self.agent(self.user_of(slot), &flow);
-            let event = user.registration.timeout(&agent, now, outbox);
-            self.count_retransmissions(state, matches!(event, RegistrationEvent::Nothing));
-            self.flush(state, &flow);
-            self.on_registration_event(state, slot, event);
-        }
-        self.schedule_registration(state, slot);
-    }
-
-    fn fire_call(&self, state: &mut State, slot: usize, now: Instant) {
-        if !state.call_slots.deadline_fired(slot, now) {
-            return;
-        }
-        let State { calls, outbox, .. } = state;
-        if let Some(call) = calls.get_mut(slot)
-            && call
-                .caller
-                .deadline()
-                .is_some_and(|deadline| deadline <= now)
-        {
-            let flow = call.flow.clone();
-            let agent = self.agent(self.user_of(call.operation.slot), &flow);
-            let event = call.caller.timeout(&agent, now, outbox);
-            self.count_retransmissions(state, matches!(event, CallEvent::Nothing));
-            self.flush(state, &flow);
-            self.on_call_event(state, slot, event);
-        }
-        self.schedule_call(state, slot);
     }
 
     /// What a timer wrote without an event is a request sent again.
@@ -549,45 +270,6 @@ impl Worker {
             Ok(_) => self.on_call_response(state, &message, now),
             Err(_) => state.unexpected += 1,
         }
-    }
-
-    fn on_register_response(
-        &self,
-        state: &mut State,
-        flow: &Flow,
-        message: &Message<'_>,
-        now: Instant,
-    ) {
-        let slot = self.slot_of(flow);
-        let State { users, outbox, .. } = state;
-        let Some(Some(user)) = users.get_mut(slot as usize) else {
-            state.unexpected += 1;
-            return;
-        };
-        let agent = self.agent(self.user_of(slot), flow);
-        let event = user.registration.receive(&agent, now, message, outbox);
-        self.flush(state, flow);
-        self.on_registration_event(state, slot, event);
-        self.schedule_registration(state, slot);
-    }
-
-    fn on_call_response(&self, state: &mut State, message: &Message<'_>, now: Instant) {
-        let key = message
-            .via()
-            .ok()
-            .and_then(|via| key_of_branch(via.branch?.as_bytes()));
-        let slot = key.and_then(|key| state.call_slots.slot_of(key));
-        let State { calls, outbox, .. } = state;
-        let Some((slot, call)) = slot.and_then(|slot| Some((slot, calls.get_mut(slot)?))) else {
-            state.unexpected += 1;
-            return;
-        };
-        let flow = call.flow.clone();
-        let agent = self.agent(self.user_of(call.operation.slot), &flow);
-        let event = call.caller.receive(&agent, now, message, outbox);
-        self.flush(state, &flow);
-        self.on_call_event(state, slot, event);
-        self.schedule_call(state, slot);
     }
 
     /// A hop ended without having been closed here, or before that was done: whatever ran on it has
@@ -625,72 +307,6 @@ impl Worker {
                 state.first_failure.get_or_insert(cause);
             }
         }
-    }
-}
-
-/// A registration under way.
-#[derive(Clone, Copy)]
-pub(super) struct RegistrationOperation {
-    pub(super) operation: Operation,
-    sent: Instant,
-    answered: bool,
-}
-
-/// Per slot of the call table: how often it was used, and when the earliest entry in the timer queue
-/// that points to it is due. Outlives the calls, so that a slot's next call does with the entry of
-/// the last one.
-#[derive(Default)]
-pub(super) struct CallSlots(Vec<SlotHistory>);
-
-#[derive(Clone, Copy, Default)]
-struct SlotHistory {
-    generation: u32,
-    scheduled: Option<Instant>,
-}
-
-impl CallSlots {
-    /// The key of the next call in `slot`: no earlier call of this slot had it recently.
-    fn next_key(&mut self, slot: usize) -> u32 {
-        if self.0.len() <= slot {
-            self.0.resize(slot + 1, SlotHistory::default());
-        }
-        let generation = self.0[slot].generation.wrapping_add(1);
-        self.0[slot].generation = generation;
-        let slot = u32::try_from(slot).expect("calls under way fit 32 bits");
-        assert!(
-            slot >> SLOT_BITS == 0,
-            "at most 2^{SLOT_BITS} calls at a time"
-        );
-        generation << SLOT_BITS | slot
-    }
-
-    /// The slot that `key` names, if its call is the slot's latest.
-    fn slot_of(&self, key: u32) -> Option<usize> {
-        let slot = (key & ((1 << SLOT_BITS) - 1)) as usize;
-        let generation = self.0.get(slot)?.generation;
-        (generation << SLOT_BITS == key & !((1 << SLOT_BITS) - 1)).then_some(slot)
-    }
-
-    /// Whether `deadline` needs an entry in the timer queue.
-    fn note_deadline(&mut self, slot: usize, deadline: Instant) -> bool {
-        let is_sooner = self.0[slot].scheduled.is_none_or(|at| deadline < at);
-        if is_sooner {
-            self.0[slot].scheduled = Some(deadline);
-        }
-        is_sooner
-    }
-
-    /// Whether the entry that came up at `now` is the one that counts, and not one that an earlier
-    /// deadline made superfluous: answering those with new entries would keep both for ever.
-    fn deadline_fired(&mut self, slot: usize, now: Instant) -> bool {
-        self.0[slot].scheduled.take_if(|at| *at <= now).is_some()
-    }
-}
-
-impl CallSlot {
-    /// The call is over; a hop that was opened for it is not needed any more.
-    pub(super) fn leave_hop(&self) {
-        self.shape.leave(&self.flow);
     }
 }
 

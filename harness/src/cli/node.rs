@@ -163,7 +163,7 @@ fn control() -> anyhow::Result<u8> {
                 };
                 super::reply(&NodeReply::Snapshot {
                     process,
-                    counters: node.counters(),
+                    counters: Box::new(node.counters()),
                 });
             }
         };

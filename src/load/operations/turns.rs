@@ -1,0 +1,52 @@
+//! Whose turn it is to call or to register.
+
+use std::collections::VecDeque;
+
+use super::super::plan::{Lifecycle, LoadPlan, Workload};
+
+/// Whose turn it is.
+pub(in crate::load) enum Turns {
+    /// Users may hold several calls at once: round and round.
+    Shared {
+        /// Users that take part.
+        users: u32,
+        /// The next one.
+        next: u32,
+    },
+    /// An operation needs its user for itself: the one that rested longest.
+    Exclusive(VecDeque<u32>),
+}
+
+impl Turns {
+    pub(in crate::load) fn new(users: u32, plan: &LoadPlan) -> Self {
+        match (plan.workload, plan.lifecycle) {
+            (Workload::Invite, Lifecycle::PerRegistration) => Self::Shared { users, next: 0 },
+            (Workload::Invite, Lifecycle::PerCall) | (Workload::Register, _) => {
+                Self::Exclusive((0..users).collect())
+            }
+        }
+    }
+
+    /// While a population grows, nobody takes turns.
+    pub(in crate::load) fn none() -> Self {
+        Self::Shared { users: 0, next: 0 }
+    }
+
+    pub(super) fn take(&mut self) -> Option<u32> {
+        match self {
+            Self::Shared { users, next } => {
+                let slot = *next;
+                *next = (slot + 1) % (*users).max(1);
+                (*users > 0).then_some(slot)
+            }
+            Self::Exclusive(idle) => idle.pop_front(),
+        }
+    }
+
+    pub(super) fn give_back(&mut self, slot: u32) {
+        match self {
+            Self::Shared { .. } => {}
+            Self::Exclusive(idle) => idle.push_back(slot),
+        }
+    }
+}
