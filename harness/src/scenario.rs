@@ -297,13 +297,13 @@ mod tests {
             ),
             ("[memory]", "[memroy]", vec!["line", "memroy", "`memory`"]),
             (
-                "blocks = 5",
+                "blocks = 6",
                 "blocks = 0",
                 vec!["setup.blocks", "at least one"],
             ),
-            ("blocks = 5", "blocks = -1", vec!["line", "-1"]),
+            ("blocks = 6", "blocks = -1", vec!["line", "-1"]),
             (
-                "connections = [60, 120,",
+                "connections = [50, 100,",
                 "connections = [",
                 vec!["memory.connections", "at least 5"],
             ),
@@ -312,7 +312,7 @@ mod tests {
                 "lifecycle = \"per-call\"",
                 vec!["throughput[0]", "per-registration"],
             ),
-            ("users = 400", "", vec!["line", "users"]),
+            ("users = 100", "", vec!["line", "users"]),
             ("name =", "name ==", vec!["line 4"]),
         ];
         for (from, to, expected) in cases {
