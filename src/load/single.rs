@@ -122,11 +122,7 @@ impl Dialogue {
             accounts: &self.accounts,
             user: self.user,
             transport: self.stack.via_transport,
-            reliability: if self.stack.is_stream() {
-                Reliability::Stream
-            } else {
-                Reliability::Datagram
-            },
+            reliability: Reliability::of(self.stack.is_stream()),
             sent_by: flow.local(),
             timing: &self.timing,
             seed: u64::from(self.user),

@@ -135,11 +135,7 @@ impl Worker {
             index,
             workers: config.workers,
             stack,
-            reliability: if stack.is_stream() {
-                Reliability::Stream
-            } else {
-                Reliability::Datagram
-            },
+            reliability: Reliability::of(stack.is_stream()),
             target: config.target,
             transport,
             accounts: config.accounts.clone(),

@@ -90,11 +90,7 @@ impl Node {
         };
         let core = Rc::new(Core {
             server: RefCell::new(Server::new(server_config, entropy, Instant::now())),
-            reliability: if stack.is_stream() {
-                Reliability::Stream
-            } else {
-                Reliability::Datagram
-            },
+            reliability: Reliability::of(stack.is_stream()),
             counters: RefCell::default(),
             deadline_moved: Notify::new(),
             alarm: Cell::new(None),

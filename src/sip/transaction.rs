@@ -23,6 +23,18 @@ pub enum Reliability {
     Stream,
 }
 
+impl Reliability {
+    /// That of a stream, or of datagrams.
+    #[must_use]
+    pub fn of(is_stream: bool) -> Self {
+        if is_stream {
+            Self::Stream
+        } else {
+            Self::Datagram
+        }
+    }
+}
+
 /// INVITE transactions have three-way handshakes, all others have not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {

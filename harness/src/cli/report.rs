@@ -84,31 +84,64 @@ fn replaced(text: &str, excerpt: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// The figures in README and the reference report are those of the committed run, to the byte.
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
+    fn text(path: &Path) -> String {
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// Every file of a folder and of the folders in it.
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("it is readable").path());
+        entries
+            .flat_map(|path| {
+                if path.is_dir() {
+                    files(&path)
+                } else {
+                    vec![path]
+                }
+            })
+            .collect()
+    }
+
+    /// Reports and charts of the reference runs are those of their run.json, to the byte.
     #[test]
-    fn what_is_committed_is_as_rendered() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let folder = "results/reference/quick";
-        let run = Run::read(&root.join(folder).join("run.json")).expect("a reference run");
-        let rendered = tempfile::tempdir().expect("a folder");
-        report::write_all(&run, rendered.path()).expect("it can be written");
-        let read = |path: &Path| std::fs::read_to_string(path).expect("it is committed");
-        let mut files = vec!["report.md".to_owned()];
-        for chart in std::fs::read_dir(rendered.path().join("charts")).expect("there are charts") {
-            let name = chart.expect("it is readable").file_name();
-            files.push(format!("charts/{}", name.to_string_lossy()));
-        }
-        for file in files {
-            let committed = read(&root.join(folder).join(&file));
-            assert!(
-                committed == read(&rendered.path().join(&file)),
-                "{folder}/{file} is not what its run.json renders to: run scripts/render"
+    fn reference_runs_are_committed_as_rendered() {
+        for name in ["quick", "standard"] {
+            let committed = root().join("results/reference").join(name);
+            let run = Run::read(&committed.join("run.json")).expect("a reference run");
+            let rendered = tempfile::tempdir().expect("a folder");
+            report::write_all(&run, rendered.path()).expect("it can be written");
+            for file in files(rendered.path()) {
+                let relative = file
+                    .strip_prefix(rendered.path())
+                    .expect("it lies in there");
+                assert!(
+                    text(&committed.join(relative)) == text(&file),
+                    "{name}/{} is not what its run.json renders to: run scripts/render",
+                    relative.display()
+                );
+            }
+            assert_eq!(
+                files(&committed).len(),
+                files(rendered.path()).len() + 1,
+                "{name}"
             );
         }
-        let readme = read(&root.join("README.md"));
-        let excerpt = report::excerpt(&run, folder);
+    }
+
+    /// So are the figures in README.
+    #[test]
+    fn readme_is_committed_as_rendered() {
+        let folder = "results/reference/standard";
+        let run = Run::read(&root().join(folder).join("run.json")).expect("a reference run");
+        let readme = text(&root().join("README.md"));
         assert!(
-            replaced(&readme, &excerpt).as_ref() == Some(&readme),
+            replaced(&readme, &report::excerpt(&run, folder)).as_ref() == Some(&readme),
             "README.md is not what {folder} renders to: run scripts/render"
         );
     }
