@@ -29,6 +29,8 @@ struct Dialogue {
     user: u32,
     accounts: Accounts,
     timing: Timing,
+    /// Random: a user who comes again within nanoseconds of its last life must not repeat its Call-ID.
+    seed: u64,
     epoch: Instant,
     state: RefCell<State>,
     progressed: Notify,
@@ -59,6 +61,7 @@ impl SingleUser {
             user,
             accounts,
             timing: Timing::default(),
+            seed: rand::random(),
             epoch: Instant::now(),
             state: RefCell::new(State {
                 registration: Registration::new(user),
@@ -125,7 +128,7 @@ impl Dialogue {
             reliability: Reliability::of(self.stack.is_stream()),
             sent_by: flow.local(),
             timing: &self.timing,
-            seed: u64::from(self.user),
+            seed: self.seed,
             epoch: self.epoch,
             expires_seconds: 3600,
         };

@@ -202,7 +202,9 @@ impl Args {
             settings,
             accounts,
             workers: self.workers,
-            seed: self.seed,
+            // Of identifiers, not of arrivals: a server that is loaded twice must not see a Call-ID
+            // twice.
+            seed: rand::random(),
         })
     }
 
