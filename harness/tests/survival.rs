@@ -57,6 +57,25 @@ fn throw(stack: &str, address: SocketAddr) {
     }
 }
 
+/// The node still serves those who speak SIP.
+fn assert_serves(stack: &str, address: SocketAddr, credentials: &str, workload: &[&str]) {
+    let target = address.to_string();
+    let hop = ["load", "--stack", stack, "--target", &target];
+    let load = [
+        "--credentials",
+        credentials,
+        "--rate",
+        "60",
+        "--warm-up",
+        "0",
+        "--duration",
+        "0.3",
+    ];
+    let output = run(&[&hop[..], &load[..], workload].concat());
+    let said = stdout(&output) + &stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{stack}: {said}");
+}
+
 #[test]
 fn garbage_half_messages_and_vanished_peers_on_every_stack() {
     let folder = tempfile::tempdir().unwrap();
@@ -64,55 +83,13 @@ fn garbage_half_messages_and_vanished_peers_on_every_stack() {
     for stack in ["udp", "tcp", "tls", "mtls", "udp@clear", "udp@wireguard"] {
         let (mut node, address) = start_node(&["--stack", stack, "--credentials", &credentials]);
         throw(stack, address);
-        let target = address.to_string();
-        let output = run(&[
-            "load",
-            "--stack",
-            stack,
-            "--target",
-            &target,
-            "--credentials",
-            &credentials,
-            "--rate",
-            "60",
-            "--warm-up",
-            "0",
-            "--duration",
-            "0.3",
-        ]);
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{stack}: {}{}",
-            stdout(&output),
-            stderr(&output)
-        );
+        assert_serves(stack, address, &credentials, &["--workload", "register"]);
         throw(stack, address);
-        let output = run(&[
-            "load",
-            "--stack",
+        assert_serves(
             stack,
-            "--target",
-            &target,
-            "--credentials",
+            address,
             &credentials,
-            "--workload",
-            "invite",
-            "--users",
-            "3",
-            "--rate",
-            "60",
-            "--warm-up",
-            "0",
-            "--duration",
-            "0.3",
-        ]);
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{stack}: {}{}",
-            stdout(&output),
-            stderr(&output)
+            &["--workload", "invite", "--users", "3"],
         );
         assert!(
             node.0.try_wait().unwrap().is_none(),
