@@ -10,6 +10,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use hopbench::record::{Run, Verdict};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use support::{children, hopbench, stderr, stdout, tiny_scenario};
 
 const STACKS: [&str; 6] = ["udp", "tcp", "tls", "mtls", "udp@clear", "udp@wireguard"];
@@ -53,9 +55,7 @@ fn every_stack_answers_every_question() {
     assert_eq!(run.seed, 7);
     assert_eq!(run.cells.len(), STACKS.len() * 6);
     for cell in &run.cells {
-        // On a machine that starves the generator, that is the right verdict, and no ratio is made.
-        let is_sound = matches!(cell.verdict, Verdict::Ok | Verdict::GeneratorBound);
-        assert!(is_sound, "{}: {:?}", cell.id, cell.reason);
+        assert_eq!(cell.verdict, Verdict::Ok, "{}: {:?}", cell.id, cell.reason);
         assert_eq!(cell.repetitions, 2, "{}", cell.id);
         for (key, metric) in &cell.metrics {
             if let Some(histogram) = &metric.histogram {
@@ -222,6 +222,11 @@ fn eventually<T>(mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+fn send_signal(process: u32, signal: Signal) {
+    let process = Pid::from_raw(i32::try_from(process).unwrap());
+    nix::sys::signal::kill(process, signal).unwrap();
+}
+
 fn long_scenario(folder: &Path) -> std::path::PathBuf {
     let scenario = folder.join("long.toml");
     let text = r#"
@@ -270,11 +275,7 @@ fn a_node_that_dies_in_the_middle_fails_its_cell_and_no_other() {
             .find(|(_, command)| command.contains(" node "));
         node.filter(|_| has_load)
     });
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(i32::try_from(node.0).unwrap()),
-        nix::sys::signal::Signal::SIGKILL,
-    )
-    .unwrap();
+    send_signal(node.0, Signal::SIGKILL);
     assert_eq!(child.0.wait().unwrap().code(), Some(3));
     let run = Run::read(&folder.path().join("out/run.json")).unwrap();
     assert_eq!(run.cells.len(), 2);
@@ -288,6 +289,7 @@ fn a_node_that_dies_in_the_middle_fails_its_cell_and_no_other() {
         reason.contains("node") || reason.contains("hop"),
         "{reason}"
     );
+    assert_eq!(ok[0].verdict, Verdict::Ok);
     assert!(run.finished_at.is_some());
 }
 
@@ -299,11 +301,7 @@ fn an_interrupt_leaves_a_valid_run_and_no_child() {
     // The first block is over when its cells are in the file.
     eventually(|| Run::read(&file).ok().filter(|run| run.cells.len() == 2));
     let offspring = eventually(|| Some(children(child.0.id())).filter(|found| !found.is_empty()));
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(i32::try_from(child.0.id()).unwrap()),
-        nix::sys::signal::Signal::SIGINT,
-    )
-    .unwrap();
+    send_signal(child.0.id(), Signal::SIGINT);
     assert_eq!(child.0.wait().unwrap().code(), Some(130));
     let run = Run::read(&file).unwrap();
     assert_eq!(run.finished_at, None);
