@@ -93,6 +93,8 @@ pub struct LoadReport {
     pub retransmissions: u64,
     /// Messages that belonged to nothing.
     pub unexpected: u64,
+    /// Requests that their flow no longer took.
+    pub unsent: u64,
     /// Hops that broke although nobody closed them.
     pub lost_hops: u64,
     /// Histograms by metric key; a key without a sample is absent.
@@ -124,6 +126,7 @@ impl LoadReport {
         self.answered += other.answered;
         self.retransmissions += other.retransmissions;
         self.unexpected += other.unexpected;
+        self.unsent += other.unsent;
         self.lost_hops += other.lost_hops;
         self.windows.add(&other.windows);
         for (cause, count) in other.failures {

@@ -233,11 +233,12 @@ fn summary(report: &LoadReport) -> String {
     for (cause, count) in &report.failures {
         let _ = writeln!(text, "  failed {count}: {cause}");
     }
-    if report.retransmissions + report.unexpected + report.lost_hops > 0 {
+    if report.retransmissions + report.unexpected + report.unsent + report.lost_hops > 0 {
         let _ = writeln!(
             text,
-            "  {} retransmissions, {} messages that belonged to nothing, {} hops lost",
-            report.retransmissions, report.unexpected, report.lost_hops
+            "  {} retransmissions, {} messages that belonged to nothing, {} that no hop took, {} hops \
+             lost",
+            report.retransmissions, report.unexpected, report.unsent, report.lost_hops
         );
     }
     if let Some((before, after)) = report.before.zip(report.after) {
