@@ -51,7 +51,7 @@ fn relay(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
 /// Sleeps most of the way and spins the rest: a sleep alone ends tens of microseconds late, and four
 /// of them are in a registration.
 fn hold(start: Instant, delay: Duration) {
-    if let Some(most) = delay.checked_sub(Duration::from_millis(2)) {
+    if let Some(most) = delay.checked_sub(Duration::from_micros(300)) {
         std::thread::sleep(most);
     }
     while start.elapsed() < delay {
@@ -62,27 +62,45 @@ fn hold(start: Instant, delay: Duration) {
 fn load_through(relay: SocketAddr) -> LoadReport {
     let target = relay.to_string();
     let fixed = ["load", "--stack", "tcp", "--target", &target, "--json"];
-    let rate = ["--rate", "40", "--warm-up", "0", "--duration", "1"];
+    let rate = ["--rate", "20", "--warm-up", "0", "--duration", "1"];
     let output = run(&[&fixed[..], &rate[..]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     serde_json::from_str(&stdout(&output)).unwrap()
 }
 
+/// Loads until the smallest samples of both are undisturbed; a busy machine needs several tries, and
+/// no number of them mends a meter that is wrong.
+const ROUNDS_MAX: usize = 6;
+
 #[test]
 fn an_injected_delay_is_measured_within_a_millisecond() {
+    // REGISTER and 401 are one round trip, REGISTER and 200 another.
+    let keys = [("first_response_ns", 1), ("registration_delay_ns", 2)];
     let (_node, address) = start_node(&["--stack", "tcp"]);
-    let control = load_through(start_relay(address, Duration::ZERO));
-    let delayed = load_through(start_relay(address, DELAY));
-    // REGISTER and 401 are one round trip, REGISTER and 200 another. The smallest sample is the one
-    // that nothing else on this machine delayed.
-    for (key, round_trips) in [("first_response_ns", 1), ("registration_delay_ns", 2)] {
-        let smallest_ns = |report: &LoadReport| report.latencies[key].values().min();
-        let injected_ns = u64::try_from(DELAY.as_nanos()).unwrap() * 2 * round_trips;
-        let measured_ns = smallest_ns(&delayed).saturating_sub(smallest_ns(&control));
-        let error_ns = measured_ns.abs_diff(injected_ns);
-        assert!(
-            error_ns < 1_000_000,
-            "{key}: {measured_ns} instead of {injected_ns}"
-        );
+    let relays = [Duration::ZERO, DELAY].map(|delay| start_relay(address, delay));
+    let mut smallest_ns = [[u64::MAX; 2]; 2];
+    let mut errors = Vec::new();
+    for _ in 0..ROUNDS_MAX {
+        for (relay, smallest_ns) in relays.into_iter().zip(&mut smallest_ns) {
+            let report = load_through(relay);
+            for ((key, _), smallest_ns) in keys.into_iter().zip(smallest_ns) {
+                *smallest_ns = report.latencies[key].values().min().min(*smallest_ns);
+            }
+        }
+        let [control_ns, delayed_ns] = smallest_ns;
+        errors = keys
+            .into_iter()
+            .zip(delayed_ns.into_iter().zip(control_ns))
+            .map(|((key, round_trips), (delayed_ns, control_ns))| {
+                let injected_ns = u64::try_from(DELAY.as_nanos()).unwrap() * 2 * round_trips;
+                let measured_ns = delayed_ns.saturating_sub(control_ns);
+                (key, measured_ns.abs_diff(injected_ns))
+            })
+            .filter(|(_, error_ns)| *error_ns >= 1_000_000)
+            .collect();
+        if errors.is_empty() {
+            return;
+        }
     }
+    panic!("off by a millisecond or more: {errors:?}");
 }
