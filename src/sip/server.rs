@@ -312,7 +312,9 @@ impl<F: Clone> Server<F> {
             return false;
         };
         match (entry.machine.on_request(), entry.response()) {
-            (OnRequest::Retransmit, Some(response)) => out.send(&entry.flow, response),
+            (OnRequest::Retransmit, Some(response)) => {
+                out.send(&entry.flow, response);
+            }
             (OnRequest::Retransmit | OnRequest::Absorb | OnRequest::Acknowledged, _) => {}
         }
         true
