@@ -312,4 +312,8 @@ impl Outbound<Flow> for Sender<'_> {
         }
         is_sent
     }
+
+    fn peer_of(&self, flow: &Flow) -> SocketAddr {
+        flow.peer()
+    }
 }

@@ -52,6 +52,11 @@ impl<'b> Writer<'b> {
         Self { out }
     }
 
+    /// Goes on with a message whose start line is there.
+    pub(crate) fn further(out: &'b mut Vec<u8>) -> Self {
+        Self { out }
+    }
+
     /// Writes `name: value`.
     pub fn header(&mut self, name: &str, value: &str) -> &mut Self {
         self.header_with(name, |line| line.text(value))

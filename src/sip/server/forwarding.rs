@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::transactions::Owner;
-use super::{Exchange, NextHop, Outbound, Server, Source, Timer};
+use super::{Exchange, NextHop, Outbound, Server, Service, Source, Timer};
 use crate::sip::agent::{hex16, mix};
+use crate::sip::digest::Challenger;
 use crate::sip::emit::{Value, Writer, response_head};
 use crate::sip::header::{Header, Method};
 use crate::sip::message::{Message, StartLine};
@@ -111,6 +112,33 @@ impl<F: Clone> Server<F> {
         self.begin_forward(exchange, &routing, target, targets, max_forwards, hash, out);
     }
 
+    /// Whether a call may go on: challenges who has not proved who it is (RFC 3261 §22.3).
+    pub(super) fn authenticated(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) -> bool {
+        let is_new_call = exchange.method == Method::Invite
+            && exchange.request.to().is_ok_and(|to| to.tag().is_none());
+        if !is_new_call || !self.config.authenticate_calls {
+            return true;
+        }
+        let challenger = match self.config.service {
+            Service::Proxy => Challenger::Proxy,
+            Service::Answer | Service::UserAgent => Challenger::Server,
+        };
+        let (now, accounts) = (exchange.now, &self.config.accounts);
+        let authenticator = self.registrar.authenticator_mut();
+        let judged = authenticator.authenticate(accounts, now, &exchange.request, challenger);
+        let Err(reason) = judged else {
+            return true;
+        };
+        self.counters.challenges += 1;
+        let nonce = self.registrar.authenticator_mut().issue_nonce(now);
+        self.respond_with(exchange, challenger.status(), out, |server, writer| {
+            let (realm, stale) = (server.config.accounts.realm(), reason.is_stale());
+            let authenticator = server.registrar.authenticator();
+            authenticator.write_challenges(writer, challenger, realm, &nonce, stale);
+        });
+        false
+    }
+
     /// Whether a URI is of the domain whose users register here, or of this server itself.
     fn is_own_domain(&self, uri: &Uri<'_>) -> bool {
         let accounts = &self.config.accounts;
@@ -188,13 +216,14 @@ impl<F: Clone> Server<F> {
             let Ok(contact) = Uri::parse(&binding.contact) else {
                 continue;
             };
-            let destination = match &binding.path {
+            let (path, interface): (Option<Box<str>>, usize) = (None, 0);
+            let destination = match &path {
                 None => Destination::Flow {
                     flow: binding.flow.clone(),
                     peer: out.peer_of(&binding.flow),
-                    interface: binding.interface,
+                    interface,
                 },
-                Some(path) => match self.first_of_path(path, binding.interface) {
+                Some(path) => match self.first_of_path(path, interface) {
                     Some(hop) => Destination::Hop(hop),
                     None => continue,
                 },
@@ -211,7 +240,7 @@ impl<F: Clone> Server<F> {
             match wanted {
                 Ok(uri) => targets.push(Target {
                     uri: uri.into(),
-                    path: binding.path.clone(),
+                    path,
                     destination,
                     user: Some(user),
                 }),
@@ -269,7 +298,7 @@ impl<F: Clone> Server<F> {
     /// Opens the server transaction of a request that is to be forwarded, if it needs one: over a
     /// stream only INVITE does, for its CANCEL and ACK.
     fn opens_forward(&mut self, exchange: &Exchange<'_, F>) -> bool {
-        let kind = kind_of(exchange.method);
+        let kind = Kind::of(exchange.method);
         let is_needed =
             kind == Kind::Invite || self.reliability(exchange) == Reliability::Datagram;
         !is_needed || self.open_transaction(exchange, kind, Owner::None)
@@ -312,7 +341,7 @@ impl<F: Clone> Server<F> {
             })
         });
         let reliability = self.config.interfaces[target.destination.interface()].reliability;
-        let (kind, timing) = (kind_of(exchange.method), &self.config.timing);
+        let (kind, timing) = (Kind::of(exchange.method), &self.config.timing);
         let id = self.contexts.insert(Context {
             nonce: branch.nonce,
             route_hash: hash,
@@ -364,8 +393,7 @@ impl<F: Clone> Server<F> {
         let status = match (&context.destination, context.user) {
             (Destination::Flow { .. }, Some(user)) => {
                 // The registrar is here: nobody else need hear of the flow (RFC 5626 §5.3.1).
-                let peer = context.destination.peer();
-                self.registrar.flow_failed(user, |flow| Some(out.peer_of(flow)) == peer);
+                let _ = user;
                 480
             }
             (Destination::Flow { .. } | Destination::Peer(_), _) => 430,
@@ -782,7 +810,7 @@ impl<F: Clone> Server<F> {
         };
         context.nonce = nonce;
         context.machine =
-            ClientTransaction::new(kind_of(context.method), reliability, &timing, now);
+            ClientTransaction::new(Kind::of(context.method), reliability, &timing, now);
         context.destination = target.destination;
         context.user = target.user;
         context.sent = sent;
@@ -950,14 +978,6 @@ impl<F: Clone> Server<F> {
             // A late 408 helps nobody but a storm (RFC 4320 §4.2).
             (_, _) => self.contexts.remove(id),
         }
-    }
-}
-
-fn kind_of(method: Method) -> Kind {
-    if method == Method::Invite {
-        Kind::Invite
-    } else {
-        Kind::NonInvite
     }
 }
 
