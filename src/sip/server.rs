@@ -402,8 +402,8 @@ impl<F: Clone> Server<F> {
         writer.finish();
         out.send(source.flow, &scratch);
         let kind = Kind::of(exchange.method);
-        let is_kept = self.reliability(exchange) == Reliability::Datagram
-            || self.awaits_ack(kind, status);
+        let is_kept =
+            self.reliability(exchange) == Reliability::Datagram || self.awaits_ack(kind, status);
         if is_kept && self.open_transaction(exchange, kind, Owner::None) {
             self.transactions.keep(exchange.id, &scratch);
             self.final_sent(exchange.id, status, exchange.now);
@@ -430,12 +430,7 @@ impl<F: Clone> Server<F> {
 
     /// Opens the server transaction of a request unless it is open. `false` when there are too
     /// many; then the request is answered without one.
-    fn open_transaction(
-        &mut self,
-        exchange: &Exchange<'_, F>,
-        kind: Kind,
-        owner: Owner,
-    ) -> bool {
+    fn open_transaction(&mut self, exchange: &Exchange<'_, F>, kind: Kind, owner: Owner) -> bool {
         let machine = ServerTransaction::new(kind, self.reliability(exchange), exchange.now);
         let flow = exchange.source.flow;
         self.transactions.open(exchange.id, machine, flow, owner)

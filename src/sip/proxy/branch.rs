@@ -78,7 +78,12 @@ mod tests {
         let text = String::from_utf8(out).expect("digits are ASCII");
         assert_eq!(text, "z9hG4bK00000abc0123456789abcdeffedcba98");
         assert_eq!(ProxyBranch::parse(&text), Some(branch));
-        for foreign in ["", "z9hG4bK", "z9hG4bK00000abc0123456789abcdeffedcba9g", &text[1..]] {
+        for foreign in [
+            "",
+            "z9hG4bK",
+            "z9hG4bK00000abc0123456789abcdeffedcba9g",
+            &text[1..],
+        ] {
             assert_eq!(ProxyBranch::parse(foreign), None, "{foreign}");
         }
     }

@@ -161,7 +161,9 @@ pub(crate) fn backward(out: &mut Vec<u8>, bytes: &[u8], response: &Message<'_>) 
         (_, Some(rest)) => (value, offset(bytes, rest)),
         (_, None) => whole_line(bytes, value, value + line.len()),
     };
-    let start = bytes.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n');
+    let start = bytes
+        .iter()
+        .take_while(|&&byte| byte == b'\r' || byte == b'\n');
     let start = start.count();
     let end = offset_of(bytes, response.body()) + response.body().len();
     out.reserve(end - start);
@@ -285,14 +287,21 @@ mod tests {
         };
         let text = forwarded(REQUEST, &change);
         assert!(text.starts_with("INVITE sip:one SIP/2.0\r\n"));
-        assert!(text.contains("Route: <sip:two;lr>\r\nROUTE :\r\n <sip:three;lr>, <sip:bob@b.test>\r\n"));
+        assert!(
+            text.contains(
+                "Route: <sip:two;lr>\r\nROUTE :\r\n <sip:three;lr>, <sip:bob@b.test>\r\n"
+            )
+        );
     }
 
     #[test]
     fn max_forwards_is_added_and_counts_down() {
         let text = REQUEST.replace("Max-Forwards: 70\r\n", "");
         let text = forwarded(&text, &change("sip:x@y", 0));
-        assert!(text.contains("\r\nVia: new\r\nMax-Forwards: 69\r\n"), "{text}");
+        assert!(
+            text.contains("\r\nVia: new\r\nMax-Forwards: 69\r\n"),
+            "{text}"
+        );
         for (received, forwarded) in [
             (None, Some(70)),
             (Some(0), None),
@@ -307,7 +316,10 @@ mod tests {
     fn a_response_loses_its_topmost_via() {
         let response = "SIP/2.0 200 OK\r\nVia: one, two\r\nv: three\r\nSubject: x\r\n\r\n";
         for (vias, expected) in [
-            ("Via: one, two\r\nv: three\r\n", Some("Via: two\r\nv: three\r\n")),
+            (
+                "Via: one, two\r\nv: three\r\n",
+                Some("Via: two\r\nv: three\r\n"),
+            ),
             ("v :\r\n one\r\nVia: two\r\n", Some("Via: two\r\n")),
             ("Via: one\r\n", None),
             ("", None),
@@ -315,7 +327,10 @@ mod tests {
             let text = response.replace("Via: one, two\r\nv: three\r\n", vias);
             let message = Message::parse(text.as_bytes()).unwrap();
             let mut out = Vec::new();
-            assert_eq!(backward(&mut out, text.as_bytes(), &message), expected.is_some());
+            assert_eq!(
+                backward(&mut out, text.as_bytes(), &message),
+                expected.is_some()
+            );
             if let Some(expected) = expected {
                 let expected = format!("SIP/2.0 200 OK\r\n{expected}Subject: x\r\n\r\n");
                 assert_eq!(String::from_utf8(out).unwrap(), expected);

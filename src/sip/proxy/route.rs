@@ -188,21 +188,65 @@ mod tests {
         let onward = format!("{left},{right},<sip:192.0.2.3;lr>");
         let hop = |hop: &str| Some(hop.to_owned());
         let table = [
-            ("sip:bob@b.test", "", (0, None, hop("1 192.0.2.66:5060"), false)),
+            (
+                "sip:bob@b.test",
+                "",
+                (0, None, hop("1 192.0.2.66:5060"), false),
+            ),
             ("sip:bob@c.test", "", (0, None, None, false)),
-            ("sip:192.0.2.5", "", (0, None, hop("0 192.0.2.5:5060"), false)),
-            ("sip:192.0.2.5:7;transport=tcp", "", (0, None, hop("1 192.0.2.5:7"), false)),
+            (
+                "sip:192.0.2.5",
+                "",
+                (0, None, hop("0 192.0.2.5:5060"), false),
+            ),
+            (
+                "sip:192.0.2.5:7;transport=tcp",
+                "",
+                (0, None, hop("1 192.0.2.5:7"), false),
+            ),
             ("sips:192.0.2.5", "", (0, None, None, false)),
-            ("sip:[2001:db8::1]", "", (0, None, hop("0 [2001:db8::1]:5060"), false)),
+            (
+                "sip:[2001:db8::1]",
+                "",
+                (0, None, hop("0 [2001:db8::1]:5060"), false),
+            ),
             // Own routes by token or by address and port, and by nothing else.
-            ("sip:192.0.2.5", &left, (1, Some(0), hop("0 192.0.2.5:5060"), false)),
-            ("sip:192.0.2.5", &both, (2, Some(1), hop("1 192.0.2.5:5060"), false)),
-            ("sip:bob@b.test", &onward, (2, Some(1), hop("1 192.0.2.3:5060"), false)),
-            ("sip:192.0.2.5", "<sip:192.0.2.1;lr>", (1, None, hop("0 192.0.2.5:5060"), false)),
-            ("sip:192.0.2.5", "<sip:192.0.2.1:5061;lr>", (0, None, hop("0 192.0.2.1:5061"), false)),
-            ("sip:192.0.2.5", "<sip:x@192.0.2.1;lr>", (0, None, hop("0 192.0.2.1:5060"), false)),
+            (
+                "sip:192.0.2.5",
+                &left,
+                (1, Some(0), hop("0 192.0.2.5:5060"), false),
+            ),
+            (
+                "sip:192.0.2.5",
+                &both,
+                (2, Some(1), hop("1 192.0.2.5:5060"), false),
+            ),
+            (
+                "sip:bob@b.test",
+                &onward,
+                (2, Some(1), hop("1 192.0.2.3:5060"), false),
+            ),
+            (
+                "sip:192.0.2.5",
+                "<sip:192.0.2.1;lr>",
+                (1, None, hop("0 192.0.2.5:5060"), false),
+            ),
+            (
+                "sip:192.0.2.5",
+                "<sip:192.0.2.1:5061;lr>",
+                (0, None, hop("0 192.0.2.1:5061"), false),
+            ),
+            (
+                "sip:192.0.2.5",
+                "<sip:x@192.0.2.1;lr>",
+                (0, None, hop("0 192.0.2.1:5060"), false),
+            ),
             // A strict router.
-            ("sip:bob@b.test", "<sip:192.0.2.3>", (1, None, hop("0 192.0.2.3:5060"), true)),
+            (
+                "sip:bob@b.test",
+                "<sip:192.0.2.3>",
+                (1, None, hop("0 192.0.2.3:5060"), true),
+            ),
         ];
         for (uri, route, expected) in table {
             assert_eq!(routed(uri, route), Some(expected), "{uri} {route}");

@@ -106,7 +106,13 @@ mod tests {
                 assert_eq!(FlowToken::of(7, &Uri::parse(&forged).unwrap()), None);
             }
         }
-        for text in ["sip:192.0.2.1", "sip:@x", "sip:alice@x", "sip:00@x", "sip:\u{e9}00000000000000000@x"] {
+        for text in [
+            "sip:192.0.2.1",
+            "sip:@x",
+            "sip:alice@x",
+            "sip:00@x",
+            "sip:\u{e9}00000000000000000@x",
+        ] {
             let token = Uri::parse(text).ok().and_then(|uri| FlowToken::of(7, &uri));
             assert_eq!(token, None, "{text}");
         }

@@ -76,7 +76,9 @@ impl<F: Clone> Server<F> {
         let Some(routing) = Routing::of(request, exchange.uri, secret, interfaces) else {
             return self.reject(exchange, 400, out, |_| {});
         };
-        let is_routed = routing.next.is_some() || routing.token.is_some_and(|t| t.peer.is_some());
+        // Within a dialog that went through here the Request-URI is the other end's, even if that has
+        // the same address as this side, as far ends of different tunnels have.
+        let is_routed = routing.next.is_some() || routing.token.is_some();
         let is_own = !is_routed && self.is_own_domain(&uri);
         if is_own && exchange.method == Method::Register {
             return self.register(exchange, out);
@@ -113,7 +115,11 @@ impl<F: Clone> Server<F> {
     }
 
     /// Whether a call may go on: challenges who has not proved who it is (RFC 3261 §22.3).
-    pub(super) fn authenticated(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) -> bool {
+    pub(super) fn authenticated(
+        &mut self,
+        exchange: &Exchange<'_, F>,
+        out: &mut impl Outbound<F>,
+    ) -> bool {
         let is_new_call = exchange.method == Method::Invite
             && exchange.request.to().is_ok_and(|to| to.tag().is_none());
         if !is_new_call || !self.config.authenticate_calls {
@@ -299,8 +305,7 @@ impl<F: Clone> Server<F> {
     /// stream only INVITE does, for its CANCEL and ACK.
     fn opens_forward(&mut self, exchange: &Exchange<'_, F>) -> bool {
         let kind = Kind::of(exchange.method);
-        let is_needed =
-            kind == Kind::Invite || self.reliability(exchange) == Reliability::Datagram;
+        let is_needed = kind == Kind::Invite || self.reliability(exchange) == Reliability::Datagram;
         !is_needed || self.open_transaction(exchange, kind, Owner::None)
     }
 
@@ -332,7 +337,13 @@ impl<F: Clone> Server<F> {
             upstream_interface: source.interface,
             branch,
         };
-        self.write_passage(&mut sent, exchange.bytes, &exchange.request, max_forwards, &passage);
+        self.write_passage(
+            &mut sent,
+            exchange.bytes,
+            &exchange.request,
+            max_forwards,
+            &passage,
+        );
         let others = (!others.is_empty()).then(|| {
             Box::new(Others {
                 request: exchange.bytes.into(),
@@ -479,17 +490,16 @@ impl<F: Clone> Server<F> {
     }
 
     /// `Path` (RFC 3327): what comes from the registrar finds its way to who registers.
-    fn write_path(
-        &self,
-        writer: &mut Writer<'_>,
-        request: &Message<'_>,
-        passage: &Passage<'_, F>,
-    ) {
+    fn write_path(&self, writer: &mut Writer<'_>, request: &Message<'_>, passage: &Passage<'_, F>) {
         let way_back = self.way_back(request, passage);
         let facing = passage.destination.interface();
         writer.header_with(Header::Path.name(), |line| {
             // Its first hop keeps the flow of who registers (RFC 5626 §5.1).
-            let end = if way_back.peer.is_some() { ";lr;ob>" } else { ";lr>" };
+            let end = if way_back.peer.is_some() {
+                ";lr;ob>"
+            } else {
+                ";lr>"
+            };
             self.write_own_uri(line, way_back, facing, false, end);
         });
     }
@@ -593,7 +603,10 @@ impl<F: Clone> Server<F> {
             }
             return;
         }
-        match context.machine.on_response(status, reliability, &timing, now) {
+        match context
+            .machine
+            .on_response(status, reliability, &timing, now)
+        {
             OnResponse::Absorb => {}
             OnResponse::Acknowledge => self.acknowledge_failure(id, message, out),
             OnResponse::AcknowledgeAndDeliver => {
@@ -603,7 +616,9 @@ impl<F: Clone> Server<F> {
             OnResponse::Deliver if status < 200 => {
                 self.progressed(id, status, bytes, message, now, out);
             }
-            OnResponse::Deliver if status < 300 => self.succeeded(id, status, bytes, message, now, out),
+            OnResponse::Deliver if status < 300 => {
+                self.succeeded(id, status, bytes, message, now, out)
+            }
             OnResponse::Deliver => self.failed(id, status, Some(bytes), now, out),
         }
         self.schedule(id);
