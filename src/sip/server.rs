@@ -194,10 +194,10 @@ impl<F: Clone> Server<F> {
         };
         let checked = request.check();
         let StartLine::Request { method, uri, .. } = request.start_line() else {
-            match (checked, self.config.service) {
-                (Ok(()), Service::Proxy) => self.response(now, &source, message, &request, out),
-                (Ok(()), Service::Answer | Service::UserAgent) => self.counters.ignored += 1,
-                (Err(_), _) => self.counters.malformed += 1,
+            match (self.config.service, checked) {
+                (Service::Answer | Service::UserAgent, _) => self.counters.ignored += 1,
+                (Service::Proxy, Err(_)) => self.counters.malformed += 1,
+                (Service::Proxy, Ok(())) => self.response(now, &source, message, &request, out),
             }
             return;
         };
