@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::transactions::Owner;
-use super::{Exchange, NextHop, Outbound, Server, Service, Source, Timer};
+use super::{Exchange, Interface, NextHop, Outbound, Server, Service, Source, Timer};
 use crate::sip::agent::{hex16, mix};
 use crate::sip::digest::Challenger;
 use crate::sip::emit::{Value, Writer, response_head};
@@ -314,7 +314,7 @@ impl<F: Clone> Server<F> {
         &mut self,
         exchange: &Exchange<'_, F>,
         routing: &Routing<'_>,
-        target: Target<F>,
+        mut target: Target<F>,
         others: Vec<Target<F>>,
         max_forwards: u32,
         hash: u32,
@@ -327,23 +327,25 @@ impl<F: Clone> Server<F> {
             route_hash: hash,
         };
         let mut sent = self.contexts.buffer();
-        let passage = Passage {
-            uri: &target.uri,
-            path: target.path.as_deref(),
-            routes_popped: routing.routes_popped,
-            last_route: routing.last_route,
-            destination: &target.destination,
-            upstream: source.peer,
-            upstream_interface: source.interface,
-            branch,
-        };
-        self.write_passage(
-            &mut sent,
-            exchange.bytes,
-            &exchange.request,
-            max_forwards,
-            &passage,
-        );
+        loop {
+            let passage = Passage {
+                uri: &target.uri,
+                path: target.path.as_deref(),
+                routes_popped: routing.routes_popped,
+                last_route: routing.last_route,
+                destination: &target.destination,
+                upstream: source.peer,
+                upstream_interface: source.interface,
+                branch,
+            };
+            let (bytes, request) = (exchange.bytes, &exchange.request);
+            self.write_passage(&mut sent, bytes, request, max_forwards, &passage);
+            let Some(stream) = self.stream_instead(&target.destination, sent.len()) else {
+                break;
+            };
+            target.destination = Destination::Hop(stream);
+            sent.clear();
+        }
         let others = (!others.is_empty()).then(|| {
             Box::new(Others {
                 request: exchange.bytes.into(),
@@ -377,6 +379,27 @@ impl<F: Clone> Server<F> {
         self.transactions.own(exchange.id, Owner::Forward(id));
         self.counters.forwarded += 1;
         self.launch(id, now, out);
+    }
+
+    /// The way over a stream for what is too long for a datagram.
+    fn stream_instead(&mut self, to: &Destination<F>, bytes: usize) -> Option<NextHop> {
+        let Destination::Hop(hop) = to else {
+            return None;
+        };
+        let chosen = self.config.interfaces[hop.interface];
+        let is_datagram = chosen.reliability == Reliability::Datagram;
+        if !is_datagram || bytes <= self.config.datagram_bytes_max {
+            return None;
+        }
+        let is_like_it = |other: &Interface| {
+            other.reliability == Reliability::Stream && other.is_protected == chosen.is_protected
+        };
+        let interface = self.config.interfaces.iter().position(is_like_it);
+        self.counters.oversized += u64::from(interface.is_none());
+        Some(NextHop {
+            interface: interface?,
+            address: hop.address,
+        })
     }
 
     /// Sends what a context has to send for the first time.
