@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use hopbench::load::{
-    ArrivalLaw, Generator, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Progress, Stage,
-    Workload,
+    ArrivalLaw, BackOff, Generator, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix,
+    Progress, Workload,
 };
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::record::metric;
@@ -98,8 +98,8 @@ pub(crate) fn load(args: &Args) -> anyhow::Result<u8> {
     let plan = args.plan().map_err(usage)?;
     let config = args.config().map_err(usage)?;
     let generator = Generator::start(&config)?;
-    if plan.lifecycle == Lifecycle::PerRegistration && plan.workload == Workload::Invite {
-        generator.populate(plan.users, Stage::Registered)?;
+    if let Some(stage) = plan.population() {
+        generator.populate(plan.users, stage)?;
     }
     let report = generator.run(&plan, |_| {})?;
     if args.json {
@@ -152,6 +152,9 @@ impl Args {
             drain_seconds: seconds("drain", self.drain)?,
             users,
             talk_seconds: seconds("talk", self.talk)?,
+            ring_seconds: 0.0,
+            mix: Mix::default(),
+            back_off: BackOff::default(),
             seed: self.seed,
         })
     }
@@ -201,6 +204,7 @@ impl Args {
             target: self.target()?,
             settings,
             accounts,
+            callees: None,
             workers: self.workers,
             // Of identifiers, not of arrivals: a server that is loaded twice must not see a Call-ID
             // twice.
