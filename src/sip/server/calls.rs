@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::{Exchange, Outbound, Server, ServerConfig, Timer};
-use crate::sip::account::ANSWERING_USER;
+use crate::sip::account::{ANSWERING_USER, is_answering_user};
 use crate::sip::callee::{CallId, CallState, NewCall};
 use crate::sip::emit::response_head;
 use crate::sip::header::{Header, Method};
@@ -298,7 +298,7 @@ impl<F: Clone> Server<F> {
                 .is_ok_and(|host| own.is_unspecified() || host.to_canonical() == own);
             let is_user = uri
                 .user
-                .is_some_and(|user| user == ANSWERING_USER || accounts.index(user).is_some());
+                .is_some_and(|user| is_answering_user(user) || accounts.index(user).is_some());
             is_user && (is_own || uri.host.eq_ignore_ascii_case(accounts.domain()))
         })
     }
