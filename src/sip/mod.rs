@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! registration  call │ server ─ registrar, callee    flows of a user agent; the server
-//! agent              │                               what a flow knows of its user
+//! agent              │ authenticator                 what a flow knows of its user; who sent a request
 //! transaction  timer │ digest  account  sdp          retransmission; identity
 //! message  header  emit  outbox                      a view of a buffer; writing into one
 //! framing  parse  text                               where messages end; grammar; short strings
@@ -16,6 +16,7 @@
 
 pub mod account;
 pub mod agent;
+pub mod authenticator;
 pub mod call;
 pub mod digest;
 pub mod emit;
