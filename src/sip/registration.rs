@@ -9,6 +9,8 @@
 //! Later ones start at 3 with the same nonce and a higher count; if the nonce has become stale, they
 //! go through 2 once more. What is kept between them is small, since a million idle users keep it.
 
+mod backoff;
+
 use std::time::Instant;
 
 use super::account::host_label;
@@ -20,6 +22,8 @@ use super::message::Message;
 use super::outbox::Outbox;
 use super::parse::{Contact, Uri};
 use super::transaction::{ClientTransaction, Fired, Kind, OnResponse};
+
+pub use backoff::{BACKOFF_BASE_ALL_FAILED, BACKOFF_BASE_SOME_WORK, BACKOFF_MAX, backoff};
 
 /// Stale nonces that are accepted in a row before the server counts as unusable.
 const STALE_LIMIT: u8 = 3;
