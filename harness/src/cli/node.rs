@@ -7,11 +7,12 @@ use anyhow::Context;
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::node::{Node, NodeConfig};
 use hopbench::sip::Accounts;
-use hopbench::transport::{self, Settings};
+use hopbench::transport::{self, KeyType, Settings};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use super::{EXIT_ERROR, EXIT_OK, credentials, usage};
+use super::tls::TlsArgs;
+use super::{EXIT_ERROR, EXIT_OK, by_name, credentials, usage};
 use crate::protocol::{NodeOrder, NodeReply};
 
 /// Longest that calls can ring: a day.
@@ -30,6 +31,11 @@ pub(crate) struct Args {
     /// folder to `hopbench load`
     #[arg(long, value_name = "FOLDER")]
     credentials: Option<PathBuf>,
+    /// Kind of the keys in that folder: ECDSA P-256, RSA-2048
+    #[arg(long, value_name = "KIND", value_parser = by_name::<KeyType>)]
+    key_type: Option<KeyType>,
+    #[command(flatten)]
+    tls: TlsArgs,
     #[command(flatten)]
     users: Users,
     /// Seconds from INVITE to its 200
@@ -79,8 +85,8 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         )));
     }
     let accounts = args.users.accounts();
-    let settings = match &args.credentials {
-        Some(folder) => credentials::open_or_create(folder, accounts.count())?,
+    let mut settings = match &args.credentials {
+        Some(folder) => credentials::open_or_create(folder, accounts.count(), args.key_type)?,
         None if stack.protected => {
             return Err(usage(anyhow::anyhow!(
                 "the stack {} needs certificates or keys: add --credentials FOLDER, which is made \
@@ -90,6 +96,7 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         }
         None => Settings::default(),
     };
+    args.tls.apply(settings.tls.as_mut())?;
     let config = NodeConfig {
         stack: args.stack.clone(),
         listen: args.listen,
