@@ -13,7 +13,7 @@ use hopbench::load::{
 };
 use hopbench::node::{Node, NodeConfig};
 use hopbench::sip::Accounts;
-use hopbench::transport::{Settings, find};
+use hopbench::transport::Settings;
 
 const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -30,14 +30,9 @@ fn start_node(stack: &'static str) -> SocketAddr {
             .build()
             .unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
-            let config = NodeConfig {
-                stack: stack.into(),
-                listen: ANY_PORT.into(),
-                settings: Settings::default(),
-                accounts: accounts(),
-                ring_seconds: 0.0,
-            };
-            let node = Node::listen(find(stack).unwrap(), &config).await.unwrap();
+            let (any, settings) = (ANY_PORT.into(), Settings::default());
+            let config = NodeConfig::answering(stack, any, settings, accounts());
+            let node = Node::listen(&config).await.unwrap();
             sender.send(node.local()).unwrap();
             node.run().await;
         });

@@ -1,4 +1,5 @@
-//! The server under test that ships with hopbench: registrar and answering UA on one worker.
+//! The server under test that ships with hopbench: registrar, answering user agent and proxy on one
+//! worker.
 //!
 //! What it says is decided by [`crate::sip::Server`]; here are the flows it says it on and the clock
 //! it says it by. Layer: above `sip`, `transport` and `measure`. Not here: processes and their
@@ -13,25 +14,82 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::sip::{Accounts, Outbound, Reliability, Server, ServerConfig, ServerCounters, Source};
+use crate::sip::{
+    Accounts, Interface, Outbound, Reliability, Server, ServerConfig, ServerCounters, Service,
+    Source,
+};
 use crate::transport::{
-    CloseReason, DatagramCounters, Flow, Handler, Listening, Settings, Stack, Transport,
-    TransportError,
+    self, CloseReason, DatagramCounters, Flow, Handler, Listening, Settings, Transport,
+    TransportError, UnknownStack,
 };
 
 /// Where a node listens, over what, and for whom.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeConfig {
-    /// Name in the registry of stacks.
-    pub stack: String,
-    /// The address to listen on; over a tunnel, its outer address. Port 0 lets the kernel choose.
-    pub listen: SocketAddr,
-    /// Certificates, keys and limits of the transport.
+    /// The sides that messages come and go by.
+    pub interfaces: Vec<InterfaceConfig>,
+    /// Certificates, keys and limits of the transports.
     pub settings: Settings,
     /// The users that may register.
     pub accounts: Accounts,
+    /// What it is to those who call.
+    pub service: Service,
+    /// Where requests for other domains than its own go, as the DNS would say (RFC 3263).
+    pub routes: Vec<RouteConfig>,
+    /// Whether callers have to prove who they are: 407 from a proxy, 401 from who answers.
+    pub authenticate_calls: bool,
+    /// Whether `sips:` may cross a protected tunnel as it may cross TLS (RFC 5630 knows TLS only).
+    pub tunnels_protect: bool,
     /// From INVITE to its 200; at least 0, at most what a [`std::time::Duration`] holds.
     pub ring_seconds: f64,
+}
+
+impl NodeConfig {
+    /// A registrar and answering user agent on one interface.
+    #[must_use]
+    pub fn answering(
+        stack: &str,
+        listen: SocketAddr,
+        settings: Settings,
+        accounts: Accounts,
+    ) -> Self {
+        Self {
+            interfaces: vec![InterfaceConfig {
+                stack: stack.into(),
+                listen: Some(listen),
+            }],
+            settings,
+            accounts,
+            service: Service::Answer,
+            routes: Vec::new(),
+            authenticate_calls: false,
+            tunnels_protect: false,
+            ring_seconds: 0.0,
+        }
+    }
+}
+
+/// One side of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceConfig {
+    /// Name in the registry of stacks.
+    pub stack: String,
+    /// The address to listen on; over a tunnel, its outer address. Port 0 lets the kernel choose.
+    /// `None` where only this node opens connections: towards the server side of a tunnel.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Where requests for a domain go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteConfig {
+    /// The domain; `None` for all that no other route names.
+    pub domain: Option<String>,
+    /// The way out, by its place in [`NodeConfig::interfaces`].
+    pub interface: usize,
+    /// The next hop; over a tunnel, its outer address.
+    pub target: SocketAddr,
+    /// Who this node is to the next hop: the number of its tunnel keys.
+    pub user: u32,
 }
 
 /// What a node has seen since it started.
@@ -54,69 +112,120 @@ pub struct NodeCounters {
     pub datagrams: Option<DatagramCounters>,
 }
 
+/// Why a node cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// An interface's stack does not exist.
+    #[error(transparent)]
+    Stack(#[from] UnknownStack),
+    /// An interface cannot be opened.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+}
+
 /// A listening node. Lives inside a [`tokio::task::LocalSet`]; dropping it closes its flows.
 pub struct Node {
-    listening: Listening,
+    listening: Vec<Option<Listening>>,
     core: Rc<Core>,
-    // The transport's endpoints belong to it, and live as long as the node.
-    _transport: Box<dyn Transport>,
+    // The transports' endpoints belong to them, and live as long as the node.
+    _transports: Vec<Box<dyn Transport>>,
 }
 
 struct Core {
     server: RefCell<Server<Flow>>,
-    reliability: Reliability,
     counters: RefCell<NodeCounters>,
     deadline_moved: Notify,
     alarm: Cell<Option<Instant>>,
+}
+
+/// What an interface's flows report to.
+struct Port {
+    core: Rc<Core>,
+    interface: usize,
 }
 
 impl Node {
     /// Starts to listen.
     ///
     /// # Errors
-    /// When the credentials do not suffice or the address cannot be bound.
+    /// When a stack does not exist, the credentials do not suffice or an address cannot be bound.
     ///
     /// # Panics
     /// When [`NodeConfig::ring_seconds`] is no duration.
-    pub async fn listen(stack: &Stack, config: &NodeConfig) -> Result<Self, TransportError> {
-        let transport = stack.open(&config.settings)?;
+    pub async fn listen(config: &NodeConfig) -> Result<Self, NodeError> {
         let mut entropy = [0; 32];
         SystemRandom::new().fill(&mut entropy).map_err(|_| {
             TransportError::Credentials("the system's random generator failed".into())
         })?;
+        let mut stacks = Vec::new();
+        for interface in &config.interfaces {
+            stacks.push(transport::find(&interface.stack)?);
+        }
+        let interfaces = config.interfaces.iter().zip(&stacks);
+        let interfaces = interfaces.map(|(interface, stack)| Interface {
+            transport: stack.via_transport,
+            address: interface.listen.unwrap_or(([0, 0, 0, 0], 0).into()),
+            reliability: Reliability::of(stack.is_stream()),
+            is_protected: stack.protected && (stack.tunnel.is_none() || config.tunnels_protect),
+            is_mutual: false,
+        });
         let server_config = ServerConfig {
             ring: std::time::Duration::from_secs_f64(config.ring_seconds),
-            ..ServerConfig::new(config.accounts.clone(), config.listen)
+            service: config.service,
+            ..ServerConfig::new(config.accounts.clone(), interfaces.collect())
         };
         let core = Rc::new(Core {
             server: RefCell::new(Server::new(server_config, entropy, Instant::now())),
-            reliability: Reliability::of(stack.is_stream()),
             counters: RefCell::default(),
             deadline_moved: Notify::new(),
             alarm: Cell::new(None),
         });
-        let listening = transport
-            .listen(config.listen, Rc::clone(&core) as Rc<dyn Handler>)
-            .await?;
+        let (mut listening, mut transports) = (Vec::new(), Vec::new());
+        for (interface, stack) in stacks.into_iter().enumerate() {
+            let transport = stack.open(&config.settings)?;
+            let port = Rc::new(Port {
+                core: Rc::clone(&core),
+                interface,
+            });
+            listening.push(match config.interfaces[interface].listen {
+                Some(address) => Some(transport.listen(address, port).await?),
+                None => None,
+            });
+            transports.push(transport);
+        }
         Ok(Self {
             listening,
             core,
-            _transport: transport,
+            _transports: transports,
         })
     }
 
-    /// The address that was bound.
+    /// The address that each interface was bound to; `None` where it does not listen.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Option<SocketAddr>> {
+        let bound = |listening: &Option<Listening>| listening.as_ref().map(|bound| bound.local);
+        self.listening.iter().map(bound).collect()
+    }
+
+    /// The address of the first interface that listens.
+    ///
+    /// # Panics
+    /// When none does.
     #[must_use]
     pub fn local(&self) -> SocketAddr {
-        self.listening.local
+        let mut bound = self.listening.iter().flatten();
+        bound.next().expect("an interface listens").local
     }
 
     /// What it has seen so far.
     #[must_use]
     pub fn counters(&self) -> NodeCounters {
+        let datagrams = self.listening.iter().flatten();
+        let datagrams = datagrams.filter_map(Listening::counters);
         NodeCounters {
             sip: *self.core.server.borrow().counters(),
-            datagrams: self.listening.counters(),
+            datagrams: datagrams.reduce(DatagramCounters::plus),
             ..self.core.counters.borrow().clone()
         }
     }
@@ -142,26 +251,14 @@ impl Node {
 }
 
 impl Core {
-    fn fire(&self, now: Instant) {
-        self.server
-            .borrow_mut()
-            .timeout(now, &mut Sender(&self.counters));
-    }
-}
-
-impl Handler for Core {
-    fn opened(&self, _flow: &Flow) {
-        self.counters.borrow_mut().flows_opened += 1;
-    }
-
-    fn message(&self, flow: &Flow, message: &[u8]) {
+    fn receive(&self, interface: usize, flow: &Flow, message: &[u8]) {
         let mut server = self.server.borrow_mut();
         // Known only now: behind port 0, a wildcard address or a tunnel it is not what was asked for.
-        server.set_address(flow.local());
+        server.set_address(interface, flow.local());
         let source = Source {
             flow,
             peer: flow.peer(),
-            reliability: self.reliability,
+            interface,
         };
         server.receive(Instant::now(), source, message, &mut Sender(&self.counters));
         let is_sooner = match (server.deadline(), self.alarm.get()) {
@@ -174,8 +271,24 @@ impl Handler for Core {
         }
     }
 
+    fn fire(&self, now: Instant) {
+        self.server
+            .borrow_mut()
+            .timeout(now, &mut Sender(&self.counters));
+    }
+}
+
+impl Handler for Port {
+    fn opened(&self, _flow: &Flow) {
+        self.core.counters.borrow_mut().flows_opened += 1;
+    }
+
+    fn message(&self, flow: &Flow, message: &[u8]) {
+        self.core.receive(self.interface, flow, message);
+    }
+
     fn closed(&self, _flow: &Flow, reason: &CloseReason) {
-        let mut counters = self.counters.borrow_mut();
+        let mut counters = self.core.counters.borrow_mut();
         counters.flows_closed += 1;
         match reason {
             CloseReason::Garbage(_) => counters.flows_closed_for_garbage += 1,
@@ -184,7 +297,7 @@ impl Handler for Core {
     }
 
     fn refused(&self, _peer: SocketAddr, _reason: &TransportError) {
-        self.counters.borrow_mut().flows_refused += 1;
+        self.core.counters.borrow_mut().flows_refused += 1;
     }
 }
 
@@ -192,9 +305,11 @@ impl Handler for Core {
 struct Sender<'a>(&'a RefCell<NodeCounters>);
 
 impl Outbound<Flow> for Sender<'_> {
-    fn send(&mut self, flow: &Flow, message: &[u8]) {
-        if flow.send(message).is_err() {
+    fn send(&mut self, flow: &Flow, message: &[u8]) -> bool {
+        let is_sent = flow.send(message).is_ok();
+        if !is_sent {
             self.0.borrow_mut().unsent += 1;
         }
+        is_sent
     }
 }

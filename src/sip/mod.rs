@@ -43,7 +43,9 @@ pub use message::{Message, ParseError, StartLine};
 pub use outbox::Outbox;
 pub use parse::{Contact, NameAddr, Params, Uri, Via};
 pub use registration::{Registration, RegistrationEvent, RegistrationFailure};
-pub use server::{Outbound, Server, ServerConfig, ServerCounters, Source};
+pub use server::{
+    Interface, NextHop, Outbound, Server, ServerConfig, ServerCounters, Service, Source,
+};
 pub use timer::{TimerQueue, Timing};
 pub use transaction::Reliability;
 

@@ -92,8 +92,9 @@ client!(Caller, CallEvent);
 struct Sent(Vec<Vec<u8>>);
 
 impl Outbound<u32> for Sent {
-    fn send(&mut self, _: &u32, message: &[u8]) {
+    fn send(&mut self, _: &u32, message: &[u8]) -> bool {
         self.0.push(message.to_vec());
+        true
     }
 }
 
@@ -123,7 +124,13 @@ impl Pair {
     ) -> Self {
         let start = Instant::now();
         let accounts = Accounts::new("hopbench.test", "secret", 100);
-        let mut config = ServerConfig::new(accounts.clone(), "127.0.0.1:5060".parse().unwrap());
+        let address = "127.0.0.1:5060".parse().unwrap();
+        let transport = match reliability {
+            Reliability::Datagram => "UDP",
+            Reliability::Stream => "TCP",
+        };
+        let interface = Interface::unprotected(transport, address);
+        let mut config = ServerConfig::new(accounts.clone(), vec![interface]);
         configure(&mut config);
         Self {
             start,
@@ -214,7 +221,7 @@ impl Pair {
                     let source = Source {
                         flow: &9,
                         peer,
-                        reliability: self.reliability,
+                        interface: 0,
                     };
                     self.server.receive(now, source, &bytes, &mut sent);
                 }
@@ -593,7 +600,7 @@ fn answers(pair: &mut Pair, request: &str) -> Vec<String> {
     let source = Source {
         flow: &9,
         peer: "127.0.0.2:40000".parse().unwrap(),
-        reliability: pair.reliability,
+        interface: 0,
     };
     pair.server
         .receive(pair.now, source, request.as_bytes(), &mut sent);
@@ -669,7 +676,7 @@ fn invites_are_answered_in_the_form_that_they_ask_for() {
         let source = Source {
             flow: &9,
             peer: "127.0.0.2:40000".parse().unwrap(),
-            reliability: pair.reliability,
+            interface: 0,
         };
         let bytes = [text.as_bytes(), body.as_bytes()].concat();
         pair.server.receive(pair.now, source, &bytes, &mut sent);
@@ -708,7 +715,7 @@ fn calls_to_an_own_address_are_answered() {
         ("[::ffff:192.0.2.1]:5060", "192.0.2.1", "200"),
     ] {
         let mut pair = Pair::new(Reliability::Stream, perfect(), |config| {
-            config.address = own.parse().unwrap();
+            config.interfaces[0].address = own.parse().unwrap();
         });
         let invite = request("INVITE", &format!("sip:answer@{host}"), "");
         let last = answers(&mut pair, &invite).pop();
@@ -793,7 +800,7 @@ fn nonce(pair: &mut Pair) -> String {
     let source = Source {
         flow: &9,
         peer,
-        reliability: pair.reliability,
+        interface: 0,
     };
     let text = request("REGISTER", "sip:hopbench.test", "");
     pair.server
@@ -881,7 +888,7 @@ proptest::proptest! {
         let damaged = [&bytes[..from], insert.as_bytes(), &bytes[to..]].concat();
         let mut sent = Sent(Vec::new());
         let peer = "127.0.0.2:40000".parse().unwrap();
-        let source = Source { flow: &9, peer, reliability: pair.reliability };
+        let source = Source { flow: &9, peer, interface: 0 };
         pair.server.receive(pair.now, source, &damaged, &mut sent);
         pair.server.receive(pair.now, source, bytes, &mut sent);
         pair.server.timeout(pair.now + Duration::from_secs(100), &mut sent);

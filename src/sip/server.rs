@@ -8,23 +8,24 @@
 
 mod calls;
 mod config;
+mod registering;
 mod transactions;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::agent::{MAGIC_COOKIE, hex16, mix};
 use super::callee::{CallId, Calls};
-use super::digest::{Nonces, write_challenge};
+use super::digest::Nonces;
 use super::emit::{Writer, response_head};
 use super::header::{Header, Method};
 use super::message::{Message, ParseError, StartLine};
-use super::registrar::{Registered, Registrar};
+use super::registrar::Registrar;
 use super::sdp;
 use super::timer::TimerQueue;
 use super::transaction::{Fired, Kind, OnRequest, Reliability, ServerTransaction};
-pub use config::{ServerConfig, ServerCounters};
+pub use config::{Interface, ServerConfig, ServerCounters, Service};
 use transactions::Transactions;
 
 /// Methods that are served, as `Allow` lists them.
@@ -37,14 +38,44 @@ pub struct Source<'a, F> {
     pub flow: &'a F,
     /// The peer's address.
     pub peer: SocketAddr,
-    /// Whether the peer retransmits.
-    pub reliability: Reliability,
+    /// Where it arrived: the place of the interface in [`ServerConfig::interfaces`].
+    pub interface: usize,
+}
+
+/// A next hop: an address, and the interface by which it is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NextHop {
+    /// The place of the interface in [`ServerConfig::interfaces`].
+    pub interface: usize,
+    /// The address, as SIP sees it or as a route has it.
+    pub address: SocketAddr,
 }
 
 /// Takes what a server sends.
 pub trait Outbound<F> {
-    /// Sends one whole message on a flow. What cannot be sent is lost, as it may be on any network.
-    fn send(&mut self, flow: &F, message: &[u8]);
+    /// Sends one whole message on a flow. `false` when the flow takes nothing more: the message is
+    /// lost, as it may be on any network.
+    fn send(&mut self, flow: &F, message: &[u8]) -> bool;
+
+    /// Sends one whole message to a next hop, over the connection there is, or else a new one.
+    /// `false` when that is known to be impossible; when it turns out to be, the server is told by
+    /// `Server::unreachable`. User agents have no next hops.
+    fn send_to(&mut self, hop: NextHop, message: &[u8]) -> bool {
+        let _ = (hop, message);
+        false
+    }
+
+    /// Sends one whole message to a peer over the flow that it opened, if that lives (RFC 5626 §5.3).
+    fn send_back(&mut self, peer: NextHop, message: &[u8]) -> bool {
+        let _ = (peer, message);
+        false
+    }
+
+    /// A peer that has proved who it is takes requests for its address over this flow as well
+    /// (RFC 5923).
+    fn alias(&mut self, address: NextHop, flow: &F) {
+        let _ = (address, flow);
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -104,9 +135,10 @@ impl<F: Clone> Server<F> {
         }
     }
 
-    /// Own address, once it is known: a server that lets the kernel choose learns it late.
-    pub fn set_address(&mut self, address: SocketAddr) {
-        self.config.address = address;
+    /// Own address on an interface, once it is known: a server that lets the kernel choose learns it
+    /// late.
+    pub fn set_address(&mut self, interface: usize, address: SocketAddr) {
+        self.config.interfaces[interface].address = address;
     }
 
     /// What was seen and done so far.
@@ -236,56 +268,6 @@ impl<F: Clone> Server<F> {
         out.send(exchange.source.flow, &self.scratch);
     }
 
-    fn register(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
-        let (now, flow) = (exchange.now, exchange.source.flow);
-        let accounts = &self.config.accounts;
-        let registered = self
-            .registrar
-            .register(accounts, now, &exchange.request, flow);
-        if let Some((user, at)) = self.registrar.take_timer() {
-            self.timers.insert(at, Timer::User(user));
-        }
-        match registered {
-            Registered::Accepted { user } => {
-                self.counters.registrations += 1;
-                self.respond_with(exchange, 200, out, |server, writer| {
-                    for binding in server.registrar.bindings(user, now) {
-                        writer.header_with(Header::Contact.name(), |line| {
-                            line.text("<");
-                            line.text(&binding.contact);
-                            line.text(">;expires=");
-                            // Rounded up: a binding that lives has at least a second left.
-                            let left = binding.expires_at - now + Duration::from_nanos(999_999_999);
-                            line.decimal(left.as_secs());
-                            if let Some(instance) = &binding.instance {
-                                line.text(";+sip.instance=");
-                                line.text(instance);
-                            }
-                        });
-                    }
-                });
-            }
-            Registered::Challenge { stale } => {
-                self.counters.challenges += 1;
-                let nonce = self.registrar.issue_nonce(now);
-                self.respond_with(exchange, 401, out, |server, writer| {
-                    for &algorithm in server.registrar.algorithms() {
-                        writer.header_with(Header::WwwAuthenticate.name(), |line| {
-                            let realm = server.config.accounts.realm();
-                            write_challenge(line, algorithm, realm, &nonce, stale);
-                        });
-                    }
-                });
-            }
-            Registered::TooBrief { min_seconds } => self.reject(exchange, 423, out, |writer| {
-                writer.header_with(Header::MinExpires.name(), |line| {
-                    line.decimal(min_seconds.into());
-                });
-            }),
-            Registered::Refused { status } => self.reject(exchange, status, out, |_| {}),
-        }
-    }
-
     /// A deadline has come.
     pub fn timeout(&mut self, now: Instant, out: &mut impl Outbound<F>) {
         while let Some(timer) = self.timers.pop_due(now) {
@@ -330,7 +312,9 @@ impl<F: Clone> Server<F> {
             return false;
         };
         match (entry.machine.on_request(), entry.response()) {
-            (OnRequest::Retransmit, Some(response)) => out.send(&entry.flow, response),
+            (OnRequest::Retransmit, Some(response)) => {
+                out.send(&entry.flow, response);
+            }
             (OnRequest::Retransmit | OnRequest::Absorb | OnRequest::Acknowledged, _) => {}
         }
         true
@@ -364,7 +348,7 @@ impl<F: Clone> Server<F> {
         fields(self, &mut writer);
         writer.finish();
         out.send(source.flow, &scratch);
-        if source.reliability == Reliability::Datagram {
+        if self.reliability(exchange) == Reliability::Datagram {
             let kind = match exchange.method {
                 Method::Invite => Kind::Invite,
                 _ => Kind::NonInvite,
@@ -389,6 +373,11 @@ impl<F: Clone> Server<F> {
         self.respond(exchange, status, out, fields);
     }
 
+    /// Whether who sent the request repeats it.
+    fn reliability(&self, exchange: &Exchange<'_, F>) -> Reliability {
+        self.config.interfaces[exchange.source.interface].reliability
+    }
+
     /// Opens the server transaction of a request unless it is open. `false` when there are too
     /// many; then the request is answered without one.
     fn open_transaction(
@@ -397,7 +386,7 @@ impl<F: Clone> Server<F> {
         kind: Kind,
         call: Option<CallId>,
     ) -> bool {
-        let machine = ServerTransaction::new(kind, exchange.source.reliability, exchange.now);
+        let machine = ServerTransaction::new(kind, self.reliability(exchange), exchange.now);
         let flow = exchange.source.flow;
         self.transactions.open(exchange.id, machine, flow, call)
     }

@@ -65,17 +65,14 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         None => Settings::default(),
     };
     let config = NodeConfig {
-        stack: args.stack.clone(),
-        listen: args.listen,
-        settings,
-        accounts,
         ring_seconds: args.ring,
+        ..NodeConfig::answering(stack.name, args.listen, settings, accounts)
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     LocalSet::new().block_on(&runtime, async {
-        let node = Node::listen(stack, &config).await?;
+        let node = Node::listen(&config).await?;
         eprintln!(
             "hopbench node: {} on {}; Ctrl-C ends it",
             stack.name,
@@ -113,21 +110,16 @@ fn control() -> anyhow::Result<u8> {
         .enable_all()
         .build()?;
     LocalSet::new().block_on(&runtime, async {
-        let node = match transport::find(&config.stack) {
-            Ok(stack) => Node::listen(stack, &config)
-                .await
-                .map_err(|error| error.to_string()),
-            Err(unknown) => Err(unknown.to_string()),
-        };
-        let node = match node {
+        let node = match Node::listen(&config).await {
             Ok(node) => node,
-            Err(reason) => {
+            Err(error) => {
+                let reason = error.to_string();
                 super::reply(&NodeReply::Failed { reason });
                 return Ok(EXIT_ERROR);
             }
         };
         super::reply(&NodeReply::Listening {
-            address: node.local(),
+            addresses: node.addresses(),
         });
         let answer = async {
             while let Some(order) = inbox.recv().await {

@@ -159,13 +159,12 @@ fn parameters(plan: &LoadPlan, blocks: u32) -> BTreeMap<String, Value> {
 impl Question for Load {
     fn measure(&self, bench: &Bench<'_>, stack: &'static Stack, block: u32) -> Outcome<Sample> {
         let settings = bench.settings_for(self.plan.users);
-        let mut node = bench.testbed.node(&NodeConfig {
-            stack: stack.name.into(),
-            listen: super::any_loopback_port(),
-            settings: settings.clone(),
-            accounts: bench.accounts.clone(),
-            ring_seconds: 0.0,
-        })?;
+        let mut node = bench.testbed.node(&NodeConfig::answering(
+            stack.name,
+            super::any_loopback_port(),
+            settings.clone(),
+            bench.accounts.clone(),
+        ))?;
         let seed = bench.seed.wrapping_add(u64::from(block));
         let mut load = bench.testbed.load(&GeneratorConfig {
             stack: stack.name.into(),

@@ -5,8 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use super::{Exchange, Outbound, Server, ServerConfig, Timer};
-use crate::sip::account::{ANSWERING_USER, is_answering_user};
+use super::{Exchange, Interface, Outbound, Server, ServerConfig, Service, Timer};
+use crate::sip::account::ANSWERING_USER;
 use crate::sip::callee::{CallId, CallState, NewCall};
 use crate::sip::emit::response_head;
 use crate::sip::header::{Header, Method};
@@ -54,7 +54,7 @@ impl<F: Clone> Server<F> {
         };
         // Over a stream the INVITE cannot come again; only a CANCEL could ask for it.
         let ringing = !self.config.ring.is_zero();
-        let keep = ringing || exchange.source.reliability == Reliability::Datagram;
+        let keep = ringing || self.reliability(exchange) == Reliability::Datagram;
         if keep && !self.open_transaction(exchange, Kind::Invite, Some(call)) {
             self.overload(exchange, out);
             return;
@@ -69,7 +69,7 @@ impl<F: Clone> Server<F> {
                 transaction: exchange.id,
                 flow: exchange.source.flow.clone(),
                 peer: exchange.source.peer,
-                reliability: exchange.source.reliability,
+                interface: exchange.source.interface,
             },
         );
         if ringing {
@@ -110,8 +110,7 @@ impl<F: Clone> Server<F> {
         let peer = Some(source.peer);
         let mut writer = response_head(&mut scratch, request, status, tag.as_deref(), peer);
         if call.is_some() {
-            let (address, reliability) = (self.config.address, source.reliability);
-            write_contact(&mut writer, address, reliability);
+            write_contact(&mut writer, &self.config.interfaces[source.interface]);
         } else if let Some(time) = request.header(Header::Timestamp) {
             // So that the client can measure the round trip (RFC 3261 §8.2.6.1).
             writer.header(Header::Timestamp.name(), time);
@@ -131,16 +130,9 @@ impl<F: Clone> Server<F> {
         out: &mut impl Outbound<F>,
     ) -> Option<Instant> {
         let call = self.calls.find(id)?;
-        let (peer, reliability) = (call.peer, call.reliability);
+        let (peer, interface) = (call.peer, call.interface);
         call.message.clear();
-        write_answer(
-            &mut call.message,
-            invite,
-            id,
-            &self.config,
-            peer,
-            reliability,
-        );
+        write_answer(&mut call.message, invite, id, &self.config, peer, interface);
         call.answered(&self.config.timing, now);
         out.send(&call.flow, &call.message);
         self.counters.calls_answered += 1;
@@ -286,20 +278,31 @@ impl<F: Clone> Server<F> {
         hasher.finish()
     }
 
-    /// Whether a Request-URI names somebody whose calls are answered here.
+    /// Whether a Request-URI names somebody whose calls are answered here: anybody at an own address,
+    /// users that exist at the domain.
     fn is_answered_here(&self, uri: &str) -> bool {
+        let Ok(uri) = Uri::parse(uri) else {
+            return false;
+        };
+        match self.config.service {
+            Service::UserAgent => return true,
+            Service::Answer | Service::Proxy => {}
+        }
         let accounts = &self.config.accounts;
-        Uri::parse(uri).is_ok_and(|uri| {
-            let host = uri.host.trim_start_matches('[').trim_end_matches(']');
-            let own = self.config.address.ip().to_canonical();
+        let is_user = |user| user == ANSWERING_USER || accounts.index(user).is_some();
+        let is_domain = uri.host.eq_ignore_ascii_case(accounts.domain());
+        self.is_own_address(uri.host) || (is_domain && uri.user.is_some_and(is_user))
+    }
+
+    /// Whether `host` is an address of this server.
+    pub(super) fn is_own_address(&self, host: &str) -> bool {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host.parse::<IpAddr>().is_ok_and(|host| {
             // Behind a wildcard every address that brought the request here is our own.
-            let is_own = host
-                .parse::<IpAddr>()
-                .is_ok_and(|host| own.is_unspecified() || host.to_canonical() == own);
-            let is_user = uri
-                .user
-                .is_some_and(|user| is_answering_user(user) || accounts.index(user).is_some());
-            is_user && (is_own || uri.host.eq_ignore_ascii_case(accounts.domain()))
+            self.config.interfaces.iter().any(|interface| {
+                let own = interface.address.ip().to_canonical();
+                own.is_unspecified() || host.to_canonical() == own
+            })
         })
     }
 }
@@ -311,17 +314,13 @@ fn has_usual_body(request: &Message<'_>) -> bool {
     request.body().is_empty() || media_type.trim().eq_ignore_ascii_case(sdp::CONTENT_TYPE)
 }
 
-fn write_contact(
-    writer: &mut crate::sip::Writer<'_>,
-    address: SocketAddr,
-    reliability: Reliability,
-) {
+fn write_contact(writer: &mut crate::sip::Writer<'_>, interface: &Interface) {
     writer.header_with(Header::Contact.name(), |line| {
         line.text("<sip:");
         line.text(ANSWERING_USER);
         line.text("@");
-        line.address(address);
-        line.text(match reliability {
+        line.address(interface.address);
+        line.text(match interface.reliability {
             Reliability::Datagram => ">",
             Reliability::Stream => ";transport=tcp>",
         });
@@ -335,13 +334,14 @@ fn write_answer(
     id: CallId,
     config: &ServerConfig,
     peer: SocketAddr,
-    reliability: Reliability,
+    interface: usize,
 ) {
     let tag = id.tag();
     let mut writer = response_head(out, invite, 200, Some(&tag), Some(peer));
-    write_contact(&mut writer, config.address, reliability);
+    let interface = &config.interfaces[interface];
+    write_contact(&mut writer, interface);
     super::allow(&mut writer);
-    let mut media = config.address;
+    let mut media = interface.address;
     media.set_port(MEDIA_PORT);
     writer.body_with(sdp::CONTENT_TYPE, |out| sdp::write(out, 1, media));
 }

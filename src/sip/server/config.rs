@@ -9,14 +9,59 @@ use crate::sip::account::Accounts;
 use crate::sip::digest::Algorithm;
 use crate::sip::registrar::Lifetimes;
 use crate::sip::timer::Timing;
+use crate::sip::transaction::Reliability;
+
+/// One side of a server: where it listens, and what messages ride on there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// `UDP`, `TCP` or `TLS`, as `Via` names it.
+    pub transport: &'static str,
+    /// Own address there, as `Via`, `Contact`, `Record-Route` and session descriptions name it.
+    pub address: SocketAddr,
+    /// Whether peers retransmit.
+    pub reliability: Reliability,
+    /// Whether `sips:` may cross it (RFC 5630): TLS, and tunnels where policy says so.
+    pub is_protected: bool,
+    /// Whether peers prove who they are, so that a connection that one of them opened can carry
+    /// requests back to it (RFC 5923).
+    pub is_mutual: bool,
+}
+
+impl Interface {
+    /// An unprotected interface over `UDP`, `TCP` or whatever `transport` names.
+    #[must_use]
+    pub fn unprotected(transport: &'static str, address: SocketAddr) -> Self {
+        Self {
+            transport,
+            address,
+            reliability: Reliability::of(transport != "UDP"),
+            is_protected: false,
+            is_mutual: false,
+        }
+    }
+}
+
+/// What a server is to those who call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    /// Registrar and answering user agent: calls end here.
+    Answer,
+    /// Registrar and proxy: calls go on to who registered, or by a route.
+    Proxy,
+    /// Answering user agent alone: what reaches it is meant for it, since who sent it knew its flow.
+    UserAgent,
+}
 
 /// What a server serves, and how.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// Who may register.
     pub accounts: Accounts,
-    /// Own address, as `Contact` and session descriptions name it.
-    pub address: SocketAddr,
+    /// Where it listens; a [`Source`](super::Source) names one of them by its place.
+    pub interfaces: Vec<Interface>,
+    /// What it is to those who call.
+    pub service: Service,
     /// Timer values.
     pub timing: Timing,
     /// How long calls ring before they are answered.
@@ -40,10 +85,11 @@ pub struct ServerConfig {
 impl ServerConfig {
     /// The usual values: RFC timers, no ringing, SHA-256, nonces for 300 s, a million calls.
     #[must_use]
-    pub fn new(accounts: Accounts, address: SocketAddr) -> Self {
+    pub fn new(accounts: Accounts, interfaces: Vec<Interface>) -> Self {
         Self {
             accounts,
-            address,
+            interfaces,
+            service: Service::Answer,
             timing: Timing::default(),
             ring: Duration::ZERO,
             answer_status: 200,
