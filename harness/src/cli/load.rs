@@ -11,10 +11,11 @@ use hopbench::load::{
 };
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::record::metric;
+use hopbench::sip::account::ANSWERING_USER;
 use hopbench::transport::{self, Identity, Settings};
 
-use super::node::Users;
 use super::tls::TlsArgs;
+use super::users::Users;
 use super::{EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_OK, by_name, credentials, usage};
 use crate::protocol::{LoadOrder, LoadReply};
 
@@ -54,6 +55,9 @@ pub(crate) struct Args {
     /// Seconds from answer to hang-up
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     talk: f64,
+    /// Whom calls go to: a SIP URI, or a user of the domain; {} is the caller's number
+    #[arg(long, default_value = ANSWERING_USER, value_name = "USER")]
+    callee: String,
     /// Threads of the generator
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
@@ -66,7 +70,8 @@ pub(crate) struct Args {
     /// Certificate authority to trust, in PEM, instead of the folder's
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Name that the server's certificate must carry
+    /// Name that the server's certificate must carry: the --domain, or the name in the folder's
+    /// certificates
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
     /// Certificate chain to show to the server, in PEM
@@ -75,16 +80,16 @@ pub(crate) struct Args {
     /// Its private key, in PEM
     #[arg(long, value_name = "FILE", requires = "client_cert")]
     client_key: Option<PathBuf>,
-    #[command(flatten)]
-    tls: TlsArgs,
-    #[command(flatten)]
-    accounts: Users,
     /// Print the whole report as JSON
     #[arg(long)]
     json: bool,
     /// Be a child of the testbed: configuration and orders on standard input
     #[arg(long, hide = true)]
     control: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    accounts: Users,
 }
 
 /// Loads a server and prints what came of it.
@@ -122,7 +127,7 @@ impl Args {
             Ok(value)
         };
         let seconds = |name: &str, value: f64| within(name, value, 0.0, 86_400.0);
-        let accounts = self.accounts.accounts().count();
+        let accounts = self.accounts.count();
         let users = self.users.unwrap_or(accounts);
         anyhow::ensure!(
             (1..=accounts).contains(&users),
@@ -155,16 +160,15 @@ impl Args {
 
     fn config(&self) -> anyhow::Result<GeneratorConfig> {
         let stack = transport::find(&self.stack)?;
-        let accounts = self.accounts.accounts();
+        let accounts = self.accounts.accounts()?;
+        let accounts = accounts.with_callee(&self.callee).context("--callee")?;
         let mut settings = match &self.credentials {
             Some(folder) => credentials::open(folder, accounts.count())?,
             None => Settings::default(),
         };
         if let Some(ca) = &self.ca {
-            let name = self
-                .server_name
-                .as_deref()
-                .unwrap_or(transport::TestAuthority::SERVER_NAME);
+            // A SIP server's certificate names the domain that it serves (RFC 5922 §7.3).
+            let name = self.server_name.as_deref().unwrap_or(accounts.domain());
             let client = settings.tls.take().and_then(|tls| tls.client);
             settings.tls = Some(transport::TlsSettings {
                 client,

@@ -7,6 +7,7 @@ mod node;
 mod report;
 mod run;
 mod tls;
+mod users;
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
