@@ -186,6 +186,16 @@ impl Handler for Core {
     fn refused(&self, _peer: SocketAddr, _reason: &TransportError) {
         self.counters.borrow_mut().flows_refused += 1;
     }
+
+    fn unframed(&self, flow: &Flow, head: &[u8]) {
+        let source = Source {
+            flow,
+            peer: flow.peer(),
+            reliability: self.reliability,
+        };
+        let mut server = self.server.borrow_mut();
+        server.refuse_unframed(source, head, &mut Sender(&self.counters));
+    }
 }
 
 /// Sends on flows; one that has just closed is counted, and its client retransmits or has left.

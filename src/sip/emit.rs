@@ -250,11 +250,18 @@ fn top_via(writer: &mut Writer<'_>, line: &str, source: SocketAddr) {
         via.received.is_some() || host.parse::<IpAddr>().is_ok_and(|host| host == ip)
     });
     writer.header_with(Header::Via.name(), |out| {
-        if asks {
-            // The flag gains its value in place: the parameter must not occur twice.
-            write_with_rport(out, first, source.port());
-        } else {
-            out.text(first);
+        // The flag gains its value in place: the parameter must not occur twice.
+        match via
+            .filter(|_| asks)
+            .and_then(|via| behind_rport(first, &via))
+        {
+            Some(behind) => {
+                out.text(&first[..behind]);
+                out.text("=");
+                out.decimal(source.port().into());
+                out.text(&first[behind..]);
+            }
+            None => out.text(first),
         }
         if via.is_some() && (asks || !known) {
             out.text(";received=");
@@ -264,19 +271,12 @@ fn top_via(writer: &mut Writer<'_>, line: &str, source: SocketAddr) {
     });
 }
 
-/// Copies a `Via` element and gives its `rport` flag a value.
-fn write_with_rport(out: &mut Value<'_>, element: &str, port: u16) {
-    let mut parts = element.split(';');
-    out.text(parts.next().unwrap_or_default());
-    for part in parts {
-        out.text(";");
-        if part.trim().eq_ignore_ascii_case("rport") {
-            out.text("rport=");
-            out.decimal(port.into());
-        } else {
-            out.text(part);
-        }
-    }
+/// Byte offset of the end of the parameter name `rport` in a `Via` element.
+fn behind_rport(element: &str, via: &Via<'_>) -> Option<usize> {
+    let is_rport = |(name, _): &(&str, _)| name.eq_ignore_ascii_case("rport");
+    let (name, _) = via.params.iter().find(is_rport)?;
+    // The name is borrowed from the element.
+    Some(name.as_ptr() as usize - element.as_ptr() as usize + name.len())
 }
 
 /// Reason phrase of a status (RFC 3261 §21); that of its class if the status is not listed.
@@ -383,6 +383,10 @@ mod tests {
             (
                 "SIP/2.0/UDP 192.0.2.1;rport;branch=z",
                 "SIP/2.0/UDP 192.0.2.1;rport=5070;branch=z;received=192.0.2.1",
+            ),
+            (
+                "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";RPORT ;branch=z",
+                "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";RPORT=5070 ;branch=z;received=192.0.2.1",
             ),
             (
                 "SIP/2.0/TCP p;branch=y, SIP/2.0/TCP q;branch=z;rport",

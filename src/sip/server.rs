@@ -20,6 +20,7 @@ use super::digest::{Nonces, write_challenge};
 use super::emit::{Writer, response_head};
 use super::header::{Header, Method};
 use super::message::{Message, ParseError, StartLine};
+use super::parse::{Uri, decimal};
 use super::registrar::{Registered, Registrar};
 use super::sdp;
 use super::timer::TimerQueue;
@@ -178,6 +179,13 @@ impl<F: Clone> Server<F> {
     }
 
     fn dispatch(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+        // What is done is looked at before whom it is done to (RFC 3261 §8.2.1).
+        if exchange.method != Method::Other
+            && let Err(error) = Uri::parse(exchange.uri)
+        {
+            self.reject(exchange, error.status(), out, |_| {});
+            return;
+        }
         let extension = exchange.request.header(Header::Require);
         if let Some(extension) = extension.filter(|_| exchange.method != Method::Cancel) {
             self.reject(exchange, 420, out, |writer| {
@@ -214,26 +222,7 @@ impl<F: Clone> Server<F> {
         error: &ParseError,
         out: &mut impl Outbound<F>,
     ) {
-        let request = &exchange.request;
-        let copied = [Header::From, Header::To, Header::CallId, Header::CSeq];
-        let answerable = request.via().is_ok()
-            && copied
-                .iter()
-                .all(|&header| request.header(header).is_some())
-            && exchange.method != Method::Ack;
-        if !answerable {
-            return;
-        }
-        let status = if *error == ParseError::Version {
-            505
-        } else {
-            400
-        };
-        self.scratch.clear();
-        let (request, peer) = (&exchange.request, Some(exchange.source.peer));
-        let tag = hex16(mix(self.secret ^ exchange.id));
-        response_head(&mut self.scratch, request, status, Some(&tag), peer).finish();
-        out.send(exchange.source.flow, &self.scratch);
+        self.refuse(&exchange.source, &exchange.request, error.status(), out);
     }
 
     fn register(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
@@ -454,6 +443,46 @@ impl<F: Clone> Server<F> {
     fn random(&mut self) -> u64 {
         self.serial += 1;
         mix(self.secret ^ mix(self.serial))
+    }
+
+    /// Handles the head of a message whose end cannot be found in its stream. A request is refused;
+    /// the flow closes then (RFC 3261 §18.3).
+    pub fn refuse_unframed(
+        &mut self,
+        source: Source<'_, F>,
+        head: &[u8],
+        out: &mut impl Outbound<F>,
+    ) {
+        self.counters.malformed += 1;
+        let Ok(request) = Message::parse(head) else {
+            return;
+        };
+        // A length that is a number is one that is too large.
+        let length = request.lines(Header::ContentLength).last();
+        let is_number = length.is_some_and(|length| decimal::<u64>(length).is_some());
+        let is_repeated = request.lines(Header::ContentLength).nth(1).is_some();
+        let status = if is_number && !is_repeated { 513 } else { 400 };
+        self.refuse(&source, &request, status, out);
+    }
+
+    /// Answers a request that has no transaction, since it is not fit for one: what it lacks, the
+    /// answer lacks as well.
+    fn refuse(
+        &mut self,
+        source: &Source<'_, F>,
+        request: &Message<'_>,
+        status: u16,
+        out: &mut impl Outbound<F>,
+    ) {
+        let method = request.method().filter(|&method| method != Method::Ack);
+        let Some(method) = method.filter(|_| request.via().is_ok()) else {
+            return;
+        };
+        let tag = hex16(mix(self.secret ^ self.transaction_id(request, method)));
+        self.scratch.clear();
+        let peer = Some(source.peer);
+        response_head(&mut self.scratch, request, status, Some(&tag), peer).finish();
+        out.send(source.flow, &self.scratch);
     }
 }
 
