@@ -407,8 +407,8 @@ impl<F: Clone> Server<F> {
     }
 
     /// What identifies a server transaction: topmost branch, its sent-by, and the method, with ACK
-    /// counting as INVITE (RFC 3261 §17.2.3). Branches without the magic cookie are those of RFC
-    /// 2543; Call-ID, From tag and CSeq stand in for them.
+    /// counting as INVITE (RFC 3261 §17.2.3). Branches without the magic cookie, or with nothing behind
+    /// it, are those of RFC 2543; Call-ID, From tag and CSeq stand in for them.
     fn transaction_id(&self, request: &Message<'_>, method: Method) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.secret.hash(&mut hasher);
@@ -419,7 +419,7 @@ impl<F: Clone> Server<F> {
         branch.hash(&mut hasher);
         via.host.hash(&mut hasher);
         via.port.hash(&mut hasher);
-        if !branch.starts_with(MAGIC_COOKIE) {
+        if !branch.starts_with(MAGIC_COOKIE) || branch == MAGIC_COOKIE {
             request.header(Header::CallId).hash(&mut hasher);
             request
                 .from()
@@ -475,7 +475,7 @@ impl<F: Clone> Server<F> {
         out: &mut impl Outbound<F>,
     ) {
         let method = request.method().filter(|&method| method != Method::Ack);
-        let Some(method) = method.filter(|_| request.via().is_ok()) else {
+        let Some(method) = method.filter(|_| request.header(Header::Via).is_some()) else {
             return;
         };
         let tag = hex16(mix(self.secret ^ self.transaction_id(request, method)));
