@@ -20,7 +20,7 @@ use crate::sip::{
 };
 use crate::transport::{
     self, CloseReason, DatagramCounters, Flow, Handler, Listening, Settings, Transport,
-    TransportError, UnknownStack,
+    TransportError, UnknownStack, WireCounters,
 };
 
 /// Where a node listens, over what, and for whom.
@@ -107,6 +107,9 @@ pub struct NodeCounters {
     pub flows_refused: u64,
     /// Responses that their flow no longer took.
     pub unsent: u64,
+    /// Bytes of the SIP messages that it received and sent.
+    #[serde(default)]
+    pub sip_bytes: u64,
     /// Datagrams that the system did not take, or that the tunnel dropped (datagrams only).
     #[serde(default)]
     pub datagrams: Option<DatagramCounters>,
@@ -128,8 +131,8 @@ pub enum NodeError {
 pub struct Node {
     listening: Vec<Option<Listening>>,
     core: Rc<Core>,
-    // The transports' endpoints belong to them, and live as long as the node.
-    _transports: Vec<Box<dyn Transport>>,
+    /// Their endpoints belong to them, and live as long as the node.
+    transports: Vec<Box<dyn Transport>>,
 }
 
 struct Core {
@@ -197,7 +200,7 @@ impl Node {
         Ok(Self {
             listening,
             core,
-            _transports: transports,
+            transports,
         })
     }
 
@@ -230,6 +233,13 @@ impl Node {
         }
     }
 
+    /// What each interface has put on the wire and taken from it, in both directions and whoever
+    /// opened the connections. Asks the kernel for each open one; `None` where it does not tell.
+    #[must_use]
+    pub fn wire(&self) -> Vec<Option<WireCounters>> {
+        self.transports.iter().map(|side| side.wire()).collect()
+    }
+
     /// Carries on what is due: retransmissions, ringing, expiry. Never ends; messages are answered
     /// without it.
     pub async fn run(&self) {
@@ -252,6 +262,7 @@ impl Node {
 
 impl Core {
     fn receive(&self, interface: usize, flow: &Flow, message: &[u8]) {
+        self.counters.borrow_mut().sip_bytes += message.len() as u64;
         let mut server = self.server.borrow_mut();
         // Known only now: behind port 0, a wildcard address or a tunnel it is not what was asked for.
         server.set_address(interface, flow.local());
@@ -307,8 +318,11 @@ struct Sender<'a>(&'a RefCell<NodeCounters>);
 impl Outbound<Flow> for Sender<'_> {
     fn send(&mut self, flow: &Flow, message: &[u8]) -> bool {
         let is_sent = flow.send(message).is_ok();
-        if !is_sent {
-            self.0.borrow_mut().unsent += 1;
+        let mut counters = self.0.borrow_mut();
+        if is_sent {
+            counters.sip_bytes += message.len() as u64;
+        } else {
+            counters.unsent += 1;
         }
         is_sent
     }

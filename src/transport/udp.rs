@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::{
     Connected, DatagramCounters, Flow, Guard, Handler, Link, Listening, LocalBoxFuture, Phases,
-    SendError, Settings, Transport, TransportError, User,
+    SendError, Settings, Transport, TransportError, User, WireCounters,
 };
 use crate::net::{DatagramNetwork, DatagramSocket, Kernel, Tunneled};
 use crate::tunnel::{Clear, MAX_USERS, Wireguard};
@@ -94,6 +94,10 @@ impl<N: DatagramNetwork> Transport for Udp<N> {
                 },
             })
         })
+    }
+
+    fn wire(&self) -> Option<WireCounters> {
+        self.network.meter().total()
     }
 }
 
