@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::account::Accounts;
+use super::account::{Accounts, host_label};
 use super::emit::{Value, Writer};
 use super::header::{Header, Method};
 use super::text::Text;
@@ -74,7 +74,7 @@ impl Agent<'_> {
         line.text("@");
         match host {
             ContactHost::Flow => {
-                line.text(&username);
+                line.text(&host_label(self.user));
                 line.text(".invalid");
             }
             ContactHost::Address => line.address(self.sent_by),

@@ -14,9 +14,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::account::ANSWERING_USER;
 use super::agent::{Agent, Branch, ContactHost, mix};
-use super::emit::Writer;
+use super::emit::{Value, Writer};
 use super::header::{Header, Method};
 use super::message::Message;
 use super::outbox::Outbox;
@@ -105,7 +104,7 @@ enum Phase {
 pub struct Caller {
     key: u32,
     talk: Duration,
-    /// Index of the called user, `None` for whoever answers.
+    /// Index of the called user, `None` for whom the accounts say.
     callee: Option<u32>,
     /// Seed of Call-ID, tag and branches.
     identity: u64,
@@ -136,7 +135,7 @@ impl Caller {
         }
     }
 
-    /// Calls the user of that index instead of whoever answers.
+    /// Calls the user of that index instead of whom the accounts say.
     #[must_use]
     pub fn to_user(mut self, user: u32) -> Self {
         self.callee = Some(user);
@@ -340,20 +339,18 @@ impl Caller {
         Branch::new(self.key, self.identity, sequence, method)
     }
 
-    /// The called address of record.
-    fn with_callee<T>(&self, agent: &Agent<'_>, then: impl FnOnce(&str) -> T) -> T {
+    /// The URI that is called.
+    fn write_callee(&self, line: &mut Value<'_>, agent: &Agent<'_>) {
         match self.callee {
-            Some(user) => then(&agent.accounts.username(user)),
-            None => then(ANSWERING_USER),
+            Some(user) => agent.write_aor(line, &agent.accounts.username(user)),
+            None => agent.accounts.write_callee(line, agent.user),
         }
     }
 
     fn write_invite(&self, agent: &Agent<'_>, outbox: &mut Outbox) {
         outbox.push_with(|out| {
-            let mut writer = self.with_callee(agent, |callee| {
-                Writer::request_with(out, Method::Invite.token(), |line| {
-                    agent.write_aor(line, callee);
-                })
+            let mut writer = Writer::request_with(out, Method::Invite.token(), |line| {
+                self.write_callee(line, agent);
             });
             agent.write_via(&mut writer, self.branch(Method::Invite));
             self.write_dialog(&mut writer, agent, false);
@@ -373,10 +370,8 @@ impl Caller {
     /// The ACK that belongs to the INVITE's own transaction (RFC 3261 §17.1.1.3).
     fn write_ack_of_failure(&self, agent: &Agent<'_>, outbox: &mut Outbox) {
         outbox.push_with(|out| {
-            let mut writer = self.with_callee(agent, |callee| {
-                Writer::request_with(out, Method::Ack.token(), |line| {
-                    agent.write_aor(line, callee);
-                })
+            let mut writer = Writer::request_with(out, Method::Ack.token(), |line| {
+                self.write_callee(line, agent);
             });
             agent.write_via(&mut writer, self.branch(Method::Invite));
             self.write_dialog(&mut writer, agent, true);
@@ -415,7 +410,7 @@ impl Caller {
         });
         writer.header_with(Header::To.name(), |line| {
             line.text("<");
-            self.with_callee(agent, |callee| agent.write_aor(line, callee));
+            self.write_callee(line, agent);
             line.text(">");
             if with_tag && !self.remote_tag.is_empty() {
                 line.text(";tag=");

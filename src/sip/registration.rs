@@ -11,6 +11,7 @@
 
 use std::time::Instant;
 
+use super::account::host_label;
 use super::agent::{Agent, Branch, ContactHost, hex16, mix};
 use super::digest::{Algorithm, Challenge, DigestError, Identity};
 use super::emit::{Value, Writer};
@@ -346,7 +347,7 @@ fn granted_seconds(agent: &Agent<'_>, message: &Message<'_>) -> u32 {
     let is_ours = |uri: &str| {
         Uri::parse(uri).is_ok_and(|uri| {
             let host = uri.host.strip_suffix(".invalid");
-            uri.user == Some(&username) && host == Some(&username)
+            uri.user == Some(&username) && host == Some(&host_label(agent.user))
         })
     };
     let of_contact = message

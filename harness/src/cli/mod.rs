@@ -6,6 +6,7 @@ mod load;
 mod node;
 mod report;
 mod run;
+mod users;
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use anyhow::Context;
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::node::{Node, NodeConfig};
-use hopbench::sip::Accounts;
 use hopbench::transport::{self, Settings};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use super::users::Users;
 use super::{EXIT_ERROR, EXIT_OK, credentials, usage};
 use crate::protocol::{NodeOrder, NodeReply};
 
@@ -30,40 +30,14 @@ pub(crate) struct Args {
     /// folder to `hopbench load`
     #[arg(long, value_name = "FOLDER")]
     credentials: Option<PathBuf>,
-    #[command(flatten)]
-    users: Users,
     /// Seconds from INVITE to its 200
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     ring: f64,
     /// Be a child of the testbed: configuration and orders on standard input
     #[arg(long, hide = true)]
     control: bool,
-}
-
-/// The rule that accounts follow, the same for node and load.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Users {
-    /// Domain of the users' addresses, and the digest realm
-    #[arg(long, default_value = "hopbench.test")]
-    domain: String,
-    /// What the users' passwords are derived from
-    #[arg(
-        long,
-        default_value = "hopbench",
-        env = "HOPBENCH_SECRET",
-        hide_env_values = true
-    )]
-    secret: String,
-    /// How many users exist: u00000000, u00000001, …
-    #[arg(long, default_value_t = 1000, value_name = "COUNT")]
-    accounts: u32,
-}
-
-impl Users {
-    /// The accounts.
-    pub(crate) fn accounts(&self) -> Accounts {
-        Accounts::new(&self.domain, &self.secret, self.accounts)
-    }
+    #[command(flatten)]
+    users: Users,
 }
 
 /// Serves until it is told to stop.
@@ -78,7 +52,7 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
             args.ring
         )));
     }
-    let accounts = args.users.accounts();
+    let accounts = args.users.accounts().map_err(usage)?;
     let settings = match &args.credentials {
         Some(folder) => credentials::open_or_create(folder, accounts.count())?,
         None if stack.protected => {

@@ -23,7 +23,7 @@ impl CallShape {
     fn leave(self, hop: &Flow) {
         match self.lifecycle {
             Lifecycle::PerCall => hop.close(),
-            Lifecycle::PerRegistration => {}
+            Lifecycle::PerTransaction | Lifecycle::PerRegistration => {}
         }
     }
 }
