@@ -325,7 +325,10 @@ impl Handler for WorkerHandler {
     fn closed(&self, flow: &Flow, reason: &CloseReason) {
         match reason {
             CloseReason::Local => {}
-            CloseReason::Peer | CloseReason::Broken(_) | CloseReason::Garbage(_) => {
+            CloseReason::Peer
+            | CloseReason::NoPong
+            | CloseReason::Broken(_)
+            | CloseReason::Garbage(_) => {
                 self.0.on_lost_hop(flow, reason);
             }
         }

@@ -14,8 +14,9 @@ use hopbench::record::metric;
 use hopbench::sip::account::ANSWERING_USER;
 use hopbench::transport::{self, Identity, Settings};
 
+use super::tls::TlsArgs;
 use super::users::Users;
-use super::{EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_OK, credentials, usage};
+use super::{EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_OK, by_name, credentials, usage};
 use crate::protocol::{LoadOrder, LoadReply};
 
 /// Options of the generator.
@@ -79,6 +80,8 @@ pub(crate) struct Args {
     /// Its private key, in PEM
     #[arg(long, value_name = "FILE", requires = "client_cert")]
     client_key: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Print the whole report as JSON
     #[arg(long)]
     json: bool,
@@ -87,12 +90,6 @@ pub(crate) struct Args {
     control: bool,
     #[command(flatten)]
     accounts: Users,
-}
-
-/// Parses the names that serde gives to the variants of a plain enum.
-fn by_name<T: serde::de::DeserializeOwned>(name: &str) -> Result<T, String> {
-    let value = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(name);
-    T::deserialize(value).map_err(|error| error.to_string())
 }
 
 /// Loads a server and prints what came of it.
@@ -189,6 +186,7 @@ impl Args {
                 tls.client = Some(Identity::from_pem_files(chain, key)?);
             }
         }
+        self.tls.apply(settings.tls.as_mut())?;
         let is_missing = match stack.tunnel {
             Some(_) => stack.protected && settings.wireguard.is_none(),
             None => stack.protected && settings.tls.is_none(),
