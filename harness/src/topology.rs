@@ -8,10 +8,26 @@ use std::fmt;
 use std::str::FromStr;
 
 use hopbench::sip::{Accounts, Service};
+use hopbench::transport::{Stack, TlsOptions};
 use serde::{Deserialize, Deserializer};
 
 /// Most proxies that a chain may have.
 pub(crate) const CHAIN_MAX: u32 = 8;
+
+/// What a cell is measured on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Site {
+    /// Which entities there are.
+    pub(crate) topology: Topology,
+    /// The stack of the users' hops.
+    pub(crate) stack: &'static Stack,
+    /// The stack of the hops between nodes; the same as `stack` where there are none.
+    pub(crate) core: &'static Stack,
+    /// How stacks over TLS speak it.
+    pub(crate) tls: TlsOptions,
+    /// Whether callers have to prove who they are.
+    pub(crate) authenticate_calls: bool,
+}
 
 /// The path of a call between its user agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +174,18 @@ impl Topology {
 }
 
 impl Layout {
+    /// Tunnel identities that there are if each side of a call has `users` users: theirs, and above
+    /// them one for each station that opens hops.
+    pub(crate) fn identities(&self, users: u32) -> u32 {
+        self.identity(self.stations.len(), users)
+    }
+
+    /// Who the station at `place` is to the next one.
+    pub(crate) fn identity(&self, place: usize, users: u32) -> u32 {
+        let sides = if self.callees.is_some() { 2 } else { 1 };
+        sides * users + u32::try_from(place).expect("a layout has a few stations")
+    }
+
     /// The accounts of a station if each side of a call has `users` users.
     pub(crate) fn accounts(&self, station: &Station, users: u32) -> Accounts {
         // Callers and callees of one domain are different users, and so they are in two.
@@ -272,8 +300,13 @@ mod tests {
             assert_eq!(topology.to_string().parse(), Ok(topology));
         }
         assert_eq!("chain-0".parse(), Ok(Topology::Direct));
-        assert_eq!("chain-9".parse::<Topology>(), Err(UnknownTopology::Length(9)));
-        for wrong in ["", "chain", "chain-", "chain-+3", "chain-x", "Direct", "ring"] {
+        assert_eq!(
+            "chain-9".parse::<Topology>(),
+            Err(UnknownTopology::Length(9))
+        );
+        for wrong in [
+            "", "chain", "chain-", "chain-+3", "chain-x", "Direct", "ring",
+        ] {
             let error = wrong.parse::<Topology>().unwrap_err();
             assert_eq!(error, UnknownTopology::Name(wrong.to_owned()));
             assert!(error.to_string().contains("trapezoid"), "{error}");

@@ -87,6 +87,9 @@ pub struct LoadReport {
     pub never_started: u64,
     /// Operations that ended successfully within the measurement, whenever they began.
     pub completed_in_window: u64,
+    /// Operations that ended successfully at all, warm-up and drain included.
+    #[serde(default)]
+    pub completed: u64,
     /// Calls of the measurement that were answered (SER counts these).
     pub answered: u64,
     /// Requests that this side sent again for want of a response.
@@ -123,6 +126,7 @@ impl LoadReport {
         self.succeeded += other.succeeded;
         self.never_started += other.never_started;
         self.completed_in_window += other.completed_in_window;
+        self.completed += other.completed;
         self.answered += other.answered;
         self.retransmissions += other.retransmissions;
         self.unexpected += other.unexpected;
@@ -176,6 +180,7 @@ impl Recorder {
 
     /// An operation intended for `intended` ended well at `now`.
     pub(super) fn succeeded(&mut self, intended: Instant, now: Instant) {
+        self.report.completed += 1;
         if self.covers(intended) {
             self.report.succeeded += 1;
         }

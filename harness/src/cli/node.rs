@@ -13,7 +13,7 @@ use tokio::task::LocalSet;
 use super::tls::TlsArgs;
 use super::users::Users;
 use super::{EXIT_ERROR, EXIT_OK, by_name, credentials, usage};
-use crate::protocol::{NodeOrder, NodeReply};
+use crate::protocol::{NodeOrder, NodeReply, WireReading};
 
 /// Longest that calls can ring: a day.
 const RING_SECONDS_MAX: f64 = 86_400.0;
@@ -130,13 +130,17 @@ fn control() -> anyhow::Result<u8> {
         });
         let answer = async {
             while let Some(order) = inbox.recv().await {
-                let process = match order {
-                    NodeOrder::Snapshot => ProcessSnapshot::take(),
-                    NodeOrder::Usage => ProcessSnapshot::take_without_rss(),
-                };
-                super::reply(&NodeReply::Snapshot {
+                let snapshot = |process| NodeReply::Snapshot {
                     process,
                     counters: Box::new(node.counters()),
+                };
+                super::reply(&match order {
+                    NodeOrder::Snapshot => snapshot(ProcessSnapshot::take()),
+                    NodeOrder::Usage => snapshot(ProcessSnapshot::take_without_rss()),
+                    NodeOrder::Wire => NodeReply::Wire(WireReading {
+                        interfaces: node.wire(),
+                        sip_bytes: node.counters().sip_bytes,
+                    }),
                 });
             }
         };
