@@ -116,6 +116,7 @@ headers! {
     Supported "Supported" b'k';
     RetryAfter "Retry-After";
     Timestamp "Timestamp";
+    Path "Path";
 }
 
 /// How many headers are recognised.

@@ -1,19 +1,18 @@
 //! The registrar (RFC 3261 §10.3): who may register, and where users can be reached.
 //!
 //! It decides and remembers; [`server`](super::server) writes the responses. A user is remembered
-//! from the first successful authentication until the last binding and the nonce have expired, so its
-//! memory is bounded by the number of accounts.
+//! from the first binding until the last one has expired, so its memory is bounded by the number of
+//! accounts.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use super::account::Accounts;
-use super::digest::{Algorithm, Credentials, NonceState, Nonces, Replay};
-use super::header::Header;
+use super::authenticator::{Authenticator, Unauthenticated};
+use super::digest::{Algorithm, Challenger, Nonces};
 use super::message::{Message, ParseError, StartLine};
 use super::parse::{Contact, NameAddr, Uri};
-use super::text::Text;
 
 /// Most bindings that a user can have at a time.
 pub const MAX_BINDINGS: usize = 8;
@@ -48,10 +47,7 @@ pub enum Registered {
         user: u32,
     },
     /// 401.
-    Challenge {
-        /// The password was right, the nonce was old.
-        stale: bool,
-    },
+    Challenge(Unauthenticated),
     /// 423 with this `Min-Expires`.
     TooBrief {
         /// Shortest lifetime that is granted.
@@ -81,16 +77,13 @@ pub struct Binding<F> {
 
 #[derive(Debug)]
 struct User<F> {
-    replay: Replay,
-    authenticated_at: Instant,
     bindings: Vec<Binding<F>>,
 }
 
 /// Accounts' bindings and what keeps them safe.
 #[derive(Debug)]
 pub struct Registrar<F> {
-    nonces: Nonces,
-    algorithms: Vec<Algorithm>,
+    authenticator: Authenticator,
     lifetimes: Lifetimes,
     users: HashMap<u32, User<F>>,
     /// A user that has become known and has no timer yet.
@@ -108,23 +101,22 @@ impl<F: Clone> Registrar<F> {
     #[must_use]
     pub fn new(nonces: Nonces, algorithms: Vec<Algorithm>, lifetimes: Lifetimes) -> Self {
         Self {
-            nonces,
-            algorithms,
+            authenticator: Authenticator::new(nonces, algorithms),
             lifetimes,
             users: HashMap::new(),
             unarmed: None,
         }
     }
 
-    /// Algorithms in the order in which they are offered.
+    /// Who the users are; a proxy asks it as well.
     #[must_use]
-    pub fn algorithms(&self) -> &[Algorithm] {
-        &self.algorithms
+    pub fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
     }
 
-    /// A nonce for a challenge.
-    pub fn issue_nonce(&mut self, now: Instant) -> Text<32> {
-        self.nonces.issue(now)
+    /// The same, to issue nonces and to judge credentials.
+    pub fn authenticator_mut(&mut self) -> &mut Authenticator {
+        &mut self.authenticator
     }
 
     /// The bindings of a user that are alive.
@@ -149,10 +141,7 @@ impl<F: Clone> Registrar<F> {
         flow: &F,
     ) -> Registered {
         let refused = |status| Registered::Refused { status };
-        let StartLine::Request {
-            method_text, uri, ..
-        } = request.start_line()
-        else {
+        let StartLine::Request { uri, .. } = request.start_line() else {
             return refused(400);
         };
         let Ok(request_uri) = Uri::parse(uri) else {
@@ -161,9 +150,11 @@ impl<F: Clone> Registrar<F> {
         if !request_uri.host.eq_ignore_ascii_case(accounts.domain()) {
             return refused(404);
         }
-        let user = match self.authenticate(accounts, now, request, method_text, &request_uri) {
+        let challenger = Challenger::Server;
+        let authenticator = &mut self.authenticator;
+        let user = match authenticator.authenticate(accounts, now, request, challenger) {
             Ok(user) => user,
-            Err(stale) => return Registered::Challenge { stale },
+            Err(reason) => return Registered::Challenge(reason),
         };
         if !is_own_address(accounts, user, request) {
             return refused(403);
@@ -171,51 +162,6 @@ impl<F: Clone> Registrar<F> {
         match self.update(user, now, request, flow) {
             Ok(()) => Registered::Accepted { user },
             Err(outcome) => outcome,
-        }
-    }
-
-    /// The account that the request's credentials prove, or whether they were merely stale. Steps
-    /// and answers are the same for users that exist and users that do not.
-    fn authenticate(
-        &mut self,
-        accounts: &Accounts,
-        now: Instant,
-        request: &Message<'_>,
-        method: &str,
-        request_uri: &Uri<'_>,
-    ) -> Result<u32, bool> {
-        let mut lines = request.lines(Header::Authorization);
-        let credentials = lines.find_map(|line| {
-            let credentials = Credentials::parse(line).ok()?;
-            (credentials.realm == accounts.realm()).then_some(credentials)
-        });
-        let credentials = credentials.ok_or(false)?;
-        let nonce = self.nonces.judge(credentials.nonce, now);
-        let same_uri = Uri::parse(credentials.uri).is_ok_and(|uri| uri.equivalent(request_uri));
-        let offered = self.algorithms.contains(&credentials.algorithm);
-        if nonce == NonceState::Foreign || !same_uri || !offered {
-            return Err(false);
-        }
-        let account = accounts.index(credentials.username);
-        let password = accounts.password(account.unwrap_or(accounts.count()));
-        let proven = credentials.prove(&password, method);
-        let user = account.filter(|_| proven).ok_or(false)?;
-        let NonceState::Fresh(nonce) = nonce else {
-            return Err(true);
-        };
-        let known = self.users.entry(user).or_insert_with(|| {
-            self.unarmed = Some(user);
-            User {
-                replay: Replay::default(),
-                authenticated_at: now,
-                bindings: Vec::new(),
-            }
-        });
-        known.authenticated_at = now;
-        if known.replay.accept(nonce, credentials.nonce_count) {
-            Ok(user)
-        } else {
-            Err(true)
         }
     }
 
@@ -232,9 +178,15 @@ impl<F: Clone> Registrar<F> {
         let (cseq, _) = request.cseq().map_err(bad)?;
         let call_id = hash(request.call_id().map_err(bad)?);
         let (updates, all) = self.updates(request, header_seconds)?;
-        let Some(known) = self.users.get_mut(&user) else {
+        if updates.is_empty() && !self.users.contains_key(&user) {
             return Ok(());
-        };
+        }
+        let known = self.users.entry(user).or_insert_with(|| {
+            self.unarmed = Some(user);
+            User {
+                bindings: Vec::new(),
+            }
+        });
         known.bindings.retain(|binding| binding.expires_at > now);
         let outdated = |binding: &Binding<F>| binding.call_id == call_id && binding.cseq >= cseq;
         if all {
@@ -309,20 +261,23 @@ impl<F: Clone> Registrar<F> {
     /// [`Registrar::expire`]. `None` if a timer of that user is running already.
     pub fn take_timer(&mut self) -> Option<(u32, Instant)> {
         let user = self.unarmed.take()?;
-        let at = self.users.get(&user)?.expires_at(self.nonces.life());
-        Some((user, at))
+        let at = self.users.get(&user)?.expires_at();
+        if at.is_none() {
+            self.users.remove(&user);
+        }
+        Some((user, at?))
     }
 
     /// Forgets what of a user has expired. Returns when to look again.
     pub fn expire(&mut self, user: u32, now: Instant) -> Option<Instant> {
+        self.authenticator.forget(now);
         let known = self.users.get_mut(&user)?;
         known.bindings.retain(|binding| binding.expires_at > now);
-        let at = known.expires_at(self.nonces.life());
-        if at <= now {
+        let at = known.expires_at();
+        if at.is_none() {
             self.users.remove(&user);
-            return None;
         }
-        Some(at)
+        at
     }
 }
 
@@ -364,11 +319,9 @@ impl<F> User<F> {
         }
     }
 
-    /// When the next thing that is remembered expires: a binding, or at last the nonce that could
-    /// be replayed if its count were forgotten.
-    fn expires_at(&self, nonce_life: Duration) -> Instant {
-        let bindings = self.bindings.iter().map(|binding| binding.expires_at);
-        bindings.min().unwrap_or(self.authenticated_at + nonce_life)
+    /// When the next binding expires.
+    fn expires_at(&self) -> Option<Instant> {
+        self.bindings.iter().map(|binding| binding.expires_at).min()
     }
 }
 

@@ -13,13 +13,12 @@ use std::time::Instant;
 
 use super::account::host_label;
 use super::agent::{Agent, Branch, ContactHost, hex16, mix};
-use super::digest::{Algorithm, Challenge, DigestError, Identity};
+use super::digest::{Challenger, DigestError, Identity, Session};
 use super::emit::{Value, Writer};
 use super::header::{Header, Method};
 use super::message::Message;
 use super::outbox::Outbox;
 use super::parse::{Contact, Uri};
-use super::text::Text;
 use super::transaction::{ClientTransaction, Fired, Kind, OnResponse};
 
 /// Stale nonces that are accepted in a row before the server counts as unusable.
@@ -70,6 +69,31 @@ enum Intent {
     Unregister,
 }
 
+/// Whose challenges were answered, and how many there were.
+#[derive(Clone, Copy, Debug, Default)]
+struct Answered {
+    count: u8,
+    server: bool,
+    proxy: bool,
+}
+
+impl Answered {
+    fn contains(self, challenger: Challenger) -> bool {
+        match challenger {
+            Challenger::Server => self.server,
+            Challenger::Proxy => self.proxy,
+        }
+    }
+
+    fn insert(&mut self, challenger: Challenger) {
+        self.count += 1;
+        match challenger {
+            Challenger::Server => self.server = true,
+            Challenger::Proxy => self.proxy = true,
+        }
+    }
+}
+
 /// The registration of one user over one flow.
 #[derive(Clone, Debug)]
 pub struct Registration {
@@ -80,55 +104,11 @@ pub struct Registration {
     transaction: Option<ClientTransaction>,
     intent: Intent,
     /// Challenges answered since the owner asked for something.
-    answered: u8,
-    nonce_count: u32,
+    answered: Answered,
+    /// With the registrar.
     session: Option<Session>,
-}
-
-/// The challenge that credentials are made from. What every server here sends fits inline.
-#[derive(Clone, Debug)]
-struct Session {
-    algorithm: Algorithm,
-    qop_auth: bool,
-    nonce: Text<32>,
-    /// Realm if it is not the accounts' own, and opaque: what only foreign servers send.
-    foreign: Option<Box<Foreign>>,
-}
-
-#[derive(Clone, Debug)]
-struct Foreign {
-    realm: Box<str>,
-    opaque: Option<Box<str>>,
-}
-
-impl Session {
-    fn new(challenge: &Challenge<'_>, realm: &str) -> Self {
-        let usual = challenge.realm == realm && challenge.opaque.is_none();
-        let foreign = (!usual).then(|| {
-            Box::new(Foreign {
-                realm: challenge.realm.into(),
-                opaque: challenge.opaque.map(Into::into),
-            })
-        });
-        Self {
-            algorithm: challenge.algorithm,
-            qop_auth: challenge.qop_auth,
-            nonce: Text::from(challenge.nonce),
-            foreign,
-        }
-    }
-
-    fn challenge<'a>(&'a self, realm: &'a str) -> Challenge<'a> {
-        let foreign = self.foreign.as_deref();
-        Challenge {
-            realm: foreign.map_or(realm, |foreign| &foreign.realm),
-            nonce: &self.nonce,
-            opaque: foreign.and_then(|foreign| foreign.opaque.as_deref()),
-            algorithm: self.algorithm,
-            qop_auth: self.qop_auth,
-            stale: false,
-        }
-    }
+    /// With a proxy on the way, which few ask for.
+    proxy_session: Option<Box<Session>>,
 }
 
 impl Registration {
@@ -141,9 +121,9 @@ impl Registration {
             identity: 0,
             transaction: None,
             intent: Intent::Register,
-            answered: 0,
-            nonce_count: 0,
+            answered: Answered::default(),
             session: None,
+            proxy_session: None,
         }
     }
 
@@ -170,14 +150,19 @@ impl Registration {
 
     fn begin(&mut self, intent: Intent, agent: &Agent<'_>, now: Instant, outbox: &mut Outbox) {
         self.intent = intent;
-        self.answered = 0;
+        self.answered = Answered::default();
         self.send_next(agent, now, outbox);
     }
 
     /// Sends the next request: new CSeq, new branch, next nonce count.
     fn send_next(&mut self, agent: &Agent<'_>, now: Instant, outbox: &mut Outbox) {
         self.cseq += 1;
-        self.nonce_count += 1;
+        if let Some(session) = &mut self.session {
+            session.advance();
+        }
+        if let Some(session) = &mut self.proxy_session {
+            session.advance();
+        }
         let (kind, timing) = (Kind::NonInvite, agent.timing);
         let transaction = ClientTransaction::new(kind, agent.reliability, timing, now);
         self.transaction = Some(transaction);
@@ -215,7 +200,7 @@ impl Registration {
         match status {
             ..200 => RegistrationEvent::Nothing,
             200..300 => self.succeeded(agent, message),
-            401 => self.challenged(agent, now, message, outbox),
+            401 | 407 => self.challenged(agent, now, message, outbox),
             _ => RegistrationEvent::Failed(RegistrationFailure::Rejected { status }),
         }
     }
@@ -236,17 +221,21 @@ impl Registration {
         message: &Message<'_>,
         outbox: &mut Outbox,
     ) -> RegistrationEvent {
-        let challenge = match Challenge::choose(message, Header::WwwAuthenticate) {
-            Ok(challenge) => challenge,
+        let session = match Session::open(message, agent.accounts.realm()) {
+            Ok(session) => session,
             Err(error) => return RegistrationEvent::Failed(error.into()),
         };
         // A nonce from earlier may be unknown by now, but one that we were just given is not.
-        if self.answered > 0 && !(challenge.stale && self.answered < STALE_LIMIT) {
+        let asker = session.challenger();
+        let is_repeated = self.answered.contains(asker);
+        if is_repeated && !(session.is_stale() && self.answered.count < STALE_LIMIT) {
             return RegistrationEvent::Failed(RegistrationFailure::WrongCredentials);
         }
-        self.answered += 1;
-        self.nonce_count = 0;
-        self.session = Some(Session::new(&challenge, agent.accounts.realm()));
+        self.answered.insert(asker);
+        match asker {
+            Challenger::Server => self.session = Some(session),
+            Challenger::Proxy => self.proxy_session = Some(Box::new(session)),
+        }
         self.send_next(agent, now, outbox);
         RegistrationEvent::Challenged
     }
@@ -312,20 +301,16 @@ impl Registration {
                         Intent::Unregister => 0,
                     });
                 });
-            if let Some(session) = &self.session {
-                self.write_authorization(&mut writer, agent, session, &username);
-            }
+            self.write_credentials(&mut writer, agent, &username);
             writer.finish();
         });
     }
 
-    fn write_authorization(
-        &self,
-        writer: &mut Writer<'_>,
-        agent: &Agent<'_>,
-        session: &Session,
-        username: &str,
-    ) {
+    fn write_credentials(&self, writer: &mut Writer<'_>, agent: &Agent<'_>, username: &str) {
+        let sessions = [self.session.as_ref(), self.proxy_session.as_deref()];
+        if sessions.iter().all(Option::is_none) {
+            return;
+        }
         let password = agent.accounts.password(agent.user);
         let cnonce = hex16(mix(self.identity ^ u64::from(self.cseq)));
         let identity = Identity {
@@ -334,10 +319,9 @@ impl Registration {
             method: Method::Register.token(),
             uri: agent.accounts.registrar_uri(),
         };
-        let challenge = session.challenge(agent.accounts.realm());
-        writer.header_with(Header::Authorization.name(), |line| {
-            identity.write_credentials(line, &challenge, self.nonce_count, &cnonce);
-        });
+        for session in sessions.into_iter().flatten() {
+            session.write_credentials(writer, agent.accounts.realm(), &identity, &cnonce);
+        }
     }
 }
 

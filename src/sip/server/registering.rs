@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Exchange, Outbound, Server, Timer};
-use crate::sip::digest::write_challenge;
+use crate::sip::digest::Challenger;
 use crate::sip::header::Header;
 use crate::sip::registrar::Registered;
 
@@ -38,16 +38,14 @@ impl<F: Clone> Server<F> {
                     }
                 });
             }
-            Registered::Challenge { stale } => {
+            Registered::Challenge(reason) => {
                 self.counters.challenges += 1;
-                let nonce = self.registrar.issue_nonce(now);
+                let nonce = self.registrar.authenticator_mut().issue_nonce(now);
                 self.respond_with(exchange, 401, out, |server, writer| {
-                    for &algorithm in server.registrar.algorithms() {
-                        writer.header_with(Header::WwwAuthenticate.name(), |line| {
-                            let realm = server.config.accounts.realm();
-                            write_challenge(line, algorithm, realm, &nonce, stale);
-                        });
-                    }
+                    let realm = server.config.accounts.realm();
+                    let (asker, stale) = (Challenger::Server, reason.is_stale());
+                    let authenticator = server.registrar.authenticator();
+                    authenticator.write_challenges(writer, asker, realm, &nonce, stale);
                 });
             }
             Registered::TooBrief { min_seconds } => self.reject(exchange, 423, out, |writer| {
