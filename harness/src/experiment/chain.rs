@@ -80,53 +80,81 @@ pub(super) fn trials(chain: &Chain, plan: &Plan) -> anyhow::Result<Vec<Trial>> {
     Ok(trials)
 }
 
-/// A fit for each stack, from the lengths of its chain that are ok.
+/// A fit for each stack, from the lengths of its chain that are ok. Where too few are, from those too
+/// at which the generator was the bottleneck, and then it was that of the fit.
 pub(super) fn fits(collected: &[Collected]) -> Vec<Collected> {
-    let mut by_stack: BTreeMap<&str, Vec<&Collected>> = BTreeMap::new();
+    let mut stacks: Vec<&str> = Vec::new();
     for cell in collected {
         let name = cell.subject.site.stack.name;
-        by_stack.entry(name).or_default().push(cell);
+        if !stacks.contains(&name) {
+            stacks.push(name);
+        }
     }
-    by_stack.values().map(|cells| fit(cells)).collect()
+    let cells_of = |stack| {
+        let cells = collected.iter();
+        cells.filter(move |cell| cell.subject.site.stack.name == stack)
+    };
+    let fits = stacks.into_iter();
+    fits.map(|stack| fit(&cells_of(stack).collect::<Vec<_>>()))
+        .collect()
 }
 
 fn fit(cells: &[&Collected]) -> Collected {
-    let first = &cells[0].subject;
-    let sound = cells.iter().filter(|cell| cell.verdict().0 == Verdict::Ok);
-    let sound: Vec<(f64, &Collected)> = sound.map(|cell| (proxies(cell), *cell)).collect();
+    let with = |accepted: &[Verdict]| -> Vec<(f64, &Collected)> {
+        let cells = cells.iter();
+        let cells = cells.filter(|cell| accepted.contains(&cell.verdict().0));
+        cells.map(|cell| (proxies(cell), *cell)).collect()
+    };
+    let sound = with(&[Verdict::Ok]);
+    let is_sound = sound.len() >= LENGTHS_MIN;
+    let lengths = if is_sound {
+        sound
+    } else {
+        with(&[Verdict::Ok, Verdict::GeneratorBound])
+    };
+    let mut fit = Collected::new(subject(&cells[0].subject, &lengths));
+    if lengths.len() < LENGTHS_MIN {
+        fit.failure = Some(format!(
+            "a line needs {LENGTHS_MIN} lengths of the chain that were measured, and there are {}",
+            lengths.len()
+        ));
+        return fit;
+    }
+    // A block counts where all lengths were measured in it: they are compared with each other.
+    let mut blocks: BTreeSet<u32> = lengths[0].1.counted().into_keys().collect();
+    for (_, cell) in &lengths {
+        let counted = cell.counted();
+        blocks.retain(|block| counted.contains_key(block));
+    }
+    for block in blocks {
+        let mut sample = sample(&lengths, block);
+        if !is_sound {
+            let reason = "the generator was the bottleneck at most lengths of the chain";
+            sample.generator_bound = Some(reason.to_owned());
+        }
+        fit.samples.insert(block, sample);
+    }
+    if fit.samples.is_empty() {
+        fit.failure = Some("no block holds all lengths of the chain".to_owned());
+    }
+    fit
+}
+
+/// The fit's name and parameters; the rest is as in the `first` of its cells.
+fn subject(first: &Subject, lengths: &[(f64, &Collected)]) -> Subject {
     let mut subject = Subject {
         parameters: BTreeMap::new(),
         ..first.clone()
     };
     subject.id.topology = FIT.to_owned();
-    let lengths: Vec<f64> = sound.iter().map(|(proxies, _)| *proxies).collect();
+    let lengths: Vec<f64> = lengths.iter().map(|(proxies, _)| *proxies).collect();
     subject.parameters.insert("proxies".into(), json!(lengths));
     for shared in ["rate_per_second", "users", "blocks", "node_cpus"] {
         if let Some(value) = first.parameters.get(shared) {
             subject.parameters.insert(shared.into(), value.clone());
         }
     }
-    let mut fit = Collected::new(subject);
-    if sound.len() < LENGTHS_MIN {
-        fit.failure = Some(format!(
-            "a line needs {LENGTHS_MIN} lengths of the chain that are ok, and there are {}",
-            sound.len()
-        ));
-        return fit;
-    }
-    // A block counts where all lengths were measured in it: they are compared with each other.
-    let mut blocks: BTreeSet<u32> = sound[0].1.counted().into_keys().collect();
-    for (_, cell) in &sound {
-        let counted = cell.counted();
-        blocks.retain(|block| counted.contains_key(block));
-    }
-    for block in blocks {
-        fit.samples.insert(block, sample(&sound, block));
-    }
-    if fit.samples.is_empty() {
-        fit.failure = Some("no block holds all lengths of the chain".to_owned());
-    }
-    fit
+    subject
 }
 
 fn proxies(cell: &Collected) -> f64 {
