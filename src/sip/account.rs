@@ -24,21 +24,11 @@ pub const MAX_FIRST_NUMBER: u32 = u32::MAX - MAX_ACCOUNTS;
 /// User part of the address of whoever answers calls that are meant for nobody in particular.
 pub const ANSWERING_USER: &str = "answer";
 
-/// Another name of whoever answers: whom SIPp's built-in callers call.
-const SERVICE_USER: &str = "service";
-
 /// A user name; inline up to 16 bytes, since one is made for every message.
 pub type Username = Text<16>;
 
 /// A password; inline up to 32 bytes for the same reason.
 pub type Password = Text<32>;
-
-/// Whether a user part names whoever answers calls that are meant for nobody in particular. RFC 3261
-/// §8.2.2.1 leaves it to the server which addresses it accepts requests for.
-#[must_use]
-pub fn is_answering_user(user: &str) -> bool {
-    [ANSWERING_USER, SERVICE_USER].contains(&user)
-}
 
 /// The rule that the users' passwords follow.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

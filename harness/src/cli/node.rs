@@ -34,14 +34,14 @@ pub(crate) struct Args {
     /// Kind of the keys in that folder: ECDSA P-256, RSA-2048
     #[arg(long, value_name = "KIND", value_parser = by_name::<KeyType>)]
     key_type: Option<KeyType>,
-    #[command(flatten)]
-    tls: TlsArgs,
     /// Seconds from INVITE to its 200
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     ring: f64,
     /// Be a child of the testbed: configuration and orders on standard input
     #[arg(long, hide = true)]
     control: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
     #[command(flatten)]
     users: Users,
 }
@@ -59,6 +59,7 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         )));
     }
     let accounts = args.users.accounts().map_err(usage)?;
+    args.tls.check()?;
     let mut settings = match &args.credentials {
         Some(folder) => credentials::open_or_create(folder, accounts.count(), args.key_type)?,
         None if stack.protected => {
@@ -70,7 +71,7 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         }
         None => Settings::default(),
     };
-    args.tls.apply(settings.tls.as_mut())?;
+    args.tls.apply(&mut settings);
     let config = NodeConfig {
         ring_seconds: args.ring,
         ..NodeConfig::answering(stack.name, args.listen, settings, accounts)

@@ -2,8 +2,7 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::process::Stdio;
 use std::thread::JoinHandle;
 
 use hopbench::node::NodeCounters;
@@ -21,11 +20,9 @@ pub struct CountingNode {
 impl CountingNode {
     /// Starts `hopbench node` on a port of the kernel's choice.
     pub fn start(args: &[&str]) -> Self {
-        Self::start_command(super::hopbench().args(["node", "--listen", "127.0.0.1:0"]).args(args))
-    }
-
-    fn start_command(command: &mut Command) -> Self {
-        let mut child = command
+        let mut child = super::hopbench()
+            .args(["node", "--listen", "127.0.0.1:0"])
+            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

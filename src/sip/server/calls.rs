@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::transactions::Owner;
 use super::{Exchange, Interface, Outbound, Server, ServerConfig, Service, Timer};
-use crate::sip::account::{ANSWERING_USER, is_answering_user};
+use crate::sip::account::ANSWERING_USER;
 use crate::sip::callee::{CallId, CallState, NewCall};
 use crate::sip::emit::response_head;
 use crate::sip::header::{Header, Method};
@@ -306,7 +306,7 @@ impl<F: Clone> Server<F> {
             Service::Answer | Service::Proxy => {}
         }
         let accounts = &self.config.accounts;
-        let is_user = |user| is_answering_user(user) || accounts.index(user).is_some();
+        let is_user = |user| user == ANSWERING_USER || accounts.index(user).is_some();
         let is_domain = uri.host.eq_ignore_ascii_case(accounts.domain());
         self.is_own_address(uri.host) || (is_domain && uri.user.is_some_and(is_user))
     }
