@@ -469,6 +469,41 @@ mod tests {
                 vec!["throughput[0]", "per-registration"],
             ),
             ("users = 100", "", vec!["line", "users"]),
+            (
+                "[chain]\nproxies = [0, 1, 2, 3, 4]",
+                "[chain]\nproxies = [0, 1, 9]",
+                vec!["chain.proxies", "at most 8"],
+            ),
+            (
+                "[chain]\nproxies = [0, 1, 2, 3, 4]",
+                "[chain]\nproxies = [0, 4]",
+                vec!["chain.proxies", "at least 3"],
+            ),
+            (
+                "users = 100",
+                "users = 100\ntopology = \"ring\"",
+                vec!["line", "\"ring\"", "trapezoid"],
+            ),
+            (
+                "users = 100",
+                "users = 100\ntopology = \"chain-9\"",
+                vec!["line", "chain-8"],
+            ),
+            (
+                "users = 100",
+                "users = 100\nvariants = [{ tls_version = \"1.1\" }]",
+                vec!["line", "`1.2` or `1.3`"],
+            ),
+            (
+                "users = 100",
+                "users = 100\nvariants = [{}, {}]",
+                vec!["throughput[0].variants[1]", "twice"],
+            ),
+            (
+                "stacks = [\"udp\",",
+                "core_stacks = [\"upd\"]\nstacks = [\"udp\",",
+                vec!["core_stacks", "upd"],
+            ),
             ("name =", "name ==", vec!["line 4"]),
         ];
         for (from, to, expected) in cases {
