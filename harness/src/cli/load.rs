@@ -21,6 +21,13 @@ use crate::protocol::{LoadOrder, LoadReply};
 
 /// Options of the generator.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A server that is not ours wants to be told who its users are, and over TLS whom to trust:\n\n  \
+    HOPBENCH_PASSWORD=… hopbench load --stack tls --target sip.example.org:5061 --domain example.org \\\n    \
+    --ca ca.pem --user-pattern 'alice{:04}' --accounts 500 --workload invite --callee echo\n\n\
+    The README has an example with Kamailio. Exit codes: 0 all operations succeeded; 1 the generator \
+    could not work; 2 wrong usage; 3 some operations failed."
+)]
 pub(crate) struct Args {
     /// Stack to speak; `hopbench list stacks` shows them
     #[arg(long, default_value = "tcp")]
@@ -55,7 +62,8 @@ pub(crate) struct Args {
     /// Seconds from answer to hang-up
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     talk: f64,
-    /// Whom calls go to: a SIP URI, or a user of the domain; {} is the caller's number
+    /// Whom calls go to: a SIP URI, or the name of a user of the domain; in both {} is the caller's
+    /// number
     #[arg(long, default_value = ANSWERING_USER, value_name = "USER")]
     callee: String,
     /// Threads of the generator
@@ -186,7 +194,8 @@ impl Args {
                 tls.client = Some(Identity::from_pem_files(chain, key)?);
             }
         }
-        self.tls.apply(settings.tls.as_mut())?;
+        self.tls.check()?;
+        self.tls.apply(&mut settings);
         let is_missing = match stack.tunnel {
             Some(_) => stack.protected && settings.wireguard.is_none(),
             None => stack.protected && settings.tls.is_none(),
