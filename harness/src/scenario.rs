@@ -269,7 +269,8 @@ fn rows(names: &[String]) -> anyhow::Result<Vec<&'static Stack>> {
     rows.collect()
 }
 
-fn is_tls(stack: &Stack) -> bool {
+/// Whether the variants of TLS concern it.
+pub(crate) fn is_tls(stack: &Stack) -> bool {
     stack.via_transport == "TLS"
 }
 

@@ -48,7 +48,13 @@ fn wrong_usage_is_explained_and_exits_with_2() {
             &["--route", "DOMAIN=STACK@HOST:PORT"],
         ),
         (
-            &["node", "--service", "proxy", "--route", "*=mtls@127.0.0.1:5061"],
+            &[
+                "node",
+                "--service",
+                "proxy",
+                "--route",
+                "*=mtls@127.0.0.1:5061",
+            ],
             &["mtls", "--credentials"],
         ),
         (&["run", &missing], &["missing.toml", "No such file"]),

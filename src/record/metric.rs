@@ -51,6 +51,11 @@ const COMMON: &[Known] = &[
         "hop_ready_to_registered_uncorrected_ns",
         "Registered, from the actual start",
     ),
+    lower_ns("outage_ns", "Outage of a user whose hop dropped"),
+    lower_ns(
+        "avalanche_recovery_ns",
+        "Time until every user is back after all hops dropped",
+    ),
     lower_ns("scheduling_lag_ns", "Scheduling lag of the generator"),
     higher(
         "session_establishment_ratio",
@@ -87,6 +92,26 @@ const COMMON: &[Known] = &[
     ),
     lower("failed_count", Unit::Count, "Failed operations"),
     lower("retransmissions_count", Unit::Count, "Requests sent again"),
+    lower(
+        "refused_count",
+        Unit::Count,
+        "Attempts to come back that failed",
+    ),
+    lower(
+        "retried_count",
+        Unit::Count,
+        "Attempts to come back after a failed one",
+    ),
+    lower(
+        "stale_nonces_count",
+        Unit::Count,
+        "Refreshes that a stale nonce cost another round",
+    ),
+    higher(
+        "resumed_handshakes_count",
+        Unit::Count,
+        "Handshakes that resumed an earlier session",
+    ),
     lower(
         "server_socket_drops_count",
         Unit::Count,

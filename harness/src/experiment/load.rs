@@ -10,10 +10,11 @@ use hopbench::load::{
 };
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::measure::socket;
+use hopbench::transport::Resumption;
 use serde_json::{Value, json};
 
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
-use crate::scenario::{Plan, Setup, Throughput};
+use crate::scenario::{Plan, Setup, Throughput, is_tls};
 use crate::testbed::{Failure, Nodes, Outcome, Wire};
 use crate::topology::{Site, Topology};
 
@@ -50,6 +51,8 @@ pub(super) struct Load {
     moments: Vec<Moment>,
     /// Whether rates and processor time are published.
     has_rates: bool,
+    /// Whether handshakes are meant to resume sessions.
+    resumes: bool,
 }
 
 /// What was read of a load and of the nodes that served it.
@@ -71,6 +74,7 @@ pub(crate) fn setup_trials(setup: &Setup, plan: &Plan) -> anyhow::Result<Vec<Tri
         plan: setup.load(),
         moments: PHASES.into_iter().chain(REGISTRATION).collect(),
         has_rates: false,
+        resumes: false,
     };
     let sites = plan.sites(setup.topology, &setup.variants, false)?;
     let trials = sites
@@ -150,9 +154,8 @@ impl Load {
     /// A load whose rates and processor time are published too.
     pub(super) fn with_rates(plan: LoadPlan) -> Self {
         let mut moments = match plan.workload {
-            Workload::Register | Workload::Reregister | Workload::Avalanche => {
-                REGISTRATION.to_vec()
-            }
+            Workload::Register | Workload::Reregister => REGISTRATION.to_vec(),
+            Workload::Avalanche => vec![Moment::Outage],
             Workload::Invite => CALL.to_vec(),
             Workload::Mixed => REGISTRATION.into_iter().chain(CALL).collect(),
         };
@@ -163,6 +166,7 @@ impl Load {
             plan,
             moments,
             has_rates: true,
+            resumes: false,
         }
     }
 
@@ -180,6 +184,10 @@ impl Load {
                 plan: self.plan.clone(),
                 moments: self.moments.clone(),
                 has_rates: self.has_rates,
+                // Hops that are kept are opened before the measurement.
+                resumes: is_tls(site.stack)
+                    && site.tls.resumption == Resumption::Ticket
+                    && self.plan.population().is_none(),
             }),
         }
     }

@@ -11,6 +11,8 @@ use crate::experiment::Sample;
 const FAILED_SHARE_MAX: f64 = 0.01;
 /// Less achieved than this share of what was offered and the server was saturated.
 const ACHIEVED_SHARE_MIN: f64 = 0.95;
+/// With fewer resumed handshakes than this share, figures of resumption are figures of something else.
+const RESUMED_SHARE_MIN: f64 = 0.9;
 /// A worker that uses more of its processor than this is the bottleneck.
 const BUSY_RATIO_MAX: f64 = 0.9;
 /// A median lag beyond this, if it is also a tenth of the latency, means that the generator was late.
@@ -70,6 +72,7 @@ impl Load {
             put(&mut sample, key, Some(value));
         }
         put(&mut sample, "server_socket_drops_count", readings.drops);
+        self.put_workload(&mut sample, report);
         if self.has_rates {
             self.put_costs(&mut sample, readings);
             put_wire(&mut sample, readings);
@@ -79,6 +82,27 @@ impl Load {
             put_each_node(&mut sample, readings, self.has_rates);
         }
         sample
+    }
+
+    /// What only some workloads have.
+    fn put_workload(&self, sample: &mut Sample, report: &LoadReport) {
+        let count = |count: u64| Some(count as f64);
+        match self.plan.workload {
+            Workload::Reregister => {
+                put(sample, "stale_nonces_count", count(report.stale_nonces));
+            }
+            Workload::Avalanche => {
+                let recovery = report.recovery_ns.map(|ns| ns as f64);
+                put(sample, "avalanche_recovery_ns", recovery);
+                put(sample, "refused_count", count(report.refused));
+                put(sample, "retried_count", count(report.retried));
+            }
+            Workload::Register | Workload::Invite | Workload::Mixed => {}
+        }
+        if self.resumes {
+            let resumed = count(report.resumed_handshakes);
+            put(sample, "resumed_handshakes_count", resumed);
+        }
     }
 
     fn put_costs(&self, sample: &mut Sample, readings: &Readings) {
@@ -103,7 +127,8 @@ impl Load {
     /// What the user of this workload waits for.
     fn latency<'r>(&self, report: &'r LoadReport) -> Option<&'r LatencyHistogram> {
         let moment = match self.plan.workload {
-            Workload::Register | Workload::Reregister | Workload::Avalanche => Moment::Registered,
+            Workload::Register | Workload::Reregister => Moment::Registered,
+            Workload::Avalanche => Moment::Outage,
             Workload::Invite | Workload::Mixed => Moment::SessionRequestDelay,
         };
         report.latencies.get(moment.key())
@@ -155,6 +180,13 @@ impl Load {
                 "{} of {} operations failed, {count} of them so: {cause}",
                 report.failed(),
                 report.offered
+            ));
+        }
+        let (opened, resumed) = (report.hops_opened, report.resumed_handshakes);
+        if self.resumes && (resumed as f64) < opened as f64 * RESUMED_SHARE_MIN {
+            return Some(format!(
+                "{resumed} of {opened} handshakes resumed a session: users have to come again, so \
+                 lower their number or lengthen the warm-up"
             ));
         }
         let achieved = report.completed_in_window as f64;
