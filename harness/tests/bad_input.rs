@@ -35,6 +35,28 @@ fn wrong_usage_is_explained_and_exits_with_2() {
             &["run", "--experiments", "latency"],
             &["latency", "setup, memory, throughput"],
         ),
+        (
+            &["run", "--core-stack", "tsl"],
+            &["--core-stack", "tsl", "did you mean \"tls\""],
+        ),
+        (
+            &["node", "--route", "b.example=tls@127.0.0.1:5061"],
+            &["b.example", "--service proxy"],
+        ),
+        (
+            &["node", "--service", "proxy", "--route", "b.example"],
+            &["--route", "DOMAIN=STACK@HOST:PORT"],
+        ),
+        (
+            &[
+                "node",
+                "--service",
+                "proxy",
+                "--route",
+                "*=mtls@127.0.0.1:5061",
+            ],
+            &["mtls", "--credentials"],
+        ),
         (&["run", &missing], &["missing.toml", "No such file"]),
         (
             &["run", &broken],

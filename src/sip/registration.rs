@@ -180,6 +180,15 @@ impl Registration {
         self.begin(Intent::Unregister, agent, now, outbox);
     }
 
+    /// Sends the present request as if for the first time, over `agent`'s flow: the one that it was
+    /// written for has served its last transaction. The owner has let nothing of it out.
+    pub fn send_anew(&mut self, agent: &Agent<'_>, now: Instant, outbox: &mut Outbox) {
+        let (kind, timing) = (Kind::NonInvite, agent.timing);
+        let transaction = ClientTransaction::new(kind, agent.reliability, timing, now);
+        self.transaction = Some(transaction);
+        self.write(agent, outbox);
+    }
+
     fn begin(&mut self, intent: Intent, agent: &Agent<'_>, now: Instant, outbox: &mut Outbox) {
         self.intent = intent;
         self.answered = Answered::default();
