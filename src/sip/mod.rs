@@ -34,6 +34,7 @@ pub mod timer;
 pub mod transaction;
 
 mod callee;
+mod proxy;
 
 pub use account::Accounts;
 pub use agent::{Agent, key_of_branch};
@@ -45,7 +46,7 @@ pub use outbox::Outbox;
 pub use parse::{Contact, NameAddr, Params, Uri, Via};
 pub use registration::{Registration, RegistrationEvent, RegistrationFailure};
 pub use server::{
-    Interface, NextHop, Outbound, Server, ServerConfig, ServerCounters, Service, Source,
+    Interface, NextHop, Outbound, Route, Server, ServerConfig, ServerCounters, Service, Source,
 };
 pub use timer::{TimerQueue, Timing};
 pub use transaction::Reliability;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::agent::mix;
@@ -95,6 +96,10 @@ impl Outbound<u32> for Sent {
     fn send(&mut self, _: &u32, message: &[u8]) -> bool {
         self.0.push(message.to_vec());
         true
+    }
+
+    fn peer_of(&self, _: &u32) -> SocketAddr {
+        "127.0.0.2:40000".parse().unwrap()
     }
 }
 

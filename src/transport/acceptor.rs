@@ -16,8 +16,8 @@ use tokio::task::AbortHandle;
 
 use super::stream::{Connection, StreamLink};
 use super::{
-    Connected, DatagramCounters, Guard, Handler, Limits, Link, Listening, Phases, TransportError,
-    User,
+    Connected, DatagramCounters, Flow, Guard, Handler, Limits, Link, Listening, Phases,
+    TransportError, User,
 };
 use crate::net::{StreamListener, StreamNetwork, StreamPeer};
 
@@ -182,6 +182,10 @@ struct CloseOnDrop<L, C> {
 
 impl<L, C> Guard for CloseOnDrop<L, C> {
     fn counters(&self) -> Option<DatagramCounters> {
+        None
+    }
+
+    fn flow_to(&self, _peer: SocketAddr) -> Option<Flow> {
         None
     }
 }

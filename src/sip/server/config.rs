@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::sip::account::Accounts;
 use crate::sip::digest::Algorithm;
 use crate::sip::registrar::Lifetimes;
+use crate::sip::server::NextHop;
 use crate::sip::timer::Timing;
 use crate::sip::transaction::Reliability;
 
@@ -53,6 +54,15 @@ pub enum Service {
     UserAgent,
 }
 
+/// Where requests for a domain go, as the DNS would say (RFC 3263).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The domain; `None` for every one.
+    pub domain: Option<String>,
+    /// The next hop.
+    pub hop: NextHop,
+}
+
 /// What a server serves, and how.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -62,6 +72,10 @@ pub struct ServerConfig {
     pub interfaces: Vec<Interface>,
     /// What it is to those who call.
     pub service: Service,
+    /// Where a proxy sends requests for other domains than its own; the first that fits.
+    pub routes: Vec<Route>,
+    /// Whether callers have to prove who they are: 407 from a proxy, 401 from who answers.
+    pub authenticate_calls: bool,
     /// Timer values.
     pub timing: Timing,
     /// How long calls ring before they are answered.
@@ -93,6 +107,8 @@ impl ServerConfig {
             accounts,
             interfaces,
             service: Service::Answer,
+            routes: Vec::new(),
+            authenticate_calls: false,
             timing: Timing::default(),
             ring: Duration::ZERO,
             answer_status: 200,
@@ -117,8 +133,13 @@ pub struct ServerCounters {
     /// Requests answered with 401 or 407.
     pub challenges: u64,
     /// Of these, requests that had credentials: wrong ones, or a nonce that was used or too old.
-    #[serde(default)]
     pub credentials_refused: u64,
+    /// Requests that were forwarded, ACKs included.
+    pub forwarded: u64,
+    /// Of these, those to whose destination there was no way.
+    pub unreachable: u64,
+    /// Responses that belong to no forwarded request: dropped (RFC 6026 §7.3).
+    pub stray_responses: u64,
     /// INVITEs answered with 200.
     pub calls_answered: u64,
     /// Calls ended by BYE.
