@@ -442,3 +442,6 @@ fn write_instance(line: &mut Value<'_>, user: u32) {
     line.hex(low, 12);
     line.text(">\"");
 }
+
+#[cfg(test)]
+mod tests;
