@@ -71,7 +71,8 @@ fn each_answer_has_its_consequence() {
     let proxy = format!("{PROXY}\"p\"\r\n");
     let granted = format!("{own};expires=300, <sip:other>;expires=7\r\n");
     let hour = format!("Min-Expires: 3600\r\n{own}\r\n");
-    let table: Vec<(Vec<(u16, &str)>, RegistrationEvent, usize)> = vec![
+    type Row<'a> = (Vec<(u16, &'a str)>, RegistrationEvent, usize);
+    let table: Vec<Row<'_>> = vec![
         (vec![(100, "")], Nothing, 1),
         (vec![(200, "")], registered(600), 1),
         (vec![(200, "Expires: 500\r\n")], registered(500), 1),
