@@ -19,6 +19,7 @@ mod backoff;
 
 use std::time::Instant;
 
+use super::account::host_label;
 use super::agent::{Agent, Branch, ContactHost, hex16, mix};
 use super::digest::{Challenger, DigestError, Identity, Session};
 use super::emit::{Value, Writer};
@@ -392,7 +393,7 @@ fn granted_seconds(agent: &Agent<'_>, message: &Message<'_>) -> Option<u32> {
     let is_ours = |uri: &str| {
         Uri::parse(uri).is_ok_and(|uri| {
             let host = uri.host.strip_suffix(".invalid");
-            uri.user == Some(&username) && host == Some(&username)
+            uri.user == Some(&username) && host == Some(&host_label(agent.user))
         })
     };
     let of_contact = message

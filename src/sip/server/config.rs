@@ -74,6 +74,9 @@ pub struct ServerConfig {
     pub service: Service,
     /// Where a proxy sends requests for other domains than its own; the first that fits.
     pub routes: Vec<Route>,
+    /// A request that is longer leaves over a stream if there is one beside the datagrams, so that no
+    /// congestion and no fragmentation harms it (RFC 3261 §18.1.1).
+    pub datagram_bytes_max: usize,
     /// Whether callers have to prove who they are: 407 from a proxy, 401 from who answers.
     pub authenticate_calls: bool,
     /// Timer values.
@@ -108,6 +111,7 @@ impl ServerConfig {
             interfaces,
             service: Service::Answer,
             routes: Vec::new(),
+            datagram_bytes_max: 1_300,
             authenticate_calls: false,
             timing: Timing::default(),
             ring: Duration::ZERO,
@@ -138,6 +142,8 @@ pub struct ServerCounters {
     pub forwarded: u64,
     /// Of these, those to whose destination there was no way.
     pub unreachable: u64,
+    /// Forwarded requests too long for a datagram that left as one for want of a stream.
+    pub oversized: u64,
     /// Responses that belong to no forwarded request: dropped (RFC 6026 §7.3).
     pub stray_responses: u64,
     /// INVITEs answered with 200.
