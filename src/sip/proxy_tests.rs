@@ -772,6 +772,9 @@ fn outcome(event: CallEvent) -> Option<Result<(), CallFailure>> {
         CallEvent::Nothing
         | CallEvent::Progress { .. }
         | CallEvent::Answered { .. }
+        | CallEvent::Challenged
+        | CallEvent::HopNeeded
+        | CallEvent::Cancelled
         | CallEvent::ByeSent => None,
     }
 }
