@@ -75,7 +75,8 @@ fn check_key_type(folder: &Path, settings: &Settings, expected: KeyType) -> anyh
     Ok(())
 }
 
-/// Reads the folder.
+/// Reads the folder. It may have been made by other means, and then holds what its stacks need: the
+/// authority, and the server's or the client's certificate and key.
 pub(crate) fn open(folder: &Path, users: u32) -> anyhow::Result<Settings> {
     if !folder.join(CA).exists() {
         bail!(
@@ -85,22 +86,32 @@ pub(crate) fn open(folder: &Path, users: u32) -> anyhow::Result<Settings> {
         );
     }
     let identity = |(chain, key): (&str, &str)| {
-        Identity::from_pem_files(&folder.join(chain), &folder.join(key))
+        let (chain, key) = (folder.join(chain), folder.join(key));
+        let is_there = chain.exists() || key.exists();
+        is_there
+            .then(|| Identity::from_pem_files(&chain, &key))
+            .transpose()
     };
-    let seed_file = folder.join(WIREGUARD_SEED);
-    let seed = fs::read_to_string(&seed_file)
-        .with_context(|| format!("cannot read {}", seed_file.display()))?;
-    let seed = parse_seed(seed.trim())
-        .with_context(|| format!("{} must hold 64 hexadecimal digits", seed_file.display()))?;
     Ok(Settings {
         tls: Some(TlsSettings {
-            server: Some(identity(SERVER)?),
-            client: Some(identity(CLIENT)?),
+            server: identity(SERVER)?,
+            client: identity(CLIENT)?,
             ..trusting(&folder.join(CA), TestAuthority::SERVER_NAME)?
         }),
-        wireguard: Some(WireguardKeys { seed, peers: users }),
+        wireguard: wireguard_keys(&folder.join(WIREGUARD_SEED), users)?,
         ..Settings::default()
     })
+}
+
+fn wireguard_keys(file: &Path, peers: u32) -> anyhow::Result<Option<WireguardKeys>> {
+    if !file.exists() {
+        return Ok(None);
+    }
+    let seed =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let seed = parse_seed(seed.trim())
+        .with_context(|| format!("{} must hold 64 hexadecimal digits", file.display()))?;
+    Ok(Some(WireguardKeys { seed, peers }))
 }
 
 /// TLS settings of a client that shows no certificate.

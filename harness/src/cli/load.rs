@@ -194,7 +194,8 @@ impl Args {
                 tls.client = Some(Identity::from_pem_files(chain, key)?);
             }
         }
-        self.tls.apply(settings.tls.as_mut())?;
+        self.tls.check()?;
+        self.tls.apply(&mut settings);
         let is_missing = match stack.tunnel {
             Some(_) => stack.protected && settings.wireguard.is_none(),
             None => stack.protected && settings.tls.is_none(),

@@ -59,6 +59,7 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         )));
     }
     let accounts = args.users.accounts().map_err(usage)?;
+    args.tls.check()?;
     let mut settings = match &args.credentials {
         Some(folder) => credentials::open_or_create(folder, accounts.count(), args.key_type)?,
         None if stack.protected => {
@@ -70,7 +71,7 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         }
         None => Settings::default(),
     };
-    args.tls.apply(settings.tls.as_mut())?;
+    args.tls.apply(&mut settings);
     let config = NodeConfig {
         ring_seconds: args.ring,
         ..NodeConfig::answering(stack.name, args.listen, settings, accounts)

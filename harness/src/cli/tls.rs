@@ -1,7 +1,7 @@
 //! How TLS is spoken: the options that node and load share.
 
 use hopbench::transport::{
-    CryptoProvider, KeyExchangeGroup, Resumption, TlsOptions, TlsSettings, TlsVersion,
+    CryptoProvider, KeyExchangeGroup, KeyType, Resumption, Settings, TlsOptions, TlsVersion,
 };
 
 use super::{by_name, usage};
@@ -25,25 +25,26 @@ pub(crate) struct TlsArgs {
 }
 
 impl TlsArgs {
-    /// Has TLS spoken as the options say, if it is spoken.
-    ///
     /// # Errors
-    /// A wrong command line, when this build cannot do it.
-    pub(crate) fn apply(&self, settings: Option<&mut TlsSettings>) -> anyhow::Result<()> {
-        let options = TlsOptions {
+    /// A wrong command line, when this build cannot do what it says.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        self.options(KeyType::default()).check().map_err(usage)
+    }
+
+    /// Has TLS spoken as the options say, if it is spoken.
+    pub(crate) fn apply(&self, settings: &mut Settings) {
+        if let Some(tls) = &mut settings.tls {
+            tls.options = self.options(tls.options.key_type);
+        }
+    }
+
+    fn options(&self, key_type: KeyType) -> TlsOptions {
+        TlsOptions {
             version: self.tls_version,
-            key_type: settings
-                .as_ref()
-                .map(|tls| tls.options.key_type)
-                .unwrap_or_default(),
+            key_type,
             resumption: self.resumption,
             provider: self.crypto_provider,
             key_exchange_group: self.key_exchange_group,
-        };
-        options.check().map_err(usage)?;
-        if let Some(tls) = settings {
-            tls.options = options;
         }
-        Ok(())
     }
 }
