@@ -775,9 +775,6 @@ fn outcome(event: CallEvent) -> Option<Result<(), CallFailure>> {
         | CallEvent::Cancelled
         | CallEvent::Progress { .. }
         | CallEvent::Answered { .. }
-        | CallEvent::Challenged
-        | CallEvent::HopNeeded
-        | CallEvent::Cancelled
         | CallEvent::ByeSent => None,
     }
 }
