@@ -10,12 +10,18 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
+use hopbench::load::LoadReport;
 use support::node::CountingNode;
-use support::peers::{Peer, SIPP, turn};
+use support::peers::{Peer, SIPP, free_port, is_bound, turn};
+use support::proxies::start_proxies;
+use support::{stderr, stdout};
 
 const CALLS: u64 = 10_000;
 /// What two busy processors take in their stride; late calls would only be repeated.
 const CALLS_PER_SECOND: u64 = 1_000;
+
+/// What SIPp's callee answers for.
+const CALLEE: &str = "sip:service@callee.test";
 
 /// One run of SIPp, which ends by itself.
 struct Sipp {
@@ -31,11 +37,26 @@ impl Sipp {
             .args(["-sn", "uac", "-r"])
             .arg(CALLS_PER_SECOND.to_string())
             .arg(target.to_string());
-        Self::start(command, transport)
+        Self::start(command, transport, tempfile::tempdir().unwrap())
     }
 
-    fn start(mut command: Command, transport: &str) -> Self {
+    /// Answers calls at a free port.
+    fn callee(program: &Path, transport: &str) -> (Self, SocketAddr) {
+        let address = free_port();
         let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("uas.xml"), callee_scenario(program)).unwrap();
+        let mut command = Command::new(program);
+        command
+            .args(["-sf", "uas.xml", "-p"])
+            .arg(address.port().to_string());
+        let mut callee = Self::start(command, transport, folder);
+        callee
+            .peer
+            .wait_until("a callee", |_| is_bound(transport, address));
+        (callee, address)
+    }
+
+    fn start(mut command: Command, transport: &str, folder: tempfile::TempDir) -> Self {
         command
             // All calls over one socket, as a proxy sends them.
             .args(["-t", if transport == "udp" { "u1" } else { "t1" }])
@@ -82,6 +103,16 @@ impl Sipp {
     }
 }
 
+/// SIPp's built-in callee, except that it copies Record-Route into its responses (RFC 3261 §12.1.1): the
+/// proxies would be left out of what follows otherwise, and it would not know the new way.
+fn callee_scenario(program: &Path) -> String {
+    let output = Command::new(program).args(["-sd", "uas"]).output().unwrap();
+    let built_in = String::from_utf8(output.stdout).unwrap();
+    let copied = "[last_CSeq:]";
+    assert_eq!(built_in.matches(copied).count(), 3, "{built_in}");
+    built_in.replace(copied, &format!("{copied}\n      [last_Record-Route:]"))
+}
+
 /// The plain numbers in the last row of a table that SIPp wrote, by the names of their columns.
 fn last_row(file: &Path) -> BTreeMap<String, u64> {
     let text = std::fs::read_to_string(file).unwrap();
@@ -116,4 +147,60 @@ fn sipp_calls_the_node_over_udp() {
 #[test]
 fn sipp_calls_the_node_over_tcp() {
     sipp_calls_the_node("tcp");
+}
+
+/// The generator calls SIPp through proxies; `stacks` names the hops from one to the other.
+fn the_generator_calls_sipp(stacks: &[&str]) {
+    let Some((_turn, program)) = turn(&SIPP) else {
+        return;
+    };
+    let (callee, address) = Sipp::callee(&program, stacks[stacks.len() - 1]);
+    let proxies = start_proxies(stacks, address);
+    let output = support::hopbench()
+        .args(["load", "--json", "--workload=invite", "--callee", CALLEE])
+        .args(["--stack", stacks[0], "--target"])
+        .arg(proxies[0].addresses[0].to_string())
+        .args(["--arrivals=constant", "--warm-up=0", "--drain=40"])
+        .arg(format!("--rate={CALLS_PER_SECOND}"))
+        .arg(format!("--duration={}", CALLS / CALLS_PER_SECOND))
+        .output()
+        .unwrap();
+    let said = stdout(&output) + &stderr(&output);
+    let report: LoadReport = serde_json::from_slice(&output.stdout).expect(&said);
+    let failures = &report.failures;
+    assert_eq!(
+        (report.succeeded, report.offered),
+        (CALLS, CALLS),
+        "{failures:?}"
+    );
+    callee.finish();
+    for proxy in proxies {
+        let counters = proxy.stop();
+        // INVITE, ACK and BYE of each call.
+        assert_eq!(counters.sip.forwarded, 3 * CALLS, "{counters:?}");
+        assert_eq!(counters.sip.unreachable, 0, "{counters:?}");
+        assert_eq!(counters.sip.malformed, 0, "{counters:?}");
+        assert_eq!(counters.sip.rejected, 0, "{counters:?}");
+        assert_eq!(counters.unsent, 0, "{counters:?}");
+    }
+}
+
+#[test]
+fn sipp_answers_behind_a_proxy_over_udp() {
+    the_generator_calls_sipp(&["udp", "udp"]);
+}
+
+#[test]
+fn sipp_answers_behind_a_proxy_over_tcp() {
+    the_generator_calls_sipp(&["tcp", "tcp"]);
+}
+
+#[test]
+fn sipp_answers_behind_a_trapezoid_with_a_secured_core_over_udp() {
+    the_generator_calls_sipp(&["udp", "mtls", "udp"]);
+}
+
+#[test]
+fn sipp_answers_behind_a_trapezoid_with_a_secured_core_over_tcp() {
+    the_generator_calls_sipp(&["tcp", "mtls", "tcp"]);
 }
