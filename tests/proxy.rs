@@ -68,15 +68,13 @@ fn users_register_and_call_through_two_proxies_over_every_stack() {
                 .build()
                 .unwrap();
             LocalSet::new().block_on(&runtime, async {
-                let end = NodeConfig::answering(
-                    core.name,
-                    ANY_PORT.into(),
-                    settings.clone(),
-                    accounts(),
-                );
+                let end =
+                    NodeConfig::answering(core.name, ANY_PORT.into(), settings.clone(), accounts());
                 let (end_address, end) = serve(end).await;
-                let (middle_address, middle) = serve(proxy(core, core, end_address, &settings)).await;
-                let (edge_address, _edge) = serve(proxy(edge, core, middle_address, &settings)).await;
+                let (middle_address, middle) =
+                    serve(proxy(core, core, end_address, &settings)).await;
+                let (edge_address, _edge) =
+                    serve(proxy(edge, core, middle_address, &settings)).await;
                 let client = edge.open(&settings).unwrap();
                 let row = find(edge.name).unwrap();
                 let user = SingleUser::open(row, &*client, edge_address, accounts(), 3).await;

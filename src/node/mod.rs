@@ -402,7 +402,10 @@ impl Handler for Port {
         counters.flows_closed += 1;
         match reason {
             CloseReason::Garbage(_) => counters.flows_closed_for_garbage += 1,
-            CloseReason::Peer | CloseReason::Local | CloseReason::Broken(_) => {}
+            CloseReason::Peer
+            | CloseReason::Local
+            | CloseReason::NoPong
+            | CloseReason::Broken(_) => {}
         }
     }
 

@@ -117,6 +117,7 @@ headers! {
     RetryAfter "Retry-After";
     Timestamp "Timestamp";
     Path "Path";
+    FlowTimer "Flow-Timer";
 }
 
 /// How many headers are recognised.

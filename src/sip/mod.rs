@@ -55,3 +55,5 @@ pub use transaction::Reliability;
 mod message_tests;
 #[cfg(test)]
 mod pair_tests;
+#[cfg(test)]
+mod proxy_tests;

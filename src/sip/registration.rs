@@ -7,7 +7,15 @@
 //! 4                          ←  200, lifetime
 //! ```
 //! Later ones start at 3 with the same nonce and a higher count; if the nonce has become stale, they
-//! go through 2 once more. What is kept between them is small, since a million idle users keep it.
+//! go through 2 once more. A proxy on the way may ask for credentials of its own (407), and a registrar
+//! for a longer lifetime (423). What is kept between requests is small, since a million idle users
+//! keep it.
+//!
+//! Each registration is one flow of its user agent (RFC 5626, `reg-id` 1), over which calls come.
+//! When that flow fails, its owner waits for [`backoff`] and starts it anew over another one.
+//! `Service-Route` (RFC 3608) is not followed: calls leave over the flow anyway.
+
+mod backoff;
 
 use std::time::Instant;
 
@@ -20,6 +28,8 @@ use super::message::Message;
 use super::outbox::Outbox;
 use super::parse::{Contact, Uri};
 use super::transaction::{ClientTransaction, Fired, Kind, OnResponse};
+
+pub use backoff::{BACKOFF_BASE_ALL_FAILED, BACKOFF_BASE_SOME_WORK, BACKOFF_MAX, backoff};
 
 /// Stale nonces that are accepted in a row before the server counts as unusable.
 const STALE_LIMIT: u8 = 3;
@@ -35,6 +45,9 @@ pub enum RegistrationEvent {
     Registered {
         /// For how long.
         expires_seconds: u32,
+        /// Silence after which the first hop takes the flow for dead, if it says so (RFC 5626
+        /// §4.4.1).
+        flow_timer_seconds: Option<u32>,
     },
     /// The server has removed the binding.
     Unregistered,
@@ -46,11 +59,26 @@ pub enum RegistrationEvent {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistrationFailure {
-    /// A final response other than success or challenge.
+    /// A final response other than success or challenge, and than those below.
     #[error("expected 200 to REGISTER, found {status}")]
     Rejected {
         /// Its status.
         status: u16,
+    },
+    /// 3xx: the registrar is elsewhere, and nobody follows.
+    #[error("expected 200 to REGISTER, found the redirection {status}: register there instead")]
+    Redirected {
+        /// Its status.
+        status: u16,
+    },
+    /// 439: the first proxy cannot find flows again (RFC 5626 §4.2.1), so that no call would arrive.
+    #[error("expected 200 to REGISTER, found 439: the first hop does not support outbound")]
+    FirstHopLacksOutbound,
+    /// 503: too much to do.
+    #[error("expected 200 to REGISTER, found 503")]
+    Unavailable {
+        /// The server wants to be left alone for so long (RFC 5626 §4.5).
+        retry_after_seconds: Option<u32>,
     },
     /// Timer F.
     #[error("expected a final response to REGISTER, found none in time")]
@@ -69,12 +97,14 @@ enum Intent {
     Unregister,
 }
 
-/// Whose challenges were answered, and how many there were.
+/// What has been answered since the owner asked for something: whose challenges, how many of them, and
+/// 423.
 #[derive(Clone, Copy, Debug, Default)]
 struct Answered {
     count: u8,
     server: bool,
     proxy: bool,
+    too_brief: bool,
 }
 
 impl Answered {
@@ -103,12 +133,13 @@ pub struct Registration {
     identity: u64,
     transaction: Option<ClientTransaction>,
     intent: Intent,
-    /// Challenges answered since the owner asked for something.
     answered: Answered,
     /// With the registrar.
     session: Option<Session>,
     /// With a proxy on the way, which few ask for.
     proxy_session: Option<Box<Session>>,
+    /// Shortest lifetime that the registrar grants, as far as it has said.
+    min_seconds: u32,
 }
 
 impl Registration {
@@ -124,6 +155,7 @@ impl Registration {
             answered: Answered::default(),
             session: None,
             proxy_session: None,
+            min_seconds: 0,
         }
     }
 
@@ -201,7 +233,8 @@ impl Registration {
             ..200 => RegistrationEvent::Nothing,
             200..300 => self.succeeded(agent, message),
             401 | 407 => self.challenged(agent, now, message, outbox),
-            _ => RegistrationEvent::Failed(RegistrationFailure::Rejected { status }),
+            423 => self.too_brief(agent, now, message, outbox),
+            _ => RegistrationEvent::Failed(failure(status, message)),
         }
     }
 
@@ -209,8 +242,38 @@ impl Registration {
         match self.intent {
             Intent::Unregister => RegistrationEvent::Unregistered,
             Intent::Register => RegistrationEvent::Registered {
-                expires_seconds: granted_seconds(agent, message),
+                expires_seconds: granted_seconds(agent, message)
+                    .unwrap_or(self.asked_seconds(agent)),
+                flow_timer_seconds: message.seconds(Header::FlowTimer).ok().flatten(),
             },
+        }
+    }
+
+    /// Asks for the lifetime that the registrar demands (RFC 3261 §10.2.8), if that is longer than
+    /// what it was asked for.
+    fn too_brief(
+        &mut self,
+        agent: &Agent<'_>,
+        now: Instant,
+        message: &Message<'_>,
+        outbox: &mut Outbox,
+    ) -> RegistrationEvent {
+        let min_seconds = message.seconds(Header::MinExpires).ok().flatten();
+        match min_seconds.filter(|&seconds| seconds > self.asked_seconds(agent)) {
+            Some(seconds) if !self.answered.too_brief => {
+                self.answered.too_brief = true;
+                self.min_seconds = seconds;
+                self.send_next(agent, now, outbox);
+                RegistrationEvent::Nothing
+            }
+            Some(_) | None => RegistrationEvent::Failed(failure(423, message)),
+        }
+    }
+
+    fn asked_seconds(&self, agent: &Agent<'_>) -> u32 {
+        match self.intent {
+            Intent::Register => agent.expires_seconds.max(self.min_seconds),
+            Intent::Unregister => 0,
         }
     }
 
@@ -293,14 +356,13 @@ impl Registration {
                 .cseq(self.cseq, Method::Register.token())
                 .header_with(Header::Contact.name(), |line| {
                     agent.write_contact_uri(line, ContactHost::Flow);
+                    line.text(";reg-id=1");
                     write_instance(line, agent.user);
                 })
                 .header_with(Header::Expires.name(), |line| {
-                    line.decimal(match self.intent {
-                        Intent::Register => agent.expires_seconds.into(),
-                        Intent::Unregister => 0,
-                    });
-                });
+                    line.decimal(self.asked_seconds(agent).into());
+                })
+                .header(Header::Supported.name(), "path, outbound");
             self.write_credentials(&mut writer, agent, &username);
             writer.finish();
         });
@@ -326,7 +388,7 @@ impl Registration {
 }
 
 /// The lifetime that a 200 grants to this agent's contact (RFC 3261 §10.2.4).
-fn granted_seconds(agent: &Agent<'_>, message: &Message<'_>) -> u32 {
+fn granted_seconds(agent: &Agent<'_>, message: &Message<'_>) -> Option<u32> {
     let username = agent.accounts.username(agent.user);
     let is_ours = |uri: &str| {
         Uri::parse(uri).is_ok_and(|uri| {
@@ -344,9 +406,26 @@ fn granted_seconds(agent: &Agent<'_>, message: &Message<'_>) -> u32 {
                 .and_then(super::parse::delta_seconds),
             Contact::Address(_) | Contact::Any => None,
         });
-    of_contact
-        .or(message.expires().ok().flatten())
-        .unwrap_or(agent.expires_seconds)
+    of_contact.or(message.expires().ok().flatten())
+}
+
+/// What a final response that ends the registration means.
+fn failure(status: u16, message: &Message<'_>) -> RegistrationFailure {
+    match status {
+        300..400 => RegistrationFailure::Redirected { status },
+        439 => RegistrationFailure::FirstHopLacksOutbound,
+        503 => RegistrationFailure::Unavailable {
+            retry_after_seconds: retry_after_seconds(message),
+        },
+        _ => RegistrationFailure::Rejected { status },
+    }
+}
+
+/// `Retry-After` without the comment and parameters that may follow (RFC 3261 §20.33).
+fn retry_after_seconds(message: &Message<'_>) -> Option<u32> {
+    let value = message.header(Header::RetryAfter)?;
+    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+    super::parse::delta_seconds(&value[..digits])
 }
 
 /// `;+sip.instance="<urn:uuid:…>"` (RFC 5626 §4.1), the same for a user always.

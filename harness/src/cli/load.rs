@@ -6,16 +6,17 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use hopbench::load::{
-    ArrivalLaw, Generator, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Progress, Stage,
-    Workload,
+    ArrivalLaw, BackOff, Generator, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix,
+    Progress, Workload,
 };
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::record::metric;
 use hopbench::sip::account::ANSWERING_USER;
 use hopbench::transport::{self, Identity, Settings};
 
+use super::tls::TlsArgs;
 use super::users::Users;
-use super::{EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_OK, credentials, usage};
+use super::{EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_OK, by_name, credentials, usage};
 use crate::protocol::{LoadOrder, LoadReply};
 
 /// Options of the generator.
@@ -94,13 +95,9 @@ pub(crate) struct Args {
     #[arg(long, hide = true)]
     control: bool,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
     accounts: Users,
-}
-
-/// Parses the names that serde gives to the variants of a plain enum.
-fn by_name<T: serde::de::DeserializeOwned>(name: &str) -> Result<T, String> {
-    let value = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(name);
-    T::deserialize(value).map_err(|error| error.to_string())
 }
 
 /// Loads a server and prints what came of it.
@@ -111,8 +108,8 @@ pub(crate) fn load(args: &Args) -> anyhow::Result<u8> {
     let plan = args.plan().map_err(usage)?;
     let config = args.config().map_err(usage)?;
     let generator = Generator::start(&config)?;
-    if plan.lifecycle == Lifecycle::PerRegistration && plan.workload == Workload::Invite {
-        generator.populate(plan.users, Stage::Registered)?;
+    if let Some(stage) = plan.population() {
+        generator.populate(plan.users, stage)?;
     }
     let report = generator.run(&plan, |_| {})?;
     if args.json {
@@ -165,6 +162,9 @@ impl Args {
             drain_seconds: seconds("drain", self.drain)?,
             users,
             talk_seconds: seconds("talk", self.talk)?,
+            ring_seconds: 0.0,
+            mix: Mix::default(),
+            back_off: BackOff::default(),
             seed: self.seed,
         })
     }
@@ -194,6 +194,8 @@ impl Args {
                 tls.client = Some(Identity::from_pem_files(chain, key)?);
             }
         }
+        self.tls.check()?;
+        self.tls.apply(&mut settings);
         let is_missing = match stack.tunnel {
             Some(_) => stack.protected && settings.wireguard.is_none(),
             None => stack.protected && settings.tls.is_none(),
@@ -213,6 +215,7 @@ impl Args {
             target: self.target()?,
             settings,
             accounts,
+            callees: None,
             workers: self.workers,
             // Of identifiers, not of arrivals: a server that is loaded twice must not see a Call-ID
             // twice.

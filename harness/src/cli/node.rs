@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use anyhow::Context;
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::node::{Node, NodeConfig};
-use hopbench::transport::{self, Settings};
+use hopbench::transport::{self, KeyType, Settings};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use super::tls::TlsArgs;
 use super::users::Users;
-use super::{EXIT_ERROR, EXIT_OK, credentials, usage};
+use super::{EXIT_ERROR, EXIT_OK, by_name, credentials, usage};
 use crate::protocol::{NodeOrder, NodeReply};
 
 /// Longest that calls can ring: a day.
@@ -30,12 +31,17 @@ pub(crate) struct Args {
     /// folder to `hopbench load`
     #[arg(long, value_name = "FOLDER")]
     credentials: Option<PathBuf>,
+    /// Kind of the keys in that folder: ECDSA P-256, RSA-2048
+    #[arg(long, value_name = "KIND", value_parser = by_name::<KeyType>)]
+    key_type: Option<KeyType>,
     /// Seconds from INVITE to its 200
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     ring: f64,
     /// Be a child of the testbed: configuration and orders on standard input
     #[arg(long, hide = true)]
     control: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
     #[command(flatten)]
     users: Users,
 }
@@ -53,8 +59,9 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         )));
     }
     let accounts = args.users.accounts().map_err(usage)?;
-    let settings = match &args.credentials {
-        Some(folder) => credentials::open_or_create(folder, accounts.count())?,
+    args.tls.check()?;
+    let mut settings = match &args.credentials {
+        Some(folder) => credentials::open_or_create(folder, accounts.count(), args.key_type)?,
         None if stack.protected => {
             return Err(usage(anyhow::anyhow!(
                 "the stack {} needs certificates or keys: add --credentials FOLDER, which is made \
@@ -64,6 +71,7 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         }
         None => Settings::default(),
     };
+    args.tls.apply(&mut settings);
     let config = NodeConfig {
         ring_seconds: args.ring,
         ..NodeConfig::answering(stack.name, args.listen, settings, accounts)

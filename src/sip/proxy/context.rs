@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::sip::header::Method;
+use crate::sip::registrar::BindingId;
 use crate::sip::server::NextHop;
 use crate::sip::timer::Timing;
 use crate::sip::transaction::{ClientTransaction, Fired, earliest};
@@ -56,8 +57,17 @@ pub(crate) struct Target<F> {
     /// `Path` of the binding: goes in front of what is left of `Route`.
     pub(crate) path: Option<Box<str>>,
     pub(crate) destination: Destination<F>,
-    /// The account whose binding it is, if it is one.
-    pub(crate) user: Option<u32>,
+    pub(crate) binding: Option<OfBinding>,
+}
+
+/// The binding that a target is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfBinding {
+    /// The account.
+    pub(crate) user: u32,
+    pub(crate) id: BindingId,
+    /// The same for all flows of one user agent (RFC 5626 §5.3).
+    pub(crate) agent: usize,
 }
 
 /// Targets that were not tried yet.
@@ -105,8 +115,8 @@ pub(crate) struct Context<F> {
     pub(crate) upstream: Upstream<F>,
     pub(crate) machine: ClientTransaction,
     pub(crate) destination: Destination<F>,
-    /// The account whose binding the request was sent to, if it was one.
-    pub(crate) user: Option<u32>,
+    /// The binding that the request was sent to, if it was one.
+    pub(crate) binding: Option<OfBinding>,
     /// As it was sent; empty once that is not needed any more.
     pub(crate) sent: Vec<u8>,
     /// What else may be tried; most requests have one target.

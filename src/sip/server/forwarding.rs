@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::transactions::Owner;
-use super::{Exchange, NextHop, Outbound, Server, Service, Source, Timer};
+use super::{Exchange, Interface, NextHop, Outbound, Server, Service, Source, Timer};
 use crate::sip::agent::{hex16, mix};
 use crate::sip::digest::Challenger;
 use crate::sip::emit::{Value, Writer, response_head};
@@ -14,7 +14,7 @@ use crate::sip::message::{Message, StartLine};
 use crate::sip::parse::{Contact, Elements, Uri, Via};
 use crate::sip::proxy::branch::{ProxyBranch, route_hash};
 use crate::sip::proxy::context::{
-    Cancel, Context, ContextId, Destination, Due, Others, TIMER_C, Target, Upstream,
+    Cancel, Context, ContextId, Destination, Due, OfBinding, Others, TIMER_C, Target, Upstream,
 };
 use crate::sip::proxy::rewrite::{self, Forwarded};
 use crate::sip::proxy::route::{self, Routing};
@@ -135,13 +135,7 @@ impl<F: Clone> Server<F> {
         let Err(reason) = judged else {
             return true;
         };
-        self.counters.challenges += 1;
-        let nonce = self.registrar.authenticator_mut().issue_nonce(now);
-        self.respond_with(exchange, challenger.status(), out, |server, writer| {
-            let (realm, stale) = (server.config.accounts.realm(), reason.is_stale());
-            let authenticator = server.registrar.authenticator();
-            authenticator.write_challenges(writer, challenger, realm, &nonce, stale);
-        });
+        self.challenge(exchange, challenger, reason, out);
         false
     }
 
@@ -194,7 +188,7 @@ impl<F: Clone> Server<F> {
             uri: routing.uri.into(),
             path: None,
             destination,
-            user: None,
+            binding: None,
         }])
     }
 
@@ -218,37 +212,42 @@ impl<F: Clone> Server<F> {
         let user = user.ok_or(Refusal::Status(404))?;
         let mut refusal = Refusal::Status(480);
         let mut targets = Vec::new();
-        for binding in self.registrar.bindings(user, exchange.now) {
-            let Ok(contact) = Uri::parse(&binding.contact) else {
+        let bindings = || self.registrar.bindings(user, exchange.now);
+        for binding in bindings() {
+            let Ok(contact) = Uri::parse(binding.contact()) else {
                 continue;
             };
-            let (path, interface): (Option<Box<str>>, usize) = (None, 0);
-            let destination = match &path {
+            let destination = match binding.path() {
                 None => Destination::Flow {
-                    flow: binding.flow.clone(),
-                    peer: out.peer_of(&binding.flow),
-                    interface,
+                    flow: binding.flow().clone(),
+                    peer: out.peer_of(binding.flow()),
+                    interface: binding.interface(),
                 },
-                Some(path) => match self.first_of_path(path, interface) {
+                Some(path) => match self.first_of_path(path, binding.interface()) {
                     Some(hop) => Destination::Hop(hop),
                     None => continue,
                 },
             };
-            let interface = &self.config.interfaces[destination.interface()];
-            let wanted = match (route::is_sips(uri), route::is_sips(&contact)) {
+            let is_protected = self.config.interfaces[destination.interface()].is_protected;
+            let uri = match (route::is_sips(uri), route::is_sips(&contact)) {
                 (true, false) => Err(Warning::SipsNotAllowed),
-                (true, true) if !interface.is_protected => Err(Warning::SipsNotAllowed),
-                (false, true) if !interface.is_protected => Err(Warning::SipsRequired),
+                (true, true) if !is_protected => Err(Warning::SipsNotAllowed),
+                (false, true) if !is_protected => Err(Warning::SipsRequired),
                 // The scheme of the request stays (RFC 5630 §5.3).
-                (false, true) => Ok(format!("sip{}", &binding.contact[contact.scheme.len()..])),
-                (true, true) | (false, false) => Ok(binding.contact.to_string()),
+                (false, true) => Ok(format!("sip{}", &binding.contact()[contact.scheme.len()..])),
+                (true, true) | (false, false) => Ok(binding.contact().to_owned()),
             };
-            match wanted {
+            let agent = bindings().position(|other| other.is_same_instance(binding));
+            match uri {
                 Ok(uri) => targets.push(Target {
                     uri: uri.into(),
-                    path,
+                    path: binding.path().map(Into::into),
                     destination,
-                    user: Some(user),
+                    binding: Some(OfBinding {
+                        user,
+                        id: binding.id(),
+                        agent: agent.unwrap_or(targets.len()),
+                    }),
                 }),
                 Err(warning) => refusal = Refusal::Insecure(warning),
             }
@@ -314,7 +313,7 @@ impl<F: Clone> Server<F> {
         &mut self,
         exchange: &Exchange<'_, F>,
         routing: &Routing<'_>,
-        target: Target<F>,
+        mut target: Target<F>,
         others: Vec<Target<F>>,
         max_forwards: u32,
         hash: u32,
@@ -327,23 +326,25 @@ impl<F: Clone> Server<F> {
             route_hash: hash,
         };
         let mut sent = self.contexts.buffer();
-        let passage = Passage {
-            uri: &target.uri,
-            path: target.path.as_deref(),
-            routes_popped: routing.routes_popped,
-            last_route: routing.last_route,
-            destination: &target.destination,
-            upstream: source.peer,
-            upstream_interface: source.interface,
-            branch,
-        };
-        self.write_passage(
-            &mut sent,
-            exchange.bytes,
-            &exchange.request,
-            max_forwards,
-            &passage,
-        );
+        loop {
+            let passage = Passage {
+                uri: &target.uri,
+                path: target.path.as_deref(),
+                routes_popped: routing.routes_popped,
+                last_route: routing.last_route,
+                destination: &target.destination,
+                upstream: source.peer,
+                upstream_interface: source.interface,
+                branch,
+            };
+            let (bytes, request) = (exchange.bytes, &exchange.request);
+            self.write_passage(&mut sent, bytes, request, max_forwards, &passage);
+            let Some(stream) = self.stream_instead(&target.destination, sent.len()) else {
+                break;
+            };
+            target.destination = Destination::Hop(stream);
+            sent.clear();
+        }
         let others = (!others.is_empty()).then(|| {
             Box::new(Others {
                 request: exchange.bytes.into(),
@@ -365,7 +366,7 @@ impl<F: Clone> Server<F> {
             },
             machine: ClientTransaction::new(kind, reliability, timing, now),
             destination: target.destination,
-            user: target.user,
+            binding: target.binding,
             sent,
             others,
             best: None,
@@ -377,6 +378,27 @@ impl<F: Clone> Server<F> {
         self.transactions.own(exchange.id, Owner::Forward(id));
         self.counters.forwarded += 1;
         self.launch(id, now, out);
+    }
+
+    /// The way over a stream for what is too long for a datagram.
+    fn stream_instead(&mut self, to: &Destination<F>, bytes: usize) -> Option<NextHop> {
+        let Destination::Hop(hop) = to else {
+            return None;
+        };
+        let chosen = self.config.interfaces[hop.interface];
+        let is_datagram = chosen.reliability == Reliability::Datagram;
+        if !is_datagram || bytes <= self.config.datagram_bytes_max {
+            return None;
+        }
+        let is_like_it = |other: &Interface| {
+            other.reliability == Reliability::Stream && other.is_protected == chosen.is_protected
+        };
+        let interface = self.config.interfaces.iter().position(is_like_it);
+        self.counters.oversized += u64::from(interface.is_none());
+        Some(NextHop {
+            interface: interface?,
+            address: hop.address,
+        })
     }
 
     /// Sends what a context has to send for the first time.
@@ -401,10 +423,10 @@ impl<F: Clone> Server<F> {
         let Some(context) = self.contexts.find(id) else {
             return;
         };
-        let status = match (&context.destination, context.user) {
-            (Destination::Flow { .. }, Some(user)) => {
+        let status = match (&context.destination, context.binding) {
+            (Destination::Flow { .. }, Some(binding)) => {
                 // The registrar is here: nobody else need hear of the flow (RFC 5626 §5.3.1).
-                let _ = user;
+                self.registrar.flow_failed(binding.user, binding.id);
                 480
             }
             (Destination::Flow { .. } | Destination::Peer(_), _) => 430,
@@ -715,6 +737,20 @@ impl<F: Clone> Server<F> {
             Some((best, _)) => (status >= 600 && *best < 600) || status / 100 < *best / 100,
             None => true,
         };
+        if let (Some(_), Some(refused), Some(others)) =
+            (response, context.binding, &mut context.others)
+        {
+            // Its other flows lead to the same user agent, which has answered.
+            let is_other = |target: &Target<F>| {
+                target
+                    .binding
+                    .is_none_or(|other| other.agent != refused.agent)
+            };
+            others.targets.retain(is_other);
+            if others.targets.is_empty() {
+                context.others = None;
+            }
+        }
         let is_last = context.others.is_none()
             || status >= 600
             || !matches!(context.cancel, Cancel::NotAsked);
@@ -827,7 +863,7 @@ impl<F: Clone> Server<F> {
         context.machine =
             ClientTransaction::new(Kind::of(context.method), reliability, &timing, now);
         context.destination = target.destination;
-        context.user = target.user;
+        context.binding = target.binding;
         context.sent = sent;
         context.scheduled = None;
         context.others = (!others.targets.is_empty()).then_some(others);
