@@ -188,6 +188,10 @@ impl Outbound<()> for Responses {
         self.0.push(message);
         true
     }
+
+    fn peer_of(&self, (): &()) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 40_000))
+    }
 }
 
 impl Exchange {

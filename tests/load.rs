@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use hopbench::load::{
-    ArrivalLaw, Arrivals, Generator, GeneratorConfig, GeneratorError, Lifecycle, LoadPlan, Stage,
-    Workload,
+    ArrivalLaw, Arrivals, BackOff, Generator, GeneratorConfig, GeneratorError, Lifecycle, LoadPlan,
+    Mix, Stage, Workload,
 };
 use hopbench::node::{Node, NodeConfig};
 use hopbench::sip::Accounts;
@@ -46,6 +46,7 @@ fn config(stack: &str, target: SocketAddr, workers: u32) -> GeneratorConfig {
         target,
         settings: Settings::default(),
         accounts: accounts(),
+        callees: None,
         workers,
         seed: 7,
     }
@@ -63,6 +64,9 @@ fn plan() -> LoadPlan {
         drain_seconds: 20.0,
         users: 64,
         talk_seconds: 0.0,
+        ring_seconds: 0.0,
+        mix: Mix::default(),
+        back_off: BackOff::default(),
         seed: 7,
     }
 }

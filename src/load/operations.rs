@@ -76,6 +76,10 @@ impl Worker {
                     None => self.fail(operation, "the registered hop was lost"),
                 }
             }
+            (Workload::Invite, Lifecycle::PerTransaction)
+            | (Workload::Reregister | Workload::Mixed | Workload::Avalanche, _) => {
+                self.fail(operation, "the generator cannot run this workload");
+            }
         }
     }
 

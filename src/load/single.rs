@@ -205,9 +205,11 @@ impl State {
         match event {
             CallEvent::Nothing
             | CallEvent::Progress { .. }
+            | CallEvent::Challenged
             | CallEvent::Answered { .. }
+            | CallEvent::HopNeeded
             | CallEvent::ByeSent => {}
-            CallEvent::Completed => {
+            CallEvent::Completed | CallEvent::Cancelled => {
                 self.caller = None;
                 self.end = Some(Ok(()));
             }

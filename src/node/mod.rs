@@ -5,9 +5,11 @@
 //! it says it by. Layer: above `sip`, `transport` and `measure`. Not here: processes and their
 //! control, which are the harness'.
 
+mod hops;
+
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Instant;
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -15,13 +17,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::sip::{
-    Accounts, Interface, Outbound, Reliability, Server, ServerConfig, ServerCounters, Service,
-    Source,
+    Accounts, Interface, NextHop, Outbound, Reliability, Route, Server, ServerConfig,
+    ServerCounters, Service, Source,
 };
 use crate::transport::{
-    self, CloseReason, DatagramCounters, Flow, Handler, Listening, Settings, Transport,
+    self, CloseReason, DatagramCounters, Flow, Handler, Listening, Settings, Stack, Transport,
     TransportError, UnknownStack,
 };
+use hops::{Hops, Side};
 
 /// Where a node listens, over what, and for whom.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -105,11 +108,62 @@ pub struct NodeCounters {
     pub flows_closed_for_garbage: u64,
     /// Peers that failed to open a flow, for example in the TLS handshake.
     pub flows_refused: u64,
-    /// Responses that their flow no longer took.
+    /// Connections to next hops that were opened (RFC 5923: one carries everything).
+    #[serde(default)]
+    pub hops_opened: u64,
+    /// Messages that their flow no longer took.
     pub unsent: u64,
     /// Datagrams that the system did not take, or that the tunnel dropped (datagrams only).
     #[serde(default)]
     pub datagrams: Option<DatagramCounters>,
+}
+
+impl NodeConfig {
+    /// Whether its parts refer to each other.
+    fn check(&self) -> Result<(), NodeError> {
+        let interfaces = self.interfaces.len();
+        if self
+            .interfaces
+            .iter()
+            .all(|interface| interface.listen.is_none())
+        {
+            return Err(NodeError::Silent);
+        }
+        let of_nowhere = |route: &&RouteConfig| route.interface >= interfaces;
+        match self.routes.iter().find(of_nowhere) {
+            Some(route) => Err(NodeError::Interface {
+                place: route.interface,
+                interfaces,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// What the server has to know of it.
+    fn server(&self, stacks: &[&'static Stack]) -> ServerConfig {
+        let interfaces = self.interfaces.iter().zip(stacks);
+        let interfaces = interfaces.map(|(interface, stack)| Interface {
+            transport: stack.via_transport,
+            address: interface.listen.unwrap_or(([0, 0, 0, 0], 0).into()),
+            reliability: Reliability::of(stack.is_stream()),
+            is_protected: stack.protected && (stack.tunnel.is_none() || self.tunnels_protect),
+            is_mutual: stack.carrier == "mtls",
+        });
+        let routes = self.routes.iter().map(|route| Route {
+            domain: route.domain.clone(),
+            hop: NextHop {
+                interface: route.interface,
+                address: route.target,
+            },
+        });
+        ServerConfig {
+            service: self.service,
+            routes: routes.collect(),
+            authenticate_calls: self.authenticate_calls,
+            ring: std::time::Duration::from_secs_f64(self.ring_seconds),
+            ..ServerConfig::new(self.accounts.clone(), interfaces.collect())
+        }
+    }
 }
 
 /// Why a node cannot listen.
@@ -122,18 +176,27 @@ pub enum NodeError {
     /// An interface cannot be opened.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// No interface listens.
+    #[error("expected an interface with an address to listen on, found none")]
+    Silent,
+    /// A route leaves by an interface that is not there.
+    #[error("expected a route by one of {interfaces} interfaces, found one by number {place}")]
+    Interface {
+        /// The place that the route names.
+        place: usize,
+        /// How many interfaces there are.
+        interfaces: usize,
+    },
 }
 
 /// A listening node. Lives inside a [`tokio::task::LocalSet`]; dropping it closes its flows.
 pub struct Node {
-    listening: Vec<Option<Listening>>,
     core: Rc<Core>,
-    // The transports' endpoints belong to them, and live as long as the node.
-    _transports: Vec<Box<dyn Transport>>,
 }
 
 struct Core {
     server: RefCell<Server<Flow>>,
+    hops: RefCell<Hops>,
     counters: RefCell<NodeCounters>,
     deadline_moved: Notify,
     alarm: Cell<Option<Instant>>,
@@ -141,7 +204,8 @@ struct Core {
 
 /// What an interface's flows report to.
 struct Port {
-    core: Rc<Core>,
+    /// Weak, since the listeners that hold it belong to the core.
+    core: Weak<Core>,
     interface: usize,
 }
 
@@ -149,11 +213,13 @@ impl Node {
     /// Starts to listen.
     ///
     /// # Errors
-    /// When a stack does not exist, the credentials do not suffice or an address cannot be bound.
+    /// When a stack does not exist, the credentials do not suffice, an address cannot be bound or the
+    /// server side of a tunnel cannot be reached.
     ///
     /// # Panics
     /// When [`NodeConfig::ring_seconds`] is no duration.
     pub async fn listen(config: &NodeConfig) -> Result<Self, NodeError> {
+        config.check()?;
         let mut entropy = [0; 32];
         SystemRandom::new().fill(&mut entropy).map_err(|_| {
             TransportError::Credentials("the system's random generator failed".into())
@@ -162,50 +228,43 @@ impl Node {
         for interface in &config.interfaces {
             stacks.push(transport::find(&interface.stack)?);
         }
-        let interfaces = config.interfaces.iter().zip(&stacks);
-        let interfaces = interfaces.map(|(interface, stack)| Interface {
-            transport: stack.via_transport,
-            address: interface.listen.unwrap_or(([0, 0, 0, 0], 0).into()),
-            reliability: Reliability::of(stack.is_stream()),
-            is_protected: stack.protected && (stack.tunnel.is_none() || config.tunnels_protect),
-            is_mutual: false,
-        });
-        let server_config = ServerConfig {
-            ring: std::time::Duration::from_secs_f64(config.ring_seconds),
-            service: config.service,
-            ..ServerConfig::new(config.accounts.clone(), interfaces.collect())
-        };
+        let server = Server::new(config.server(&stacks), entropy, Instant::now());
         let core = Rc::new(Core {
-            server: RefCell::new(Server::new(server_config, entropy, Instant::now())),
+            server: RefCell::new(server),
+            hops: RefCell::new(Hops::new(&config.routes, config.service == Service::Proxy)),
             counters: RefCell::default(),
             deadline_moved: Notify::new(),
             alarm: Cell::new(None),
         });
-        let (mut listening, mut transports) = (Vec::new(), Vec::new());
         for (interface, stack) in stacks.into_iter().enumerate() {
-            let transport = stack.open(&config.settings)?;
+            let transport: Rc<dyn Transport> = stack.open(&config.settings)?.into();
             let port = Rc::new(Port {
-                core: Rc::clone(&core),
+                core: Rc::downgrade(&core),
                 interface,
             });
-            listening.push(match config.interfaces[interface].listen {
+            let listening = match config.interfaces[interface].listen {
                 Some(address) => Some(transport.listen(address, port).await?),
                 None => None,
+            };
+            if let Some(listening) = &listening {
+                let mut server = core.server.borrow_mut();
+                server.set_address(interface, listening.local);
+            }
+            core.hops.borrow_mut().add(Side {
+                transport,
+                listening,
             });
-            transports.push(transport);
         }
-        Ok(Self {
-            listening,
-            core,
-            _transports: transports,
-        })
+        core.open_outward_sides(config).await?;
+        Ok(Self { core })
     }
 
     /// The address that each interface was bound to; `None` where it does not listen.
     #[must_use]
     pub fn addresses(&self) -> Vec<Option<SocketAddr>> {
-        let bound = |listening: &Option<Listening>| listening.as_ref().map(|bound| bound.local);
-        self.listening.iter().map(bound).collect()
+        let hops = self.core.hops.borrow();
+        let bound = |side: &Side| side.listening.as_ref().map(|bound| bound.local);
+        hops.sides().iter().map(bound).collect()
     }
 
     /// The address of the first interface that listens.
@@ -214,15 +273,19 @@ impl Node {
     /// When none does.
     #[must_use]
     pub fn local(&self) -> SocketAddr {
-        let mut bound = self.listening.iter().flatten();
-        bound.next().expect("an interface listens").local
+        let bound = self.addresses().into_iter().flatten().next();
+        bound.expect("an interface listens")
     }
 
     /// What it has seen so far.
     #[must_use]
     pub fn counters(&self) -> NodeCounters {
-        let datagrams = self.listening.iter().flatten();
-        let datagrams = datagrams.filter_map(Listening::counters);
+        let hops = self.core.hops.borrow();
+        let listening = hops
+            .sides()
+            .iter()
+            .filter_map(|side| side.listening.as_ref());
+        let datagrams = listening.filter_map(Listening::counters);
         NodeCounters {
             sip: *self.core.server.borrow().counters(),
             datagrams: datagrams.reduce(DatagramCounters::plus),
@@ -251,17 +314,55 @@ impl Node {
 }
 
 impl Core {
-    fn receive(&self, interface: usize, flow: &Flow, message: &[u8]) {
-        let mut server = self.server.borrow_mut();
-        // Known only now: behind port 0, a wildcard address or a tunnel it is not what was asked for.
-        server.set_address(interface, flow.local());
-        let source = Source {
-            flow,
-            peer: flow.peer(),
-            interface,
-        };
-        server.receive(Instant::now(), source, message, &mut Sender(&self.counters));
-        let is_sooner = match (server.deadline(), self.alarm.get()) {
+    /// Opens the sides that do not listen: their address, which requests carry, is known only then.
+    async fn open_outward_sides(self: &Rc<Self>, config: &NodeConfig) -> Result<(), NodeError> {
+        for route in &config.routes {
+            let interface = route.interface;
+            if config.interfaces[interface].listen.is_none() {
+                let address = route.target;
+                let local = self.connect(NextHop { interface, address }).await?;
+                self.server.borrow_mut().set_address(interface, local);
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(self: &Rc<Self>, interface: usize, flow: &Flow, message: &[u8]) {
+        {
+            let mut server = self.server.borrow_mut();
+            if let Some(address) = self.own_address(interface, flow) {
+                server.set_address(interface, address);
+            }
+            let source = Source {
+                flow,
+                peer: flow.peer(),
+                interface,
+            };
+            server.receive(Instant::now(), source, message, &mut Sender(self));
+        }
+        self.note_deadline();
+    }
+
+    /// The own address that a flow tells. Behind a wildcard address or a tunnel it is not what was
+    /// bound; but a connection that this node opened comes from a port that nobody listens on.
+    fn own_address(&self, interface: usize, flow: &Flow) -> Option<SocketAddr> {
+        let hops = self.hops.borrow();
+        let local = flow.local();
+        let listening = hops.sides()[interface].listening.as_ref()?;
+        (!listening.is_stream() || listening.local.port() == local.port()).then_some(local)
+    }
+
+    fn unreachable(self: &Rc<Self>, hop: NextHop) {
+        {
+            let mut server = self.server.borrow_mut();
+            server.unreachable(Instant::now(), hop, &mut Sender(self));
+        }
+        self.note_deadline();
+    }
+
+    fn note_deadline(&self) {
+        let deadline = self.server.borrow().deadline();
+        let is_sooner = match (deadline, self.alarm.get()) {
             (None, _) => false,
             (Some(_), None) => true,
             (Some(deadline), Some(alarm)) => deadline < alarm,
@@ -271,24 +372,33 @@ impl Core {
         }
     }
 
-    fn fire(&self, now: Instant) {
-        self.server
-            .borrow_mut()
-            .timeout(now, &mut Sender(&self.counters));
+    fn fire(self: &Rc<Self>, now: Instant) {
+        let mut server = self.server.borrow_mut();
+        server.timeout(now, &mut Sender(self));
     }
 }
 
 impl Handler for Port {
-    fn opened(&self, _flow: &Flow) {
-        self.core.counters.borrow_mut().flows_opened += 1;
+    fn opened(&self, flow: &Flow) {
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
+        core.counters.borrow_mut().flows_opened += 1;
+        core.hops.borrow_mut().accepted(self.interface, flow);
     }
 
     fn message(&self, flow: &Flow, message: &[u8]) {
-        self.core.receive(self.interface, flow, message);
+        if let Some(core) = self.core.upgrade() {
+            core.receive(self.interface, flow, message);
+        }
     }
 
-    fn closed(&self, _flow: &Flow, reason: &CloseReason) {
-        let mut counters = self.core.counters.borrow_mut();
+    fn closed(&self, flow: &Flow, reason: &CloseReason) {
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
+        core.hops.borrow_mut().closed(self.interface, flow);
+        let mut counters = core.counters.borrow_mut();
         counters.flows_closed += 1;
         match reason {
             CloseReason::Garbage(_) => counters.flows_closed_for_garbage += 1,
@@ -300,19 +410,43 @@ impl Handler for Port {
     }
 
     fn refused(&self, _peer: SocketAddr, _reason: &TransportError) {
-        self.core.counters.borrow_mut().flows_refused += 1;
+        if let Some(core) = self.core.upgrade() {
+            core.counters.borrow_mut().flows_refused += 1;
+        }
     }
 }
 
 /// Sends on flows; one that has just closed is counted, and its client retransmits or has left.
-struct Sender<'a>(&'a RefCell<NodeCounters>);
+struct Sender<'a>(&'a Rc<Core>);
+
+impl Sender<'_> {
+    fn counted(&self, is_sent: bool) -> bool {
+        if !is_sent {
+            self.0.counters.borrow_mut().unsent += 1;
+        }
+        is_sent
+    }
+}
 
 impl Outbound<Flow> for Sender<'_> {
     fn send(&mut self, flow: &Flow, message: &[u8]) -> bool {
-        let is_sent = flow.send(message).is_ok();
-        if !is_sent {
-            self.0.borrow_mut().unsent += 1;
-        }
-        is_sent
+        self.counted(flow.send(message).is_ok())
+    }
+
+    fn peer_of(&self, flow: &Flow) -> SocketAddr {
+        flow.peer()
+    }
+
+    fn send_to(&mut self, hop: NextHop, message: &[u8]) -> bool {
+        self.counted(self.0.send_to(hop, message))
+    }
+
+    fn send_back(&mut self, peer: NextHop, message: &[u8]) -> bool {
+        let is_sent = self.0.hops.borrow_mut().send_back(peer, message);
+        self.counted(is_sent)
+    }
+
+    fn alias(&mut self, address: NextHop, flow: &Flow) {
+        self.0.hops.borrow_mut().alias(address, flow);
     }
 }

@@ -52,6 +52,11 @@ impl<'b> Writer<'b> {
         Self { out }
     }
 
+    /// Goes on with a message whose start line is there.
+    pub(crate) fn further(out: &'b mut Vec<u8>) -> Self {
+        Self { out }
+    }
+
     /// Writes `name: value`.
     pub fn header(&mut self, name: &str, value: &str) -> &mut Self {
         self.header_with(name, |line| line.text(value))
@@ -237,45 +242,46 @@ pub fn response_head<'b>(
     writer
 }
 
-/// Writes the first `Via` line with what its first element lacks: `received` when sent-by is not
-/// the source address or `rport` was asked for, and the value of `rport`.
+/// Writes the first `Via` line with what its first element lacks.
 fn top_via(writer: &mut Writer<'_>, line: &str, source: SocketAddr) {
     let first = Elements::new(line).next().unwrap_or(line);
     let rest = &line[first.as_ptr() as usize - line.as_ptr() as usize + first.len()..];
-    let via = Via::parse(first);
-    let asks = via.is_some_and(|via| via.rport == Some(None));
-    let ip = source.ip().to_canonical();
-    let known = via.is_some_and(|via| {
-        let host = via.host.trim_start_matches('[').trim_end_matches(']');
-        via.received.is_some() || host.parse::<IpAddr>().is_ok_and(|host| host == ip)
-    });
     writer.header_with(Header::Via.name(), |out| {
-        if asks {
-            // The flag gains its value in place: the parameter must not occur twice.
-            write_with_rport(out, first, source.port());
-        } else {
-            out.text(first);
-        }
-        if via.is_some() && (asks || !known) {
-            out.text(";received=");
-            out.ip(ip);
-        }
+        write_received(out, first, source);
         out.text(rest);
     });
 }
 
-/// Copies a `Via` element and gives its `rport` flag a value.
-fn write_with_rport(out: &mut Value<'_>, element: &str, port: u16) {
+/// Writes the topmost element of `Via` as who received it from `source` completes it: with `received`
+/// when sent-by is not the source address or `rport` was asked for, and with the value of `rport`
+/// (RFC 3261 §18.2.1, RFC 3581 §4). A `received` that the sender wrote itself is not believed.
+pub(crate) fn write_received(out: &mut Value<'_>, element: &str, source: SocketAddr) {
+    let Some(via) = Via::parse(element) else {
+        return out.text(element);
+    };
+    let asks = via.rport == Some(None);
+    let ip = source.ip().to_canonical();
+    let host = via.host.trim_start_matches('[').trim_end_matches(']');
+    let is_source = host.parse::<IpAddr>().is_ok_and(|host| host == ip);
+    if is_source && !asks && via.received.is_none() {
+        return out.text(element);
+    }
     let mut parts = element.split(';');
     out.text(parts.next().unwrap_or_default());
     for part in parts {
-        out.text(";");
-        if part.trim().eq_ignore_ascii_case("rport") {
-            out.text("rport=");
-            out.decimal(port.into());
-        } else {
+        let name = part.split('=').next().unwrap_or_default().trim();
+        if asks && name.eq_ignore_ascii_case("rport") {
+            // In place: the parameter must not occur twice.
+            out.text(";rport=");
+            out.decimal(source.port().into());
+        } else if !name.eq_ignore_ascii_case("received") {
+            out.text(";");
             out.text(part);
         }
+    }
+    if asks || !is_source {
+        out.text(";received=");
+        out.ip(ip);
     }
 }
 
@@ -379,6 +385,10 @@ mod tests {
             (
                 "SIP/2.0/UDP a.invalid;branch=z",
                 "SIP/2.0/UDP a.invalid;branch=z;received=192.0.2.1",
+            ),
+            (
+                "SIP/2.0/UDP 192.0.2.1;received=198.51.100.7;branch=z",
+                "SIP/2.0/UDP 192.0.2.1;branch=z",
             ),
             (
                 "SIP/2.0/UDP 192.0.2.1;rport;branch=z",

@@ -116,6 +116,8 @@ headers! {
     Supported "Supported" b'k';
     RetryAfter "Retry-After";
     Timestamp "Timestamp";
+    Path "Path";
+    FlowTimer "Flow-Timer";
 }
 
 /// How many headers are recognised.

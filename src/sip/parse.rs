@@ -202,6 +202,8 @@ pub struct Via<'a> {
     pub branch: Option<&'a str>,
     /// Where the request really came from (RFC 3261 §18.2.1).
     pub received: Option<&'a str>,
+    /// Whether the sender takes requests over this connection too (RFC 5923 §5).
+    pub alias: bool,
     /// RFC 3581: `Some(None)` asks for it, `Some(Some(port))` was filled in.
     pub rport: Option<Option<u16>>,
 }
@@ -226,6 +228,7 @@ impl<'a> Via<'a> {
             port,
             branch: None,
             received: None,
+            alias: false,
             rport: None,
         };
         for (name, value) in Params::parse(&rest[sent_by_end..])?.iter() {
@@ -233,6 +236,8 @@ impl<'a> Via<'a> {
                 via.branch = value;
             } else if name.eq_ignore_ascii_case("received") {
                 via.received = value;
+            } else if name.eq_ignore_ascii_case("alias") {
+                via.alias = true;
             } else if name.eq_ignore_ascii_case("rport") {
                 via.rport = Some(match value {
                     Some(port) => Some(decimal(port)?),

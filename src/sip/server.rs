@@ -8,11 +8,12 @@
 
 mod calls;
 mod config;
+mod forwarding;
 mod registering;
 mod transactions;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::agent::{MAGIC_COOKIE, hex16, mix};
@@ -21,12 +22,13 @@ use super::digest::Nonces;
 use super::emit::{Writer, response_head};
 use super::header::{Header, Method};
 use super::message::{Message, ParseError, StartLine};
+use super::proxy::context::{ContextId, Contexts};
 use super::registrar::Registrar;
 use super::sdp;
 use super::timer::TimerQueue;
 use super::transaction::{Fired, Kind, OnRequest, Reliability, ServerTransaction};
-pub use config::{Interface, ServerConfig, ServerCounters, Service};
-use transactions::Transactions;
+pub use config::{Interface, Route, ServerConfig, ServerCounters, Service};
+use transactions::{Owner, Transactions};
 
 /// Methods that are served, as `Allow` lists them.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, REGISTER, OPTIONS";
@@ -57,6 +59,9 @@ pub trait Outbound<F> {
     /// lost, as it may be on any network.
     fn send(&mut self, flow: &F, message: &[u8]) -> bool;
 
+    /// The address that a flow leads to.
+    fn peer_of(&self, flow: &F) -> SocketAddr;
+
     /// Sends one whole message to a next hop, over the connection there is, or else a new one.
     /// `false` when that is known to be impossible; when it turns out to be, the server is told by
     /// `Server::unreachable`. User agents have no next hops.
@@ -83,6 +88,7 @@ enum Timer {
     Transaction(u64),
     Call(CallId),
     User(u32),
+    Forward(ContextId),
 }
 
 /// A registrar and answering user agent. `F` names a flow; it is cloned into what outlives a
@@ -93,6 +99,8 @@ pub struct Server<F> {
     registrar: Registrar<F>,
     calls: Calls<F>,
     transactions: Transactions<F>,
+    /// Requests that were forwarded.
+    contexts: Contexts<F>,
     timers: TimerQueue<Timer>,
     counters: ServerCounters,
     /// Secret that hashes of peers' texts and tags start from.
@@ -126,6 +134,7 @@ impl<F: Clone> Server<F> {
             registrar: Registrar::new(nonces, algorithms, config.lifetimes),
             calls: Calls::new(config.calls_max),
             transactions: Transactions::new(config.transactions_max),
+            contexts: Contexts::new(config.transactions_max),
             timers: TimerQueue::new(),
             counters: ServerCounters::default(),
             secret: hasher.finish(),
@@ -153,6 +162,12 @@ impl<F: Clone> Server<F> {
         &self.registrar
     }
 
+    /// How many forwarded requests are remembered.
+    #[must_use]
+    pub fn forwards(&self) -> usize {
+        self.contexts.len()
+    }
+
     /// How many calls there are.
     #[must_use]
     pub fn calls(&self) -> usize {
@@ -177,11 +192,15 @@ impl<F: Clone> Server<F> {
             self.counters.malformed += 1;
             return;
         };
+        let checked = request.check();
         let StartLine::Request { method, uri, .. } = request.start_line() else {
-            self.counters.ignored += 1;
+            match (self.config.service, checked) {
+                (Service::Answer | Service::UserAgent, _) => self.counters.ignored += 1,
+                (Service::Proxy, Err(_)) => self.counters.malformed += 1,
+                (Service::Proxy, Ok(())) => self.response(now, &source, message, &request, out),
+            }
             return;
         };
-        let checked = request.check();
         let id = self.transaction_id(&request, method);
         let exchange = Exchange {
             now,
@@ -198,7 +217,7 @@ impl<F: Clone> Server<F> {
             return;
         }
         if method == Method::Ack {
-            self.acknowledged(&exchange);
+            self.acknowledged(&exchange, out);
             return;
         }
         if self.repeated(&exchange, out) {
@@ -206,12 +225,17 @@ impl<F: Clone> Server<F> {
             return;
         }
         self.counters.requests += 1;
-        self.dispatch(&exchange, out);
+        self.note_alias(&exchange, out);
+        match (self.config.service, method) {
+            (_, Method::Cancel) => self.cancel(&exchange, out),
+            (Service::Proxy, _) => self.proxy(&exchange, out),
+            (Service::Answer | Service::UserAgent, _) => self.serve(&exchange, out),
+        }
     }
 
-    fn dispatch(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
-        let extension = exchange.request.header(Header::Require);
-        if let Some(extension) = extension.filter(|_| exchange.method != Method::Cancel) {
+    /// Handles a request that ends here.
+    fn serve(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+        if let Some(extension) = exchange.request.header(Header::Require) {
             self.reject(exchange, 420, out, |writer| {
                 writer.header("Unsupported", extension);
             });
@@ -222,10 +246,7 @@ impl<F: Clone> Server<F> {
             Method::Invite => self.invite(exchange, out),
             Method::Bye => self.bye(exchange, out),
             Method::Cancel => self.cancel(exchange, out),
-            Method::Options => self.respond(exchange, 200, out, |writer| {
-                writer.header("Allow", ALLOW);
-                writer.header("Accept", sdp::CONTENT_TYPE);
-            }),
+            Method::Options => self.capabilities(exchange, out),
             Method::Other => self.reject(exchange, 501, out, allow),
             Method::Ack
             | Method::Prack
@@ -236,6 +257,34 @@ impl<F: Clone> Server<F> {
             | Method::Refer
             | Method::Message
             | Method::Update => self.reject(exchange, 405, out, allow),
+        }
+    }
+
+    fn capabilities(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+        self.respond(exchange, 200, out, |writer| {
+            writer.header("Allow", ALLOW);
+            writer.header("Accept", sdp::CONTENT_TYPE);
+        });
+    }
+
+    /// A peer that proved who it is can be reached for its `Via` address over this flow, if it says so
+    /// (RFC 5923 §5). Only for its own IP address: the proof is of a name, not of any address.
+    fn note_alias(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+        let source = &exchange.source;
+        if !self.config.interfaces[source.interface].is_mutual {
+            return;
+        }
+        let Ok(via) = exchange.request.via() else {
+            return;
+        };
+        let host = via.host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(ip) = host.parse::<IpAddr>()
+            && via.alias
+            && ip.to_canonical() == source.peer.ip().to_canonical()
+        {
+            let address = SocketAddr::new(ip, via.port.unwrap_or(5061));
+            let interface = source.interface;
+            out.alias(NextHop { interface, address }, source.flow);
         }
     }
 
@@ -275,6 +324,10 @@ impl<F: Clone> Server<F> {
                 Timer::Transaction(id) => self.transaction_timeout(id, now, out),
                 Timer::Call(call) => self.call_timeout(call, now, out),
                 Timer::User(user) => self.registrar.expire(user, now),
+                Timer::Forward(id) => {
+                    self.forward_timeout(id, now, out);
+                    None
+                }
             };
             if let Some(at) = next {
                 self.timers.insert(at, timer);
@@ -348,15 +401,12 @@ impl<F: Clone> Server<F> {
         fields(self, &mut writer);
         writer.finish();
         out.send(source.flow, &scratch);
-        if self.reliability(exchange) == Reliability::Datagram {
-            let kind = match exchange.method {
-                Method::Invite => Kind::Invite,
-                _ => Kind::NonInvite,
-            };
-            if self.open_transaction(exchange, kind, None) {
-                self.transactions.keep(exchange.id, &scratch);
-                self.final_sent(exchange.id, status, exchange.now);
-            }
+        let kind = Kind::of(exchange.method);
+        let is_kept =
+            self.reliability(exchange) == Reliability::Datagram || self.awaits_ack(kind, status);
+        if is_kept && self.open_transaction(exchange, kind, Owner::None) {
+            self.transactions.keep(exchange.id, &scratch);
+            self.final_sent(exchange.id, status, exchange.now);
         }
         self.scratch = scratch;
     }
@@ -380,15 +430,10 @@ impl<F: Clone> Server<F> {
 
     /// Opens the server transaction of a request unless it is open. `false` when there are too
     /// many; then the request is answered without one.
-    fn open_transaction(
-        &mut self,
-        exchange: &Exchange<'_, F>,
-        kind: Kind,
-        call: Option<CallId>,
-    ) -> bool {
+    fn open_transaction(&mut self, exchange: &Exchange<'_, F>, kind: Kind, owner: Owner) -> bool {
         let machine = ServerTransaction::new(kind, self.reliability(exchange), exchange.now);
         let flow = exchange.source.flow;
-        self.transactions.open(exchange.id, machine, flow, call)
+        self.transactions.open(exchange.id, machine, flow, owner)
     }
 
     /// The final response of a transaction has been sent.
@@ -397,13 +442,24 @@ impl<F: Clone> Server<F> {
             return;
         };
         entry.machine.on_sent(status, &self.config.timing, now);
-        match entry.machine.deadline() {
-            // Over a stream no request comes again, so nothing has to be remembered.
-            Some(at) if entry.machine.reliability() == Reliability::Datagram => {
+        let (kind, deadline) = (entry.machine.kind(), entry.machine.deadline());
+        let is_datagram = entry.machine.reliability() == Reliability::Datagram;
+        match deadline {
+            // Over a stream no request comes again, so little has to be remembered.
+            Some(at) if is_datagram || self.awaits_ack(kind, status) => {
                 self.timers.insert(at, Timer::Transaction(id));
             }
             Some(_) | None => self.transactions.remove(id),
         }
+    }
+
+    /// Whether an ACK must be told from those that a proxy sends on: that of a refusal ends here.
+    fn awaits_ack(&self, kind: Kind, status: u16) -> bool {
+        let is_proxy = match self.config.service {
+            Service::Proxy => true,
+            Service::Answer | Service::UserAgent => false,
+        };
+        is_proxy && kind == Kind::Invite && status >= 300
     }
 
     /// What identifies a server transaction: topmost branch, its sent-by, and the method, with ACK

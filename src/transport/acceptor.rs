@@ -16,8 +16,8 @@ use tokio::task::AbortHandle;
 
 use super::stream::{Connection, StreamLink};
 use super::{
-    Connected, DatagramCounters, Guard, Handler, HandshakeKind, Limits, Link, Listening, Phases,
-    TransportError, User,
+    Connected, DatagramCounters, Flow, Guard, Handler, HandshakeKind, Limits, Link, Listening,
+    Phases, TransportError, User,
 };
 use crate::net::{StreamListener, StreamNetwork, StreamPeer};
 
@@ -196,6 +196,10 @@ struct CloseOnDrop<L, C> {
 
 impl<L, C> Guard for CloseOnDrop<L, C> {
     fn counters(&self) -> Option<DatagramCounters> {
+        None
+    }
+
+    fn flow_to(&self, _peer: SocketAddr) -> Option<Flow> {
         None
     }
 }

@@ -140,9 +140,23 @@ impl Listening {
     pub fn counters(&self) -> Option<DatagramCounters> {
         self.guard.counters()
     }
+
+    /// Whether its flows are connections.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.guard.counters().is_none()
+    }
+
+    /// A flow from its datagram socket to any peer; `None` over a stream, where a flow is a
+    /// connection and is opened by [`Transport::connect`].
+    #[must_use]
+    pub fn flow_to(&self, peer: SocketAddr) -> Option<Flow> {
+        self.guard.flow_to(peer)
+    }
 }
 
 /// What a listener lives in; dropping it closes the listener.
 trait Guard {
     fn counters(&self) -> Option<DatagramCounters>;
+    fn flow_to(&self, peer: SocketAddr) -> Option<Flow>;
 }

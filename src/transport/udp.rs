@@ -188,10 +188,14 @@ impl<S> SocketLink<S> {
 
 struct CloseOnDrop<S: DatagramSocket>(Rc<SocketLink<S>>);
 
-impl<S: DatagramSocket> Guard for CloseOnDrop<S> {
+impl<S: DatagramSocket + 'static> Guard for CloseOnDrop<S> {
     fn counters(&self) -> Option<DatagramCounters> {
         let socket = self.0.socket.borrow();
         socket.as_ref().map(|socket| socket.counters())
+    }
+
+    fn flow_to(&self, peer: SocketAddr) -> Option<Flow> {
+        Some(Flow::new(self.0.clone(), peer))
     }
 }
 

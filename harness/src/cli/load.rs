@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use hopbench::load::{
-    ArrivalLaw, Generator, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Progress, Stage,
-    Workload,
+    ArrivalLaw, BackOff, Generator, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix,
+    Progress, Workload,
 };
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::record::metric;
@@ -21,6 +21,13 @@ use crate::protocol::{LoadOrder, LoadReply};
 
 /// Options of the generator.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A server that is not ours wants to be told who its users are, and over TLS whom to trust:\n\n  \
+    HOPBENCH_PASSWORD=… hopbench load --stack tls --target sip.example.org:5061 --domain example.org \\\n    \
+    --ca ca.pem --user-pattern 'alice{:04}' --accounts 500 --workload invite --callee echo\n\n\
+    The README has an example with Kamailio. Exit codes: 0 all operations succeeded; 1 the generator \
+    could not work; 2 wrong usage; 3 some operations failed."
+)]
 pub(crate) struct Args {
     /// Stack to speak; `hopbench list stacks` shows them
     #[arg(long, default_value = "tcp")]
@@ -55,7 +62,8 @@ pub(crate) struct Args {
     /// Seconds from answer to hang-up
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     talk: f64,
-    /// Whom calls go to: a SIP URI, or a user of the domain; {} is the caller's number
+    /// Whom calls go to: a SIP URI, or the name of a user of the domain; in both {} is the caller's
+    /// number
     #[arg(long, default_value = ANSWERING_USER, value_name = "USER")]
     callee: String,
     /// Threads of the generator
@@ -100,8 +108,8 @@ pub(crate) fn load(args: &Args) -> anyhow::Result<u8> {
     let plan = args.plan().map_err(usage)?;
     let config = args.config().map_err(usage)?;
     let generator = Generator::start(&config)?;
-    if plan.lifecycle == Lifecycle::PerRegistration && plan.workload == Workload::Invite {
-        generator.populate(plan.users, Stage::Registered)?;
+    if let Some(stage) = plan.population() {
+        generator.populate(plan.users, stage)?;
     }
     let report = generator.run(&plan, |_| {})?;
     if args.json {
@@ -154,6 +162,9 @@ impl Args {
             drain_seconds: seconds("drain", self.drain)?,
             users,
             talk_seconds: seconds("talk", self.talk)?,
+            ring_seconds: 0.0,
+            mix: Mix::default(),
+            back_off: BackOff::default(),
             seed: self.seed,
         })
     }
@@ -204,6 +215,7 @@ impl Args {
             target: self.target()?,
             settings,
             accounts,
+            callees: None,
             workers: self.workers,
             // Of identifiers, not of arrivals: a server that is loaded twice must not see a Call-ID
             // twice.

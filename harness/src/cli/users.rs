@@ -1,10 +1,27 @@
 //! The rules that users follow, as options: the same for `node` and `load`, so that both agree.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use hopbench::sip::account::{MAX_ACCOUNTS, MAX_FIRST_NUMBER, Passwords, Pattern};
 use hopbench::sip::{Accounts, Uri};
+
+/// Text that no message and no log shows.
+#[derive(Clone)]
+struct Secret(String);
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
 
 /// Who the users are.
 #[derive(Debug, clap::Args)]
@@ -31,7 +48,7 @@ pub(crate) struct Users {
         env = "HOPBENCH_SECRET",
         hide_env_values = true
     )]
-    secret: String,
+    secret: Secret,
     /// The password of all users. Other users of this machine see command lines: prefer the
     /// environment variable or --password-file
     #[arg(
@@ -41,7 +58,7 @@ pub(crate) struct Users {
         hide_env_values = true,
         conflicts_with_all = ["password_file", "password_pattern"]
     )]
-    password: Option<String>,
+    password: Option<Secret>,
     /// File whose first line is the password of all users
     #[arg(long, value_name = "FILE", conflicts_with = "password_pattern")]
     password_file: Option<PathBuf>,
@@ -52,7 +69,7 @@ pub(crate) struct Users {
         env = "HOPBENCH_PASSWORD_PATTERN",
         hide_env_values = true
     )]
-    password_pattern: Option<Pattern>,
+    password_pattern: Option<Secret>,
 }
 
 impl Users {
@@ -66,7 +83,7 @@ impl Users {
     /// # Errors
     /// When the names cannot be, or the password file cannot be read.
     pub(crate) fn accounts(&self) -> anyhow::Result<Accounts> {
-        let accounts = Accounts::new(&self.domain, &self.secret, self.accounts)
+        let accounts = Accounts::new(&self.domain, &self.secret.0, self.accounts)
             .with_names(self.user_pattern.clone(), self.first_user)
             .context("--user-pattern")?;
         Ok(match self.passwords()? {
@@ -78,7 +95,7 @@ impl Users {
     /// The rule of passwords, `None` for those derived from the secret.
     fn passwords(&self) -> anyhow::Result<Option<Passwords>> {
         if let Some(password) = &self.password {
-            return Ok(Some(Passwords::Same(password.clone())));
+            return Ok(Some(Passwords::Same(password.0.clone())));
         }
         if let Some(file) = &self.password_file {
             let text = std::fs::read_to_string(file)
@@ -91,7 +108,17 @@ impl Users {
             );
             return Ok(Some(Passwords::Same(password.to_owned())));
         }
-        Ok(self.password_pattern.clone().map(Passwords::Numbered))
+        let Some(pattern) = &self.password_pattern else {
+            return Ok(None);
+        };
+        match pattern.0.parse() {
+            Ok(pattern) => Ok(Some(Passwords::Numbered(pattern))),
+            // What was found is not for everybody's eyes.
+            Err(_) => anyhow::bail!(
+                "--password-pattern: expected at most one place for a number, {{}} or {{:04}}, and no \
+                 other braces"
+            ),
+        }
     }
 }
 

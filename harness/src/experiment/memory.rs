@@ -68,6 +68,7 @@ impl Question for Ramp {
             target: node.address(),
             settings,
             accounts: bench.accounts.clone(),
+            callees: None,
             workers: 1,
             seed: bench.seed.wrapping_add(u64::from(block)),
         })?;

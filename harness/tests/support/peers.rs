@@ -37,6 +37,10 @@ pub const TSHARK: Program = Program {
     name: "tshark",
     packages: "tshark",
 };
+pub const DUMPCAP: Program = Program {
+    name: "dumpcap",
+    packages: "tshark",
+};
 pub const OPENSSL: Program = Program {
     name: "openssl",
     packages: "openssl",
@@ -53,10 +57,9 @@ static TURN: Mutex<()> = Mutex::new(());
 pub fn turn(program: &Program) -> Option<(MutexGuard<'static, ()>, PathBuf)> {
     let Some(path) = find(program) else {
         let Program { name, packages } = program;
-        let advice =
-            format!("{name} is not installed: `apt-get install {packages}` on Debian provides it");
-        assert!(!is_required(), "{advice} ({REQUIRE} is 1)");
-        eprintln!("skipped: {advice}");
+        skip(&format!(
+            "{name} is not installed: `apt-get install {packages}` on Debian provides it"
+        ));
         return None;
     };
     // A test that failed has ended what it started: its turn is over like any other.
@@ -64,12 +67,18 @@ pub fn turn(program: &Program) -> Option<(MutexGuard<'static, ()>, PathBuf)> {
     Some((turn, path))
 }
 
-fn is_required() -> bool {
-    std::env::var_os(REQUIRE).is_some_and(|value| value == "1")
+/// Says why a test cannot be made here.
+///
+/// # Panics
+/// When `HOPBENCH_REQUIRE_PEERS` is `1`.
+pub fn skip(reason: &str) {
+    let is_required = std::env::var_os(REQUIRE).is_some_and(|value| value == "1");
+    assert!(!is_required, "{reason} ({REQUIRE} is 1)");
+    eprintln!("skipped: {reason}");
 }
 
 /// Daemons lie where an ordinary user's path does not lead.
-fn find(program: &Program) -> Option<PathBuf> {
+pub fn find(program: &Program) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path)

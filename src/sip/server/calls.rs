@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use super::transactions::Owner;
 use super::{Exchange, Interface, Outbound, Server, ServerConfig, Service, Timer};
 use crate::sip::account::ANSWERING_USER;
 use crate::sip::callee::{CallId, CallState, NewCall};
@@ -33,6 +34,9 @@ impl<F: Clone> Server<F> {
             self.reject(exchange, 404, out, |_| {});
             return;
         }
+        if !self.authenticated(exchange, out) {
+            return;
+        }
         if self.config.answer_status >= 300 {
             self.reject(exchange, self.config.answer_status, out, |_| {});
             return;
@@ -55,7 +59,7 @@ impl<F: Clone> Server<F> {
         // Over a stream the INVITE cannot come again; only a CANCEL could ask for it.
         let ringing = !self.config.ring.is_zero();
         let keep = ringing || self.reliability(exchange) == Reliability::Datagram;
-        if keep && !self.open_transaction(exchange, Kind::Invite, Some(call)) {
+        if keep && !self.open_transaction(exchange, Kind::Invite, Owner::Call(call)) {
             self.overload(exchange, out);
             return;
         }
@@ -89,14 +93,14 @@ impl<F: Clone> Server<F> {
     }
 
     /// Refuses for lack of room (RFC 3261 §21.5.4).
-    fn overload(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+    pub(super) fn overload(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
         self.counters.overloads += 1;
         self.reject(exchange, 503, out, |writer| {
             writer.header(Header::RetryAfter.name(), "5");
         });
     }
 
-    fn provisional(
+    pub(super) fn provisional(
         &mut self,
         exchange: &Exchange<'_, F>,
         status: u16,
@@ -159,13 +163,22 @@ impl<F: Clone> Server<F> {
         next
     }
 
-    pub(super) fn acknowledged(&mut self, exchange: &Exchange<'_, F>) {
+    pub(super) fn acknowledged(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
         let timing = &self.config.timing;
         if let Some(entry) = self.transactions.find(exchange.id) {
-            match entry.machine.on_ack(timing, exchange.now) {
+            let reaction = entry.machine.on_ack(timing, exchange.now);
+            if entry.machine.is_terminated() {
+                // Over a stream nothing comes again that would have to be absorbed.
+                self.transactions.remove(exchange.id);
+            }
+            match reaction {
                 OnRequest::Acknowledged => return,
                 OnRequest::Absorb | OnRequest::Retransmit => {}
             }
+        }
+        match self.config.service {
+            Service::Proxy => return self.forward_ack(exchange, out),
+            Service::Answer | Service::UserAgent => {}
         }
         let forget_at = exchange.now + self.config.call_life;
         let Some(id) = self.call_of(&exchange.request) else {
@@ -198,12 +211,16 @@ impl<F: Clone> Server<F> {
             self.reject(exchange, 481, out, |_| {});
             return;
         };
-        let call = entry.call;
+        let owner = entry.owner;
         self.respond(exchange, 200, out, |_| {});
         // An INVITE that has its final response already is not affected (RFC 3261 §9.2).
-        if let Some(id) = call.filter(|&id| self.terminate_ringing(id, exchange.now, out)) {
-            self.calls.remove(id);
-            self.counters.calls_cancelled += 1;
+        match owner {
+            Owner::Call(id) if self.terminate_ringing(id, exchange.now, out) => {
+                self.calls.remove(id);
+                self.counters.calls_cancelled += 1;
+            }
+            Owner::Forward(id) => self.cancel_forward(id, exchange.now, out),
+            Owner::Call(_) | Owner::None => {}
         }
     }
 
