@@ -120,7 +120,7 @@ fn wrong_usage_is_explained_and_exits_with_2() {
             &["1.1", "`1.2` or `1.3`"],
         ),
         (
-            &["node", "--key-exchange-group", "X25519MLKEM768"],
+            &["node", "--stack=tls", "--key-exchange-group=X25519MLKEM768"],
             &["X25519MLKEM768", "ring", "aws-lc-rs has it"],
         ),
         (&["node", "--stack", "tcp", "--ring=-1"], &["--ring", "-1"]),
