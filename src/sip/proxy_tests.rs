@@ -770,6 +770,9 @@ fn outcome(event: CallEvent) -> Option<Result<(), CallFailure>> {
         CallEvent::Completed => Some(Ok(())),
         CallEvent::Failed(failure) => Some(Err(failure)),
         CallEvent::Nothing
+        | CallEvent::Challenged
+        | CallEvent::HopNeeded
+        | CallEvent::Cancelled
         | CallEvent::Progress { .. }
         | CallEvent::Answered { .. }
         | CallEvent::ByeSent => None,
