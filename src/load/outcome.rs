@@ -92,6 +92,9 @@ pub struct LoadReport {
     pub never_started: u64,
     /// Operations that ended successfully within the measurement, whenever they began.
     pub completed_in_window: u64,
+    /// Operations that ended successfully at all, warm-up and drain included.
+    #[serde(default)]
+    pub completed: u64,
     /// Its operations by kind, under [`OperationKind::name`]; a kind that was not offered is absent.
     #[serde(default)]
     pub operations_by_kind: BTreeMap<String, KindCounts>,
@@ -196,6 +199,7 @@ impl LoadReport {
         self.succeeded += other.succeeded;
         self.never_started += other.never_started;
         self.completed_in_window += other.completed_in_window;
+        self.completed += other.completed;
         self.answered += other.answered;
         self.hops_opened += other.hops_opened;
         self.resumed_handshakes += other.resumed_handshakes;
@@ -289,6 +293,7 @@ impl Recorder {
 
     /// An operation intended for `intended` ended as expected at `now`.
     pub(super) fn succeeded(&mut self, kind: OperationKind, intended: Instant, now: Instant) {
+        self.report.completed += 1;
         if self.covers(intended) {
             self.report.succeeded += 1;
             self.kinds[kind as usize].succeeded += 1;
