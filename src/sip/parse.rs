@@ -359,7 +359,7 @@ impl<'a> NameAddr<'a> {
                 tag = value;
             }
         })?;
-        is_uri(uri).then_some(Self {
+        has_scheme(uri).then_some(Self {
             display,
             uri,
             bracketed,
@@ -377,14 +377,17 @@ impl<'a> NameAddr<'a> {
 
 /// Whether a text is a URI of any scheme, as far as that can be told (RFC 3986 §3).
 fn is_uri(text: &str) -> bool {
+    has_scheme(text) && text.bytes().all(|byte| lex::is(byte, URI))
+}
+
+/// Whether a text starts with a scheme, and something follows it.
+fn has_scheme(text: &str) -> bool {
+    let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     let bytes = text.as_bytes();
-    let colon = bytes.iter().position(|&byte| byte == b':');
-    let scheme = &bytes[..colon.unwrap_or(0)];
-    let valid = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-    scheme.first().is_some_and(u8::is_ascii_alphabetic)
-        && scheme.iter().all(valid)
-        && scheme.len() + 1 < bytes.len()
-        && bytes.iter().all(|&byte| lex::is(byte, URI))
+    let length = bytes.iter().take_while(|&&byte| is_scheme(byte)).count();
+    bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.get(length) == Some(&b':')
+        && length + 1 < bytes.len()
 }
 
 /// One element of `Contact` (RFC 3261 §20.10).
