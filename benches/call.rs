@@ -26,15 +26,10 @@ fn bench(criterion: &mut Criterion) {
     let settings = Settings::generate(USERS).expect("credentials");
     let accounts = Accounts::new("hopbench.test", "hopbench", USERS);
     for stack in stacks() {
-        let config = NodeConfig {
-            stack: stack.name.into(),
-            listen: (Ipv4Addr::LOCALHOST, 0).into(),
-            settings: settings.clone(),
-            accounts: accounts.clone(),
-            ring_seconds: 0.0,
-        };
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let config = NodeConfig::answering(stack.name, any, settings.clone(), accounts.clone());
         let (address, client) = local.block_on(&runtime, async {
-            let node = Node::listen(stack, &config).await.expect("a free port");
+            let node = Node::listen(&config).await.expect("a free port");
             let address = node.local();
             tokio::task::spawn_local(async move { node.run().await });
             (

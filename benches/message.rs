@@ -10,9 +10,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hopbench::sip::digest::{Algorithm, Challenge, Credentials, Identity, write_challenge};
 use hopbench::sip::emit::{Value, response_head};
 use hopbench::sip::{
-    Accounts, Agent, CallEvent, Caller, Contact, Header, Message, Outbound, Outbox, Registration,
-    RegistrationEvent, Reliability, Server, ServerConfig, Source, StartLine, Timing, Uri, Writer,
-    framing, sdp,
+    Accounts, Agent, CallEvent, Caller, Contact, Header, Interface, Message, Outbound, Outbox,
+    Registration, RegistrationEvent, Reliability, Server, ServerConfig, Source, StartLine, Timing,
+    Uri, Writer, framing, sdp,
 };
 use rsipstack::sip::prelude::{HeadersExt, ToTypedHeader};
 
@@ -234,8 +234,13 @@ struct Exchange {
 struct Responses(Outbox);
 
 impl Outbound<()> for Responses {
-    fn send(&mut self, (): &(), message: &[u8]) {
+    fn send(&mut self, (): &(), message: &[u8]) -> bool {
         self.0.push(message);
+        true
+    }
+
+    fn peer_of(&self, (): &()) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 40_000))
     }
 }
 
@@ -244,7 +249,8 @@ impl Exchange {
         let epoch = Instant::now();
         let accounts = Accounts::new("hopbench.test", "secret", 1_000);
         let address = SocketAddr::from(([127, 0, 0, 1], 5060));
-        let config = ServerConfig::new(accounts.clone(), address);
+        let interface = Interface::unprotected("TCP", address);
+        let config = ServerConfig::new(accounts.clone(), vec![interface]);
         Self {
             accounts,
             timing: Timing::default(),
@@ -276,7 +282,7 @@ impl Exchange {
         let source = Source {
             flow: &(),
             peer: agent.sent_by,
-            reliability: agent.reliability,
+            interface: 0,
         };
         client(&agent, self.now, None, &mut self.outbox);
         while !self.outbox.is_empty() {

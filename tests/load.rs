@@ -8,12 +8,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use hopbench::load::{
-    ArrivalLaw, Arrivals, Generator, GeneratorConfig, GeneratorError, Lifecycle, LoadPlan, Stage,
-    Workload,
+    ArrivalLaw, Arrivals, BackOff, Generator, GeneratorConfig, GeneratorError, Lifecycle, LoadPlan,
+    Mix, Stage, Workload,
 };
 use hopbench::node::{Node, NodeConfig};
 use hopbench::sip::Accounts;
-use hopbench::transport::{Settings, find};
+use hopbench::transport::Settings;
 
 const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -30,14 +30,9 @@ fn start_node(stack: &'static str) -> SocketAddr {
             .build()
             .unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
-            let config = NodeConfig {
-                stack: stack.into(),
-                listen: ANY_PORT.into(),
-                settings: Settings::default(),
-                accounts: accounts(),
-                ring_seconds: 0.0,
-            };
-            let node = Node::listen(find(stack).unwrap(), &config).await.unwrap();
+            let (any, settings) = (ANY_PORT.into(), Settings::default());
+            let config = NodeConfig::answering(stack, any, settings, accounts());
+            let node = Node::listen(&config).await.unwrap();
             sender.send(node.local()).unwrap();
             node.run().await;
         });
@@ -51,6 +46,7 @@ fn config(stack: &str, target: SocketAddr, workers: u32) -> GeneratorConfig {
         target,
         settings: Settings::default(),
         accounts: accounts(),
+        callees: None,
         workers,
         seed: 7,
     }
@@ -68,6 +64,9 @@ fn plan() -> LoadPlan {
         drain_seconds: 20.0,
         users: 64,
         talk_seconds: 0.0,
+        ring_seconds: 0.0,
+        mix: Mix::default(),
+        back_off: BackOff::default(),
         seed: 7,
     }
 }

@@ -29,8 +29,8 @@ pub(crate) enum NodeOrder {
 pub(crate) enum NodeReply {
     /// It accepts flows; said once, unasked.
     Listening {
-        /// The address that was bound.
-        address: SocketAddr,
+        /// What each interface was bound to; `None` where it does not listen.
+        addresses: Vec<Option<SocketAddr>>,
     },
     /// What it costs and what it has seen.
     Snapshot {

@@ -102,7 +102,7 @@ impl Testbed {
     pub(crate) fn node(&self, config: &NodeConfig) -> Outcome<NodeProcess> {
         let process = self.start("node", &self.placement.node, config)?;
         match process.reply(PROMPT)? {
-            NodeReply::Listening { address } => Ok(NodeProcess { process, address }),
+            NodeReply::Listening { addresses } => Ok(NodeProcess { process, addresses }),
             NodeReply::Failed { reason } => Err(Failure::of(reason)),
             other @ NodeReply::Snapshot { .. } => Err(process.unexpected(&other)),
         }
@@ -166,13 +166,13 @@ impl Testbed {
 /// A node at work.
 pub(crate) struct NodeProcess {
     process: Process<NodeReply>,
-    address: SocketAddr,
+    addresses: Vec<Option<SocketAddr>>,
 }
 
 impl NodeProcess {
-    /// Where it listens.
+    /// Where its first interface listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0].expect("the first interface of a node listens")
     }
 
     /// What it costs and has seen so far.

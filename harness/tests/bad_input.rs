@@ -20,6 +20,8 @@ fn wrong_usage_is_explained_and_exits_with_2() {
     std::fs::write(&foreign, "{\"schema\": \"somebody.else/9\"}").unwrap();
     let missing = path("missing.toml");
     let nowhere = path("nowhere");
+    let empty = path("empty");
+    std::fs::write(&empty, "\n").unwrap();
     let cases: &[(&[&str], &[&str])] = &[
         (
             &["run", "--stacks", "udp@wiregard"],
@@ -73,6 +75,42 @@ fn wrong_usage_is_explained_and_exits_with_2() {
             &["--users", "--accounts"],
         ),
         (
+            &["load", "--target=127.0.0.1:1", "--user-pattern=alice"],
+            &["--user-pattern", "`alice`", "{:04}"],
+        ),
+        (
+            &["load", "--target=127.0.0.1:1", "--user-pattern=u{:4}"],
+            &["--user-pattern", "{:0N}", "`{:4}`"],
+        ),
+        (
+            &["load", "--target=127.0.0.1:1", "--user-pattern=al ice{}"],
+            &["--user-pattern", "al ice0"],
+        ),
+        (
+            &["load", "--target=127.0.0.1:1", "--callee=tel:1"],
+            &["--callee", "sip:echo@example.org", "tel:1"],
+        ),
+        (
+            &["load", "--target=127.0.0.1:1", "--domain=a:5060"],
+            &["--domain", "without port"],
+        ),
+        (
+            &["load", "--target=127.0.0.1:1", "--password-file", &missing],
+            &["--password-file", "missing.toml", "No such file"],
+        ),
+        (
+            &["load", "--target=127.0.0.1:1", "--password-file", &empty],
+            &["--password-file", "empty", "first line"],
+        ),
+        (
+            &["load", "--target=127.0.0.1:1", "--password-pattern=hush{"],
+            &["--password-pattern: expected", "{:04}"],
+        ),
+        (
+            &["load", "--password=a", "--password-file", &empty],
+            &["--password", "--password-file", "cannot be used with"],
+        ),
+        (
             &["node", "--stack", "mtls"],
             &["mtls", "--credentials FOLDER"],
         ),
@@ -87,6 +125,7 @@ fn wrong_usage_is_explained_and_exits_with_2() {
         for part in *expected {
             assert!(said.contains(part), "{args:?}: expected {part} in: {said}");
         }
+        assert!(!said.contains("hush"), "a secret is shown: {said}");
     }
 }
 
@@ -151,6 +190,8 @@ fn wrong_credentials_are_told_apart() {
     let (_tls, tls) = start_node(&["--stack", "tls", "--credentials", &ours]);
     let (_mtls, mtls) = start_node(&["--stack", "mtls", "--credentials", &ours]);
     let (_tunnel, tunnel) = start_node(&["--stack", "udp@wireguard", "--credentials", &ours]);
+    let password = path("password");
+    std::fs::write(&password, "not derived\n").unwrap();
     let foreign_ca = format!("{theirs}/ca.pem");
     let our_ca = format!("{ours}/ca.pem");
     let (foreign_chain, foreign_key) = (
@@ -194,6 +235,13 @@ fn wrong_credentials_are_told_apart() {
             &["--ca", &our_ca, "--secret", "wrong"],
             3,
             &["credentials"],
+        ),
+        (
+            "tls",
+            &tls.to_string(),
+            &["--ca", &our_ca, "--password-file", &password],
+            3,
+            &["the password is wrong"],
         ),
         (
             "mtls",

@@ -16,5 +16,7 @@ mod worker;
 pub use arrivals::{ArrivalLaw, Arrivals};
 pub use generator::{Generator, GeneratorError, Progress};
 pub use outcome::{LoadReport, Moment};
-pub use plan::{GeneratorConfig, Lifecycle, LoadPlan, Stage, Workload};
+pub use plan::{
+    BackOff, Callees, GeneratorConfig, Lifecycle, LoadPlan, Mix, PlanError, Stage, Workload,
+};
 pub use single::SingleUser;

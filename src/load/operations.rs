@@ -76,6 +76,10 @@ impl Worker {
                     None => self.fail(operation, "the registered hop was lost"),
                 }
             }
+            (Workload::Invite, Lifecycle::PerTransaction)
+            | (Workload::Reregister | Workload::Mixed | Workload::Avalanche, _) => {
+                self.fail(operation, "the generator cannot run this workload");
+            }
         }
     }
 
@@ -321,7 +325,10 @@ impl Handler for WorkerHandler {
     fn closed(&self, flow: &Flow, reason: &CloseReason) {
         match reason {
             CloseReason::Local => {}
-            CloseReason::Peer | CloseReason::Broken(_) | CloseReason::Garbage(_) => {
+            CloseReason::Peer
+            | CloseReason::NoPong
+            | CloseReason::Broken(_)
+            | CloseReason::Garbage(_) => {
                 self.0.on_lost_hop(flow, reason);
             }
         }

@@ -205,9 +205,11 @@ impl State {
         match event {
             CallEvent::Nothing
             | CallEvent::Progress { .. }
+            | CallEvent::Challenged
             | CallEvent::Answered { .. }
+            | CallEvent::HopNeeded
             | CallEvent::ByeSent => {}
-            CallEvent::Completed => {
+            CallEvent::Completed | CallEvent::Cancelled => {
                 self.caller = None;
                 self.end = Some(Ok(()));
             }
@@ -233,7 +235,10 @@ impl Handler for DialogueHandler {
     fn closed(&self, _flow: &Flow, reason: &CloseReason) {
         match reason {
             CloseReason::Local => {}
-            CloseReason::Peer | CloseReason::Broken(_) | CloseReason::Garbage(_) => {
+            CloseReason::Peer
+            | CloseReason::NoPong
+            | CloseReason::Broken(_)
+            | CloseReason::Garbage(_) => {
                 self.0.state.borrow_mut().end = Some(Err(format!("the hop was lost: {reason}")));
                 self.0.progressed.notify_one();
             }

@@ -103,6 +103,17 @@ pub struct DatagramCounters {
     pub tunnel: Drops,
 }
 
+impl DatagramCounters {
+    /// The sum of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            unsent: self.unsent + other.unsent,
+            tunnel: self.tunnel.plus(other.tunnel),
+        }
+    }
+}
+
 /// A source of reliable streams.
 pub trait StreamNetwork {
     /// A connection.

@@ -1,37 +1,98 @@
-//! The server under test that ships with hopbench: registrar and answering UA on one worker.
+//! The server under test that ships with hopbench: registrar, answering user agent and proxy on one
+//! worker.
 //!
 //! What it says is decided by [`crate::sip::Server`]; here are the flows it says it on and the clock
 //! it says it by. Layer: above `sip`, `transport` and `measure`. Not here: processes and their
 //! control, which are the harness'.
 
+mod hops;
+
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Instant;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::sip::{Accounts, Outbound, Reliability, Server, ServerConfig, ServerCounters, Source};
-use crate::transport::{
-    CloseReason, DatagramCounters, Flow, Handler, Listening, Settings, Stack, Transport,
-    TransportError,
+use crate::sip::{
+    Accounts, Interface, NextHop, Outbound, Reliability, Route, Server, ServerConfig,
+    ServerCounters, Service, Source,
 };
+use crate::transport::{
+    self, CloseReason, DatagramCounters, Flow, Handler, Listening, Settings, Stack, Transport,
+    TransportError, UnknownStack,
+};
+use hops::{Hops, Side};
 
 /// Where a node listens, over what, and for whom.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeConfig {
-    /// Name in the registry of stacks.
-    pub stack: String,
-    /// The address to listen on; over a tunnel, its outer address. Port 0 lets the kernel choose.
-    pub listen: SocketAddr,
-    /// Certificates, keys and limits of the transport.
+    /// The sides that messages come and go by.
+    pub interfaces: Vec<InterfaceConfig>,
+    /// Certificates, keys and limits of the transports.
     pub settings: Settings,
     /// The users that may register.
     pub accounts: Accounts,
+    /// What it is to those who call.
+    pub service: Service,
+    /// Where requests for other domains than its own go, as the DNS would say (RFC 3263).
+    pub routes: Vec<RouteConfig>,
+    /// Whether callers have to prove who they are: 407 from a proxy, 401 from who answers.
+    pub authenticate_calls: bool,
+    /// Whether `sips:` may cross a protected tunnel as it may cross TLS (RFC 5630 knows TLS only).
+    pub tunnels_protect: bool,
     /// From INVITE to its 200; at least 0, at most what a [`std::time::Duration`] holds.
     pub ring_seconds: f64,
+}
+
+impl NodeConfig {
+    /// A registrar and answering user agent on one interface.
+    #[must_use]
+    pub fn answering(
+        stack: &str,
+        listen: SocketAddr,
+        settings: Settings,
+        accounts: Accounts,
+    ) -> Self {
+        Self {
+            interfaces: vec![InterfaceConfig {
+                stack: stack.into(),
+                listen: Some(listen),
+            }],
+            settings,
+            accounts,
+            service: Service::Answer,
+            routes: Vec::new(),
+            authenticate_calls: false,
+            tunnels_protect: false,
+            ring_seconds: 0.0,
+        }
+    }
+}
+
+/// One side of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceConfig {
+    /// Name in the registry of stacks.
+    pub stack: String,
+    /// The address to listen on; over a tunnel, its outer address. Port 0 lets the kernel choose.
+    /// `None` where only this node opens connections: towards the server side of a tunnel.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Where requests for a domain go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteConfig {
+    /// The domain; `None` for all that no other route names.
+    pub domain: Option<String>,
+    /// The way out, by its place in [`NodeConfig::interfaces`].
+    pub interface: usize,
+    /// The next hop; over a tunnel, its outer address.
+    pub target: SocketAddr,
+    /// Who this node is to the next hop: the number of its tunnel keys.
+    pub user: u32,
 }
 
 /// What a node has seen since it started.
@@ -47,76 +108,187 @@ pub struct NodeCounters {
     pub flows_closed_for_garbage: u64,
     /// Peers that failed to open a flow, for example in the TLS handshake.
     pub flows_refused: u64,
-    /// Responses that their flow no longer took.
+    /// Connections to next hops that were opened (RFC 5923: one carries everything).
+    #[serde(default)]
+    pub hops_opened: u64,
+    /// Messages that their flow no longer took.
     pub unsent: u64,
     /// Datagrams that the system did not take, or that the tunnel dropped (datagrams only).
     #[serde(default)]
     pub datagrams: Option<DatagramCounters>,
 }
 
+impl NodeConfig {
+    /// Whether its parts refer to each other.
+    fn check(&self) -> Result<(), NodeError> {
+        let interfaces = self.interfaces.len();
+        if self
+            .interfaces
+            .iter()
+            .all(|interface| interface.listen.is_none())
+        {
+            return Err(NodeError::Silent);
+        }
+        let of_nowhere = |route: &&RouteConfig| route.interface >= interfaces;
+        match self.routes.iter().find(of_nowhere) {
+            Some(route) => Err(NodeError::Interface {
+                place: route.interface,
+                interfaces,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// What the server has to know of it.
+    fn server(&self, stacks: &[&'static Stack]) -> ServerConfig {
+        let interfaces = self.interfaces.iter().zip(stacks);
+        let interfaces = interfaces.map(|(interface, stack)| Interface {
+            transport: stack.via_transport,
+            address: interface.listen.unwrap_or(([0, 0, 0, 0], 0).into()),
+            reliability: Reliability::of(stack.is_stream()),
+            is_protected: stack.protected && (stack.tunnel.is_none() || self.tunnels_protect),
+            is_mutual: stack.carrier == "mtls",
+        });
+        let routes = self.routes.iter().map(|route| Route {
+            domain: route.domain.clone(),
+            hop: NextHop {
+                interface: route.interface,
+                address: route.target,
+            },
+        });
+        ServerConfig {
+            service: self.service,
+            routes: routes.collect(),
+            authenticate_calls: self.authenticate_calls,
+            ring: std::time::Duration::from_secs_f64(self.ring_seconds),
+            ..ServerConfig::new(self.accounts.clone(), interfaces.collect())
+        }
+    }
+}
+
+/// Why a node cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// An interface's stack does not exist.
+    #[error(transparent)]
+    Stack(#[from] UnknownStack),
+    /// An interface cannot be opened.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// No interface listens.
+    #[error("expected an interface with an address to listen on, found none")]
+    Silent,
+    /// A route leaves by an interface that is not there.
+    #[error("expected a route by one of {interfaces} interfaces, found one by number {place}")]
+    Interface {
+        /// The place that the route names.
+        place: usize,
+        /// How many interfaces there are.
+        interfaces: usize,
+    },
+}
+
 /// A listening node. Lives inside a [`tokio::task::LocalSet`]; dropping it closes its flows.
 pub struct Node {
-    listening: Listening,
     core: Rc<Core>,
-    // The transport's endpoints belong to it, and live as long as the node.
-    _transport: Box<dyn Transport>,
 }
 
 struct Core {
     server: RefCell<Server<Flow>>,
-    reliability: Reliability,
+    hops: RefCell<Hops>,
     counters: RefCell<NodeCounters>,
     deadline_moved: Notify,
     alarm: Cell<Option<Instant>>,
+}
+
+/// What an interface's flows report to.
+struct Port {
+    /// Weak, since the listeners that hold it belong to the core.
+    core: Weak<Core>,
+    interface: usize,
 }
 
 impl Node {
     /// Starts to listen.
     ///
     /// # Errors
-    /// When the credentials do not suffice or the address cannot be bound.
+    /// When a stack does not exist, the credentials do not suffice, an address cannot be bound or the
+    /// server side of a tunnel cannot be reached.
     ///
     /// # Panics
     /// When [`NodeConfig::ring_seconds`] is no duration.
-    pub async fn listen(stack: &Stack, config: &NodeConfig) -> Result<Self, TransportError> {
-        let transport = stack.open(&config.settings)?;
+    pub async fn listen(config: &NodeConfig) -> Result<Self, NodeError> {
+        config.check()?;
         let mut entropy = [0; 32];
         SystemRandom::new().fill(&mut entropy).map_err(|_| {
             TransportError::Credentials("the system's random generator failed".into())
         })?;
-        let server_config = ServerConfig {
-            ring: std::time::Duration::from_secs_f64(config.ring_seconds),
-            ..ServerConfig::new(config.accounts.clone(), config.listen)
-        };
+        let mut stacks = Vec::new();
+        for interface in &config.interfaces {
+            stacks.push(transport::find(&interface.stack)?);
+        }
+        let server = Server::new(config.server(&stacks), entropy, Instant::now());
         let core = Rc::new(Core {
-            server: RefCell::new(Server::new(server_config, entropy, Instant::now())),
-            reliability: Reliability::of(stack.is_stream()),
+            server: RefCell::new(server),
+            hops: RefCell::new(Hops::new(&config.routes, config.service == Service::Proxy)),
             counters: RefCell::default(),
             deadline_moved: Notify::new(),
             alarm: Cell::new(None),
         });
-        let listening = transport
-            .listen(config.listen, Rc::clone(&core) as Rc<dyn Handler>)
-            .await?;
-        Ok(Self {
-            listening,
-            core,
-            _transport: transport,
-        })
+        for (interface, stack) in stacks.into_iter().enumerate() {
+            let transport: Rc<dyn Transport> = stack.open(&config.settings)?.into();
+            let port = Rc::new(Port {
+                core: Rc::downgrade(&core),
+                interface,
+            });
+            let listening = match config.interfaces[interface].listen {
+                Some(address) => Some(transport.listen(address, port).await?),
+                None => None,
+            };
+            if let Some(listening) = &listening {
+                let mut server = core.server.borrow_mut();
+                server.set_address(interface, listening.local);
+            }
+            core.hops.borrow_mut().add(Side {
+                transport,
+                listening,
+            });
+        }
+        core.open_outward_sides(config).await?;
+        Ok(Self { core })
     }
 
-    /// The address that was bound.
+    /// The address that each interface was bound to; `None` where it does not listen.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Option<SocketAddr>> {
+        let hops = self.core.hops.borrow();
+        let bound = |side: &Side| side.listening.as_ref().map(|bound| bound.local);
+        hops.sides().iter().map(bound).collect()
+    }
+
+    /// The address of the first interface that listens.
+    ///
+    /// # Panics
+    /// When none does.
     #[must_use]
     pub fn local(&self) -> SocketAddr {
-        self.listening.local
+        let bound = self.addresses().into_iter().flatten().next();
+        bound.expect("an interface listens")
     }
 
     /// What it has seen so far.
     #[must_use]
     pub fn counters(&self) -> NodeCounters {
+        let hops = self.core.hops.borrow();
+        let listening = hops
+            .sides()
+            .iter()
+            .filter_map(|side| side.listening.as_ref());
+        let datagrams = listening.filter_map(Listening::counters);
         NodeCounters {
             sip: *self.core.server.borrow().counters(),
-            datagrams: self.listening.counters(),
+            datagrams: datagrams.reduce(DatagramCounters::plus),
             ..self.core.counters.borrow().clone()
         }
     }
@@ -142,29 +314,55 @@ impl Node {
 }
 
 impl Core {
-    fn fire(&self, now: Instant) {
-        self.server
-            .borrow_mut()
-            .timeout(now, &mut Sender(&self.counters));
+    /// Opens the sides that do not listen: their address, which requests carry, is known only then.
+    async fn open_outward_sides(self: &Rc<Self>, config: &NodeConfig) -> Result<(), NodeError> {
+        for route in &config.routes {
+            let interface = route.interface;
+            if config.interfaces[interface].listen.is_none() {
+                let address = route.target;
+                let local = self.connect(NextHop { interface, address }).await?;
+                self.server.borrow_mut().set_address(interface, local);
+            }
+        }
+        Ok(())
     }
-}
 
-impl Handler for Core {
-    fn opened(&self, _flow: &Flow) {
-        self.counters.borrow_mut().flows_opened += 1;
+    fn receive(self: &Rc<Self>, interface: usize, flow: &Flow, message: &[u8]) {
+        {
+            let mut server = self.server.borrow_mut();
+            if let Some(address) = self.own_address(interface, flow) {
+                server.set_address(interface, address);
+            }
+            let source = Source {
+                flow,
+                peer: flow.peer(),
+                interface,
+            };
+            server.receive(Instant::now(), source, message, &mut Sender(self));
+        }
+        self.note_deadline();
     }
 
-    fn message(&self, flow: &Flow, message: &[u8]) {
-        let mut server = self.server.borrow_mut();
-        // Known only now: behind port 0, a wildcard address or a tunnel it is not what was asked for.
-        server.set_address(flow.local());
-        let source = Source {
-            flow,
-            peer: flow.peer(),
-            reliability: self.reliability,
-        };
-        server.receive(Instant::now(), source, message, &mut Sender(&self.counters));
-        let is_sooner = match (server.deadline(), self.alarm.get()) {
+    /// The own address that a flow tells. Behind a wildcard address or a tunnel it is not what was
+    /// bound; but a connection that this node opened comes from a port that nobody listens on.
+    fn own_address(&self, interface: usize, flow: &Flow) -> Option<SocketAddr> {
+        let hops = self.hops.borrow();
+        let local = flow.local();
+        let listening = hops.sides()[interface].listening.as_ref()?;
+        (!listening.is_stream() || listening.local.port() == local.port()).then_some(local)
+    }
+
+    fn unreachable(self: &Rc<Self>, hop: NextHop) {
+        {
+            let mut server = self.server.borrow_mut();
+            server.unreachable(Instant::now(), hop, &mut Sender(self));
+        }
+        self.note_deadline();
+    }
+
+    fn note_deadline(&self) {
+        let deadline = self.server.borrow().deadline();
+        let is_sooner = match (deadline, self.alarm.get()) {
             (None, _) => false,
             (Some(_), None) => true,
             (Some(deadline), Some(alarm)) => deadline < alarm,
@@ -174,37 +372,94 @@ impl Handler for Core {
         }
     }
 
-    fn closed(&self, _flow: &Flow, reason: &CloseReason) {
-        let mut counters = self.counters.borrow_mut();
+    fn fire(self: &Rc<Self>, now: Instant) {
+        let mut server = self.server.borrow_mut();
+        server.timeout(now, &mut Sender(self));
+    }
+}
+
+impl Handler for Port {
+    fn opened(&self, flow: &Flow) {
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
+        core.counters.borrow_mut().flows_opened += 1;
+        core.hops.borrow_mut().accepted(self.interface, flow);
+    }
+
+    fn message(&self, flow: &Flow, message: &[u8]) {
+        if let Some(core) = self.core.upgrade() {
+            core.receive(self.interface, flow, message);
+        }
+    }
+
+    fn closed(&self, flow: &Flow, reason: &CloseReason) {
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
+        core.hops.borrow_mut().closed(self.interface, flow);
+        let mut counters = core.counters.borrow_mut();
         counters.flows_closed += 1;
         match reason {
             CloseReason::Garbage(_) => counters.flows_closed_for_garbage += 1,
-            CloseReason::Peer | CloseReason::Local | CloseReason::Broken(_) => {}
+            CloseReason::Peer
+            | CloseReason::Local
+            | CloseReason::NoPong
+            | CloseReason::Broken(_) => {}
         }
     }
 
     fn refused(&self, _peer: SocketAddr, _reason: &TransportError) {
-        self.counters.borrow_mut().flows_refused += 1;
+        if let Some(core) = self.core.upgrade() {
+            core.counters.borrow_mut().flows_refused += 1;
+        }
     }
 
     fn unframed(&self, flow: &Flow, head: &[u8]) {
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
         let source = Source {
             flow,
             peer: flow.peer(),
-            reliability: self.reliability,
+            interface: self.interface,
         };
-        let mut server = self.server.borrow_mut();
-        server.refuse_unframed(source, head, &mut Sender(&self.counters));
+        let mut server = core.server.borrow_mut();
+        server.refuse_unframed(source, head, &mut Sender(&core));
     }
 }
 
 /// Sends on flows; one that has just closed is counted, and its client retransmits or has left.
-struct Sender<'a>(&'a RefCell<NodeCounters>);
+struct Sender<'a>(&'a Rc<Core>);
+
+impl Sender<'_> {
+    fn counted(&self, is_sent: bool) -> bool {
+        if !is_sent {
+            self.0.counters.borrow_mut().unsent += 1;
+        }
+        is_sent
+    }
+}
 
 impl Outbound<Flow> for Sender<'_> {
-    fn send(&mut self, flow: &Flow, message: &[u8]) {
-        if flow.send(message).is_err() {
-            self.0.borrow_mut().unsent += 1;
-        }
+    fn send(&mut self, flow: &Flow, message: &[u8]) -> bool {
+        self.counted(flow.send(message).is_ok())
+    }
+
+    fn peer_of(&self, flow: &Flow) -> SocketAddr {
+        flow.peer()
+    }
+
+    fn send_to(&mut self, hop: NextHop, message: &[u8]) -> bool {
+        self.counted(self.0.send_to(hop, message))
+    }
+
+    fn send_back(&mut self, peer: NextHop, message: &[u8]) -> bool {
+        let is_sent = self.0.hops.borrow_mut().send_back(peer, message);
+        self.counted(is_sent)
+    }
+
+    fn alias(&mut self, address: NextHop, flow: &Flow) {
+        self.0.hops.borrow_mut().alias(address, flow);
     }
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::account::Accounts;
+use super::account::{Accounts, host_label};
 use super::emit::{Value, Writer};
 use super::header::{Header, Method};
 use super::text::Text;
@@ -74,15 +74,19 @@ impl Agent<'_> {
         line.text("@");
         match host {
             ContactHost::Flow => {
-                line.text(&username);
+                line.text(&host_label(self.user));
                 line.text(".invalid");
             }
             ContactHost::Address => line.address(self.sent_by),
         }
         // TLS is named by the scheme or by nothing (RFC 3261 §26.2.2 deprecates transport=tls).
         line.text(match self.reliability {
-            Reliability::Datagram => ">",
-            Reliability::Stream => ";transport=tcp>",
+            Reliability::Datagram => "",
+            Reliability::Stream => ";transport=tcp",
+        });
+        line.text(match host {
+            ContactHost::Flow => ">",
+            ContactHost::Address => ";ob>",
         });
     }
 }
@@ -93,7 +97,8 @@ pub(crate) enum ContactHost {
     /// A name that resolves to nothing, since the user is reached over the flow only; stable
     /// across flows, so that a registration over a new one replaces the binding.
     Flow,
-    /// The flow's own address.
+    /// The flow's own address; `;ob` asks that what a dialog brings comes over the flow (RFC 5626
+    /// §4.3).
     Address,
 }
 

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use super::agent::{hex_u32, hex16};
 use super::text::Text;
 use super::timer::Timing;
-use super::transaction::Reliability;
 
 /// Our tag: eight hexadecimal digits of the slot, eight of its nonce.
 pub(crate) type Tag = Text<16>;
@@ -45,7 +44,8 @@ pub(crate) struct Call<F> {
     pub(crate) flow: F,
     /// Where the INVITE came from.
     pub(crate) peer: SocketAddr,
-    pub(crate) reliability: Reliability,
+    /// The interface that it came to.
+    pub(crate) interface: usize,
     pub(crate) message: Vec<u8>,
 }
 
@@ -99,7 +99,8 @@ pub(crate) struct NewCall<F> {
     pub(crate) transaction: u64,
     pub(crate) flow: F,
     pub(crate) peer: SocketAddr,
-    pub(crate) reliability: Reliability,
+    /// The interface that it came to.
+    pub(crate) interface: usize,
 }
 
 /// Names one call beyond its end.
@@ -182,7 +183,7 @@ impl<F> Calls<F> {
             transaction: new.transaction,
             flow: new.flow,
             peer: new.peer,
-            reliability: new.reliability,
+            interface: new.interface,
             message: self.spare.pop().unwrap_or_default(),
         })
     }

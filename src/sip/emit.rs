@@ -52,6 +52,11 @@ impl<'b> Writer<'b> {
         Self { out }
     }
 
+    /// Goes on with a message whose start line is there.
+    pub(crate) fn further(out: &'b mut Vec<u8>) -> Self {
+        Self { out }
+    }
+
     /// Writes `name: value`.
     pub fn header(&mut self, name: &str, value: &str) -> &mut Self {
         self.header_with(name, |line| line.text(value))
@@ -237,46 +242,48 @@ pub fn response_head<'b>(
     writer
 }
 
-/// Writes the first `Via` line with what its first element lacks: `received` when sent-by is not
-/// the source address or `rport` was asked for, and the value of `rport`.
+/// Writes the first `Via` line with what its first element lacks.
 fn top_via(writer: &mut Writer<'_>, line: &str, source: SocketAddr) {
     let first = Elements::new(line).next().unwrap_or(line);
     let rest = &line[first.as_ptr() as usize - line.as_ptr() as usize + first.len()..];
-    let via = Via::parse(first);
-    let asks = via.is_some_and(|via| via.rport == Some(None));
-    let ip = source.ip().to_canonical();
-    let known = via.is_some_and(|via| {
-        let host = via.host.trim_start_matches('[').trim_end_matches(']');
-        via.received.is_some() || host.parse::<IpAddr>().is_ok_and(|host| host == ip)
-    });
     writer.header_with(Header::Via.name(), |out| {
-        // The flag gains its value in place: the parameter must not occur twice.
-        match via
-            .filter(|_| asks)
-            .and_then(|via| behind_rport(first, &via))
-        {
-            Some(behind) => {
-                out.text(&first[..behind]);
-                out.text("=");
-                out.decimal(source.port().into());
-                out.text(&first[behind..]);
-            }
-            None => out.text(first),
-        }
-        if via.is_some() && (asks || !known) {
-            out.text(";received=");
-            out.ip(ip);
-        }
+        write_received(out, first, source);
         out.text(rest);
     });
 }
 
-/// Byte offset of the end of the parameter name `rport` in a `Via` element.
-fn behind_rport(element: &str, via: &Via<'_>) -> Option<usize> {
-    let is_rport = |(name, _): &(&str, _)| name.eq_ignore_ascii_case("rport");
-    let (name, _) = via.params.iter().find(is_rport)?;
-    // The name is borrowed from the element.
-    Some(name.as_ptr() as usize - element.as_ptr() as usize + name.len())
+/// Writes the topmost element of `Via` as who received it from `source` completes it: with `received`
+/// when sent-by is not the source address or `rport` was asked for, and with the value of `rport`
+/// (RFC 3261 §18.2.1, RFC 3581 §4). A `received` that the sender wrote itself is not believed.
+pub(crate) fn write_received(out: &mut Value<'_>, element: &str, source: SocketAddr) {
+    let Some(via) = Via::parse(element) else {
+        return out.text(element);
+    };
+    let asks = via.rport == Some(None);
+    let ip = source.ip().to_canonical();
+    let host = via.host.trim_start_matches('[').trim_end_matches(']');
+    let is_source = host.parse::<IpAddr>().is_ok_and(|host| host == ip);
+    if is_source && !asks && via.received.is_none() {
+        return out.text(element);
+    }
+    let front = &element[..element.len() - via.params.as_str().len()];
+    out.text(front.trim_end());
+    for (name, value) in via.params.iter() {
+        if asks && name.eq_ignore_ascii_case("rport") {
+            // In place: the parameter must not occur twice.
+            out.text(";rport=");
+            out.decimal(source.port().into());
+        } else if !name.eq_ignore_ascii_case("received") {
+            out.text(";");
+            out.text(name);
+            out.text(if value.is_some() { "=" } else { "" });
+            out.text(value.unwrap_or_default());
+        }
+    }
+    if asks || !is_source {
+        out.text(";received=");
+        out.ip(ip);
+    }
 }
 
 /// Reason phrase of a status (RFC 3261 §21); that of its class if the status is not listed.
@@ -382,12 +389,16 @@ mod tests {
                 "SIP/2.0/UDP a.invalid;branch=z;received=192.0.2.1",
             ),
             (
+                "SIP/2.0/UDP 192.0.2.1;received=198.51.100.7;branch=z",
+                "SIP/2.0/UDP 192.0.2.1;branch=z",
+            ),
+            (
                 "SIP/2.0/UDP 192.0.2.1;rport;branch=z",
                 "SIP/2.0/UDP 192.0.2.1;rport=5070;branch=z;received=192.0.2.1",
             ),
             (
                 "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";RPORT ;branch=z",
-                "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";RPORT=5070 ;branch=z;received=192.0.2.1",
+                "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";rport=5070;branch=z;received=192.0.2.1",
             ),
             (
                 "SIP/2.0/TCP p;branch=y, SIP/2.0/TCP q;branch=z;rport",

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! registration  call │ server ─ registrar, callee    flows of a user agent; the server
-//! agent              │                               what a flow knows of its user
+//! agent              │ authenticator                 what a flow knows of its user; who sent a request
 //! transaction  timer │ digest  account  sdp          retransmission; identity
 //! message  header  emit  outbox                      a view of a buffer; writing into one
 //! framing  parse  text                               where messages end; grammar; short strings
@@ -16,6 +16,7 @@
 
 pub mod account;
 pub mod agent;
+pub mod authenticator;
 pub mod call;
 pub mod digest;
 pub mod emit;
@@ -33,6 +34,7 @@ pub mod timer;
 pub mod transaction;
 
 mod callee;
+mod proxy;
 
 pub use account::Accounts;
 pub use agent::{Agent, key_of_branch};
@@ -43,7 +45,9 @@ pub use message::{Message, ParseError, StartLine};
 pub use outbox::Outbox;
 pub use parse::{Contact, NameAddr, Params, Uri, Via};
 pub use registration::{Registration, RegistrationEvent, RegistrationFailure};
-pub use server::{Outbound, Server, ServerConfig, ServerCounters, Source};
+pub use server::{
+    Interface, NextHop, Outbound, Route, Server, ServerConfig, ServerCounters, Service, Source,
+};
 pub use timer::{TimerQueue, Timing};
 pub use transaction::Reliability;
 
@@ -53,3 +57,5 @@ mod message_properties;
 mod message_tests;
 #[cfg(test)]
 mod pair_tests;
+#[cfg(test)]
+mod proxy_tests;

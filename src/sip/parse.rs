@@ -169,6 +169,12 @@ impl<'a> Params<'a> {
         cursor.is_at_end().then_some(params)
     }
 
+    /// All of them as they were written: empty, or from the first semicolon on.
+    #[must_use]
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+
     /// All of them in order: name and, unless it is a flag, value. Quotes are part of a value;
     /// [`unquoted`] tells what it says.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
@@ -245,9 +251,11 @@ pub struct Via<'a> {
     pub branch: Option<&'a str>,
     /// Where the request really came from (RFC 3261 §18.2.1).
     pub received: Option<&'a str>,
+    /// Whether the sender takes requests over this connection too (RFC 5923 §5).
+    pub alias: bool,
     /// RFC 3581: `Some(None)` asks for it, `Some(Some(port))` was filled in.
     pub rport: Option<Option<u16>>,
-    /// These and all others (`maddr`, `ttl`, `alias`, …).
+    /// These and all others (`maddr`, `ttl`, …).
     pub params: Params<'a>,
 }
 
@@ -271,12 +279,14 @@ impl<'a> Via<'a> {
             cursor.white();
             port = Some(cursor.port()?);
         }
-        let (mut branch, mut received, mut rport) = (None, None, None);
+        let (mut branch, mut received, mut alias, mut rport) = (None, None, false, None);
         let params = Params::of_header(&mut cursor, |name, value| {
             if name.eq_ignore_ascii_case("branch") {
                 branch = value;
             } else if name.eq_ignore_ascii_case("received") {
                 received = value;
+            } else if name.eq_ignore_ascii_case("alias") {
+                alias = true;
             } else if name.eq_ignore_ascii_case("rport") {
                 rport = Some(value);
             }
@@ -294,6 +304,7 @@ impl<'a> Via<'a> {
             port,
             branch,
             received,
+            alias,
             rport,
             params,
         })

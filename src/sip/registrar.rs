@@ -1,19 +1,25 @@
 //! The registrar (RFC 3261 §10.3): who may register, and where users can be reached.
 //!
 //! It decides and remembers; [`server`](super::server) writes the responses. A user is remembered
-//! from the first successful authentication until the last binding and the nonce have expired, so its
-//! memory is bounded by the number of accounts.
+//! from the first binding until the last one has expired, so its memory is bounded by the number of
+//! accounts. Bindings keep the path to the user agent (RFC 3327), and of a user agent that
+//! registers several flows each is a binding (RFC 5626 §6).
+
+mod asked;
+mod binding;
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::account::Accounts;
-use super::digest::{Algorithm, Credentials, NonceState, Nonces, Replay};
-use super::header::Header;
-use super::message::{Message, ParseError, StartLine};
-use super::parse::{Contact, NameAddr, Uri};
-use super::text::Text;
+use super::authenticator::{Authenticator, Unauthenticated};
+use super::digest::{Algorithm, Challenger, Nonces};
+use super::message::{Message, StartLine};
+use super::parse::Uri;
+use asked::Asked;
+
+pub(in crate::sip) use asked::is_first_hop;
+pub use binding::{Binding, BindingId};
 
 /// Most bindings that a user can have at a time.
 pub const MAX_BINDINGS: usize = 8;
@@ -23,7 +29,7 @@ pub const MAX_BINDINGS: usize = 8;
 pub struct Lifetimes {
     /// Lifetime of a binding that does not ask for one.
     pub default_seconds: u32,
-    /// Shorter ones are refused with 423.
+    /// Shorter ones are refused with 423, unless they are an hour or more.
     pub min_seconds: u32,
     /// Longer ones are shortened.
     pub max_seconds: u32,
@@ -42,16 +48,17 @@ impl Default for Lifetimes {
 /// What becomes of a REGISTER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registered {
-    /// 200 with the bindings of `user`.
+    /// 200 with the bindings of `user`, and the request's `Path`.
     Accepted {
         /// Index of the account.
         user: u32,
+        /// Outbound was used, which `Require` says.
+        outbound: bool,
     },
     /// 401.
-    Challenge {
-        /// The password was right, the nonce was old.
-        stale: bool,
-    },
+    Challenge(Unauthenticated),
+    /// 420: a proxy added `Path`, which the user agent does not know.
+    PathUnsupported,
     /// 423 with this `Min-Expires`.
     TooBrief {
         /// Shortest lifetime that is granted.
@@ -64,43 +71,17 @@ pub enum Registered {
     },
 }
 
-/// Where a user can be reached.
-#[derive(Clone, Debug)]
-pub struct Binding<F> {
-    /// URI of the `Contact`.
-    pub contact: Box<str>,
-    /// The flow that it was registered over.
-    pub flow: F,
-    /// End of its lifetime.
-    pub expires_at: Instant,
-    /// `+sip.instance` with its quotes, if there is one.
-    pub instance: Option<Box<str>>,
-    call_id: u64,
-    cseq: u32,
-}
-
-#[derive(Debug)]
-struct User<F> {
-    replay: Replay,
-    authenticated_at: Instant,
-    bindings: Vec<Binding<F>>,
-}
-
 /// Accounts' bindings and what keeps them safe.
 #[derive(Debug)]
 pub struct Registrar<F> {
-    nonces: Nonces,
-    algorithms: Vec<Algorithm>,
+    authenticator: Authenticator,
     lifetimes: Lifetimes,
-    users: HashMap<u32, User<F>>,
+    /// Bindings of each user in the order in which they are tried. Whoever is here has a timer.
+    users: HashMap<u32, Vec<Binding<F>>>,
     /// A user that has become known and has no timer yet.
     unarmed: Option<u32>,
-}
-
-/// One `Contact` of a request, checked.
-struct Update<'a> {
-    address: NameAddr<'a>,
-    seconds: u32,
+    /// How many bindings were registered or refreshed so far.
+    serial: u64,
 }
 
 impl<F: Clone> Registrar<F> {
@@ -108,30 +89,43 @@ impl<F: Clone> Registrar<F> {
     #[must_use]
     pub fn new(nonces: Nonces, algorithms: Vec<Algorithm>, lifetimes: Lifetimes) -> Self {
         Self {
-            nonces,
-            algorithms,
+            authenticator: Authenticator::new(nonces, algorithms),
             lifetimes,
             users: HashMap::new(),
             unarmed: None,
+            serial: 0,
         }
     }
 
-    /// Algorithms in the order in which they are offered.
+    /// Who the users are; a proxy asks it as well.
     #[must_use]
-    pub fn algorithms(&self) -> &[Algorithm] {
-        &self.algorithms
+    pub fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
     }
 
-    /// A nonce for a challenge.
-    pub fn issue_nonce(&mut self, now: Instant) -> Text<32> {
-        self.nonces.issue(now)
+    /// The same, to issue nonces and to judge credentials.
+    pub fn authenticator_mut(&mut self) -> &mut Authenticator {
+        &mut self.authenticator
     }
 
-    /// The bindings of a user that are alive.
+    /// The bindings of a user that are alive, in the order in which a proxy tries them: by falling
+    /// `q`, of the same `q` the one refreshed last first. Of those of one user agent
+    /// ([`Binding::is_same_instance`]) a proxy tries the next only after the flow of the one
+    /// before has failed.
     pub fn bindings(&self, user: u32, now: Instant) -> impl Iterator<Item = &Binding<F>> {
-        let bindings = self.users.get(&user).map(|user| user.bindings.as_slice());
-        let alive = move |binding: &&Binding<F>| binding.expires_at > now;
+        let bindings = self.users.get(&user).map(Vec::as_slice);
+        let alive = move |binding: &&Binding<F>| binding.expires_at() > now;
         bindings.unwrap_or_default().iter().filter(alive)
+    }
+
+    /// Removes a binding whose flow takes nothing more (RFC 5626 §7). One that has been refreshed since
+    /// has another id and stays. Returns whether it was there.
+    pub fn flow_failed(&mut self, user: u32, binding: BindingId) -> bool {
+        let Some(bindings) = self.users.get_mut(&user) else {
+            return false;
+        };
+        let place = bindings.iter().position(|known| known.id() == binding);
+        place.map(|place| bindings.remove(place)).is_some()
     }
 
     /// How many users are remembered.
@@ -140,258 +134,146 @@ impl<F: Clone> Registrar<F> {
         self.users.len()
     }
 
-    /// Handles a REGISTER that arrived over `flow`.
+    /// Handles a REGISTER that arrived over `flow` on an interface of that number.
     pub fn register(
         &mut self,
         accounts: &Accounts,
         now: Instant,
         request: &Message<'_>,
         flow: &F,
+        interface: usize,
     ) -> Registered {
-        let refused = |status| Registered::Refused { status };
-        let StartLine::Request {
-            method_text, uri, ..
-        } = request.start_line()
-        else {
-            return refused(400);
-        };
-        let Ok(request_uri) = Uri::parse(uri) else {
-            return refused(416);
-        };
-        if !request_uri.host.eq_ignore_ascii_case(accounts.domain()) {
-            return refused(404);
-        }
-        let user = match self.authenticate(accounts, now, request, method_text, &request_uri) {
-            Ok(user) => user,
-            Err(stale) => return Registered::Challenge { stale },
-        };
-        if !is_own_address(accounts, user, request) {
-            return refused(403);
-        }
-        match self.update(user, now, request, flow) {
-            Ok(()) => Registered::Accepted { user },
-            Err(outcome) => outcome,
-        }
+        self.try_register(accounts, now, request, flow, interface)
+            .unwrap_or_else(|refused| refused)
     }
 
-    /// The account that the request's credentials prove, or whether they were merely stale. Steps
-    /// and answers are the same for users that exist and users that do not.
-    fn authenticate(
+    fn try_register(
         &mut self,
         accounts: &Accounts,
         now: Instant,
         request: &Message<'_>,
-        method: &str,
-        request_uri: &Uri<'_>,
-    ) -> Result<u32, bool> {
-        let mut lines = request.lines(Header::Authorization);
-        let credentials = lines.find_map(|line| {
-            let credentials = Credentials::parse(line).ok()?;
-            (credentials.realm == accounts.realm()).then_some(credentials)
-        });
-        let credentials = credentials.ok_or(false)?;
-        let nonce = self.nonces.judge(credentials.nonce, now);
-        let same_uri = Uri::parse(credentials.uri).is_ok_and(|uri| uri.equivalent(request_uri));
-        let offered = self.algorithms.contains(&credentials.algorithm);
-        if nonce == NonceState::Foreign || !same_uri || !offered {
-            return Err(false);
-        }
-        let account = accounts.index(credentials.username);
-        let password = accounts.password(account.unwrap_or(accounts.count()));
-        let proven = credentials.prove(&password, method);
-        let user = account.filter(|_| proven).ok_or(false)?;
-        let NonceState::Fresh(nonce) = nonce else {
-            return Err(true);
-        };
-        let known = self.users.entry(user).or_insert_with(|| {
-            self.unarmed = Some(user);
-            User {
-                replay: Replay::default(),
-                authenticated_at: now,
-                bindings: Vec::new(),
-            }
-        });
-        known.authenticated_at = now;
-        if known.replay.accept(nonce, credentials.nonce_count) {
-            Ok(user)
-        } else {
-            Err(true)
-        }
+        flow: &F,
+        interface: usize,
+    ) -> Result<Registered, Registered> {
+        check_request_uri(accounts, request)?;
+        let challenger = Challenger::Server;
+        let authenticator = &mut self.authenticator;
+        let user = authenticator
+            .authenticate(accounts, now, request, challenger)
+            .map_err(Registered::Challenge)?;
+        check_address_of_record(accounts, user, request)?;
+        let asked = Asked::of(request, &self.lifetimes)?;
+        let outbound = asked.is_outbound;
+        self.update(user, now, &asked, flow, interface)?;
+        Ok(Registered::Accepted { user, outbound })
     }
 
-    /// Applies all `Contact`s or none.
+    /// Applies all that is asked for, or nothing (step 7).
     fn update(
         &mut self,
         user: u32,
         now: Instant,
-        request: &Message<'_>,
+        asked: &Asked<'_>,
         flow: &F,
+        interface: usize,
     ) -> Result<(), Registered> {
-        let bad = |_: ParseError| Registered::Refused { status: 400 };
-        let header_seconds = request.expires().map_err(bad)?;
-        let (cseq, _) = request.cseq().map_err(bad)?;
-        let call_id = hash(request.call_id().map_err(bad)?);
-        let (updates, all) = self.updates(request, header_seconds)?;
-        let Some(known) = self.users.get_mut(&user) else {
-            return Ok(());
-        };
-        known.bindings.retain(|binding| binding.expires_at > now);
-        let outdated = |binding: &Binding<F>| binding.call_id == call_id && binding.cseq >= cseq;
-        if all {
-            if known.bindings.iter().any(outdated) {
-                return Err(Registered::Refused { status: 500 });
-            }
-            known.bindings = Vec::new();
+        if let Some(bindings) = self.users.get_mut(&user) {
+            bindings.retain(|binding| binding.expires_at() > now);
         }
-        let place = |bindings: &[Binding<F>], update: &Update<'_>| {
-            let same = |binding: &Binding<F>| same_uri(&binding.contact, update.address.uri);
-            bindings.iter().position(same)
-        };
-        for update in &updates {
-            let place = place(&known.bindings, update);
-            if place.is_some_and(|place| outdated(&known.bindings[place])) {
-                return Err(Registered::Refused { status: 500 });
-            }
-        }
-        let added = updates
-            .iter()
-            .filter(|update| update.seconds > 0 && place(&known.bindings, update).is_none());
-        if known.bindings.len() + added.count() > MAX_BINDINGS {
+        let known = self.users.get(&user).map_or(&[][..], Vec::as_slice);
+        check_order(known, asked)?;
+        let added = asked.bindings(now, flow, interface, &mut self.serial)?;
+        let stays = |known: &Binding<F>| !asked.concerns(known);
+        let staying = known.iter().filter(|known| stays(known)).count();
+        if staying + added.len() > MAX_BINDINGS {
             return Err(Registered::Refused { status: 403 });
         }
-        for update in &updates {
-            let place = place(&known.bindings, update);
-            let binding = update.binding(now, flow, call_id, cseq);
-            known.apply(place, binding);
+        if known.is_empty() && added.is_empty() {
+            return Ok(());
         }
+        let bindings = self.users.entry(user).or_insert_with(|| {
+            self.unarmed = Some(user);
+            Vec::new()
+        });
+        bindings.retain(stays);
+        // One binding is the rule: room for more would cost every user.
+        bindings.reserve_exact(added.len());
+        bindings.extend(added);
+        bindings.sort_unstable_by_key(|binding| std::cmp::Reverse(binding.rank()));
         Ok(())
-    }
-
-    /// The request's `Contact`s, and whether it removes all bindings.
-    fn updates<'a>(
-        &self,
-        request: &Message<'a>,
-        header_seconds: Option<u32>,
-    ) -> Result<(Vec<Update<'a>>, bool), Registered> {
-        let bad = Registered::Refused { status: 400 };
-        let mut updates = Vec::new();
-        let mut all = false;
-        for contact in request.contacts() {
-            let address = match contact.map_err(|_| bad)? {
-                Contact::Any => {
-                    all = true;
-                    continue;
-                }
-                Contact::Address(address) => address,
-            };
-            let own = address.params.value("expires");
-            let seconds = own
-                .and_then(super::parse::delta_seconds)
-                .or(header_seconds)
-                .unwrap_or(self.lifetimes.default_seconds)
-                .min(self.lifetimes.max_seconds);
-            let min_seconds = self.lifetimes.min_seconds;
-            if seconds > 0 && seconds < min_seconds {
-                return Err(Registered::TooBrief { min_seconds });
-            }
-            if updates.len() == MAX_BINDINGS {
-                return Err(Registered::Refused { status: 403 });
-            }
-            updates.push(Update { address, seconds });
-        }
-        if all && (!updates.is_empty() || header_seconds != Some(0)) {
-            return Err(bad);
-        }
-        Ok((updates, all))
     }
 
     /// The timer that the last REGISTER made necessary: user, and when to call
     /// [`Registrar::expire`]. `None` if a timer of that user is running already.
     pub fn take_timer(&mut self) -> Option<(u32, Instant)> {
         let user = self.unarmed.take()?;
-        let at = self.users.get(&user)?.expires_at(self.nonces.life());
-        Some((user, at))
+        let at = next_expiry(self.users.get(&user)?);
+        if at.is_none() {
+            self.users.remove(&user);
+        }
+        Some((user, at?))
     }
 
     /// Forgets what of a user has expired. Returns when to look again.
     pub fn expire(&mut self, user: u32, now: Instant) -> Option<Instant> {
-        let known = self.users.get_mut(&user)?;
-        known.bindings.retain(|binding| binding.expires_at > now);
-        let at = known.expires_at(self.nonces.life());
-        if at <= now {
+        self.authenticator.forget(now);
+        let bindings = self.users.get_mut(&user)?;
+        bindings.retain(|binding| binding.expires_at() > now);
+        let at = next_expiry(bindings);
+        if at.is_none() {
             self.users.remove(&user);
-            return None;
         }
-        Some(at)
+        at
     }
 }
 
-impl Update<'_> {
-    /// The binding that it asks for, `None` if it asks for removal.
-    fn binding<F: Clone>(
-        &self,
-        now: Instant,
-        flow: &F,
-        call_id: u64,
-        cseq: u32,
-    ) -> Option<Binding<F>> {
-        let instance = self.address.params.value("+sip.instance");
-        (self.seconds > 0).then(|| Binding {
-            contact: self.address.uri.into(),
-            flow: flow.clone(),
-            expires_at: now + Duration::from_secs(self.seconds.into()),
-            instance: instance.map(Into::into),
-            call_id,
-            cseq,
-        })
+/// The Request-URI names the domain (RFC 3261 §10.3, step 1).
+fn check_request_uri(accounts: &Accounts, request: &Message<'_>) -> Result<(), Registered> {
+    let refused = |status| Err(Registered::Refused { status });
+    let StartLine::Request { uri, .. } = request.start_line() else {
+        return refused(400);
+    };
+    match Uri::parse(uri) {
+        Ok(uri) if uri.host.eq_ignore_ascii_case(accounts.domain()) => Ok(()),
+        Ok(_) => refused(404),
+        Err(_) => refused(416),
     }
 }
 
-impl<F> User<F> {
-    /// Puts a binding in its place, adds it if it has none, or removes what is there.
-    fn apply(&mut self, place: Option<usize>, binding: Option<Binding<F>>) {
-        match (place, binding) {
-            (Some(place), Some(binding)) => self.bindings[place] = binding,
-            (Some(place), None) => {
-                self.bindings.remove(place);
-            }
-            (None, Some(binding)) => {
-                // One binding is the rule: room for more would cost every user.
-                self.bindings.reserve_exact(1);
-                self.bindings.push(binding);
-            }
-            (None, None) => {}
-        }
-    }
-
-    /// When the next thing that is remembered expires: a binding, or at last the nonce that could
-    /// be replayed if its count were forgotten.
-    fn expires_at(&self, nonce_life: Duration) -> Instant {
-        let bindings = self.bindings.iter().map(|binding| binding.expires_at);
-        bindings.min().unwrap_or(self.authenticated_at + nonce_life)
+/// `To` is an address of record of the domain (step 5), and that of the user who authenticated: nobody
+/// registers for somebody else here (step 4).
+fn check_address_of_record(
+    accounts: &Accounts,
+    user: u32,
+    request: &Message<'_>,
+) -> Result<(), Registered> {
+    let refused = |status| Registered::Refused { status };
+    let to = request.to().map_err(|_| refused(400))?;
+    let aor = Uri::parse(to.uri).map_err(|_| refused(404))?;
+    let is_local = aor.host.eq_ignore_ascii_case(accounts.domain());
+    let owner = aor.user.filter(|_| is_local);
+    match owner.and_then(|name| accounts.index(name)) {
+        Some(owner) if owner == user => Ok(()),
+        Some(_) => Err(refused(403)),
+        None => Err(refused(404)),
     }
 }
 
-/// Whether `To` is the address of record of the user who authenticated.
-fn is_own_address(accounts: &Accounts, user: u32, request: &Message<'_>) -> bool {
-    request.to().is_ok_and(|to| {
-        Uri::parse(to.uri).is_ok_and(|uri| {
-            uri.host.eq_ignore_ascii_case(accounts.domain())
-                && uri.user == Some(&accounts.username(user))
-        })
-    })
+/// Of requests with one Call-ID the later one counts, by CSeq (step 7): an earlier one that arrives
+/// after it has no effect at all.
+fn check_order<F>(known: &[Binding<F>], asked: &Asked<'_>) -> Result<(), Registered> {
+    let is_outdated = |binding: &Binding<F>| {
+        asked.concerns(binding) && binding.call_id == asked.call_id && binding.cseq >= asked.cseq
+    };
+    if known.iter().any(is_outdated) {
+        return Err(Registered::Refused { status: 500 });
+    }
+    Ok(())
 }
 
-fn same_uri(left: &str, right: &str) -> bool {
-    left == right
-        || match (Uri::parse(left), Uri::parse(right)) {
-            (Ok(left), Ok(right)) => left.equivalent(&right),
-            (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
-        }
+fn next_expiry<F>(bindings: &[Binding<F>]) -> Option<Instant> {
+    bindings.iter().map(Binding::expires_at).min()
 }
 
-fn hash(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
-}
+#[cfg(test)]
+mod tests;

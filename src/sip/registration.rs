@@ -7,19 +7,29 @@
 //! 4                          ←  200, lifetime
 //! ```
 //! Later ones start at 3 with the same nonce and a higher count; if the nonce has become stale, they
-//! go through 2 once more. What is kept between them is small, since a million idle users keep it.
+//! go through 2 once more. A proxy on the way may ask for credentials of its own (407), and a registrar
+//! for a longer lifetime (423). What is kept between requests is small, since a million idle users
+//! keep it.
+//!
+//! Each registration is one flow of its user agent (RFC 5626, `reg-id` 1), over which calls come.
+//! When that flow fails, its owner waits for [`backoff`] and starts it anew over another one.
+//! `Service-Route` (RFC 3608) is not followed: calls leave over the flow anyway.
+
+mod backoff;
 
 use std::time::Instant;
 
+use super::account::host_label;
 use super::agent::{Agent, Branch, ContactHost, hex16, mix};
-use super::digest::{Algorithm, Challenge, DigestError, Identity};
+use super::digest::{Challenger, DigestError, Identity, Session};
 use super::emit::{Value, Writer};
 use super::header::{Header, Method};
 use super::message::Message;
 use super::outbox::Outbox;
 use super::parse::{Contact, Uri};
-use super::text::Text;
 use super::transaction::{ClientTransaction, Fired, Kind, OnResponse};
+
+pub use backoff::{BACKOFF_BASE_ALL_FAILED, BACKOFF_BASE_SOME_WORK, BACKOFF_MAX, backoff};
 
 /// Stale nonces that are accepted in a row before the server counts as unusable.
 const STALE_LIMIT: u8 = 3;
@@ -35,6 +45,9 @@ pub enum RegistrationEvent {
     Registered {
         /// For how long.
         expires_seconds: u32,
+        /// Silence after which the first hop takes the flow for dead, if it says so (RFC 5626
+        /// §4.4.1).
+        flow_timer_seconds: Option<u32>,
     },
     /// The server has removed the binding.
     Unregistered,
@@ -46,11 +59,26 @@ pub enum RegistrationEvent {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistrationFailure {
-    /// A final response other than success or challenge.
+    /// A final response other than success or challenge, and than those below.
     #[error("expected 200 to REGISTER, found {status}")]
     Rejected {
         /// Its status.
         status: u16,
+    },
+    /// 3xx: the registrar is elsewhere, and nobody follows.
+    #[error("expected 200 to REGISTER, found the redirection {status}: register there instead")]
+    Redirected {
+        /// Its status.
+        status: u16,
+    },
+    /// 439: the first proxy cannot find flows again (RFC 5626 §4.2.1), so that no call would arrive.
+    #[error("expected 200 to REGISTER, found 439: the first hop does not support outbound")]
+    FirstHopLacksOutbound,
+    /// 503: too much to do.
+    #[error("expected 200 to REGISTER, found 503")]
+    Unavailable {
+        /// The server wants to be left alone for so long (RFC 5626 §4.5).
+        retry_after_seconds: Option<u32>,
     },
     /// Timer F.
     #[error("expected a final response to REGISTER, found none in time")]
@@ -69,6 +97,33 @@ enum Intent {
     Unregister,
 }
 
+/// What has been answered since the owner asked for something: whose challenges, how many of them, and
+/// 423.
+#[derive(Clone, Copy, Debug, Default)]
+struct Answered {
+    count: u8,
+    server: bool,
+    proxy: bool,
+    too_brief: bool,
+}
+
+impl Answered {
+    fn contains(self, challenger: Challenger) -> bool {
+        match challenger {
+            Challenger::Server => self.server,
+            Challenger::Proxy => self.proxy,
+        }
+    }
+
+    fn insert(&mut self, challenger: Challenger) {
+        self.count += 1;
+        match challenger {
+            Challenger::Server => self.server = true,
+            Challenger::Proxy => self.proxy = true,
+        }
+    }
+}
+
 /// The registration of one user over one flow.
 #[derive(Clone, Debug)]
 pub struct Registration {
@@ -78,56 +133,13 @@ pub struct Registration {
     identity: u64,
     transaction: Option<ClientTransaction>,
     intent: Intent,
-    /// Challenges answered since the owner asked for something.
-    answered: u8,
-    nonce_count: u32,
+    answered: Answered,
+    /// With the registrar.
     session: Option<Session>,
-}
-
-/// The challenge that credentials are made from. What every server here sends fits inline.
-#[derive(Clone, Debug)]
-struct Session {
-    algorithm: Algorithm,
-    qop_auth: bool,
-    nonce: Text<32>,
-    /// Realm if it is not the accounts' own, and opaque: what only foreign servers send.
-    foreign: Option<Box<Foreign>>,
-}
-
-#[derive(Clone, Debug)]
-struct Foreign {
-    realm: Box<str>,
-    opaque: Option<Box<str>>,
-}
-
-impl Session {
-    fn new(challenge: &Challenge<'_>, realm: &str) -> Self {
-        let usual = challenge.realm == realm && challenge.opaque.is_none();
-        let foreign = (!usual).then(|| {
-            Box::new(Foreign {
-                realm: challenge.realm.into(),
-                opaque: challenge.opaque.map(Into::into),
-            })
-        });
-        Self {
-            algorithm: challenge.algorithm,
-            qop_auth: challenge.qop_auth,
-            nonce: Text::from(challenge.nonce),
-            foreign,
-        }
-    }
-
-    fn challenge<'a>(&'a self, realm: &'a str) -> Challenge<'a> {
-        let foreign = self.foreign.as_deref();
-        Challenge {
-            realm: foreign.map_or(realm, |foreign| &foreign.realm),
-            nonce: &self.nonce,
-            opaque: foreign.and_then(|foreign| foreign.opaque.as_deref()),
-            algorithm: self.algorithm,
-            qop_auth: self.qop_auth,
-            stale: false,
-        }
-    }
+    /// With a proxy on the way, which few ask for.
+    proxy_session: Option<Box<Session>>,
+    /// Shortest lifetime that the registrar grants, as far as it has said.
+    min_seconds: u32,
 }
 
 impl Registration {
@@ -140,9 +152,10 @@ impl Registration {
             identity: 0,
             transaction: None,
             intent: Intent::Register,
-            answered: 0,
-            nonce_count: 0,
+            answered: Answered::default(),
             session: None,
+            proxy_session: None,
+            min_seconds: 0,
         }
     }
 
@@ -169,14 +182,19 @@ impl Registration {
 
     fn begin(&mut self, intent: Intent, agent: &Agent<'_>, now: Instant, outbox: &mut Outbox) {
         self.intent = intent;
-        self.answered = 0;
+        self.answered = Answered::default();
         self.send_next(agent, now, outbox);
     }
 
     /// Sends the next request: new CSeq, new branch, next nonce count.
     fn send_next(&mut self, agent: &Agent<'_>, now: Instant, outbox: &mut Outbox) {
         self.cseq += 1;
-        self.nonce_count += 1;
+        if let Some(session) = &mut self.session {
+            session.advance();
+        }
+        if let Some(session) = &mut self.proxy_session {
+            session.advance();
+        }
         let (kind, timing) = (Kind::NonInvite, agent.timing);
         let transaction = ClientTransaction::new(kind, agent.reliability, timing, now);
         self.transaction = Some(transaction);
@@ -214,8 +232,9 @@ impl Registration {
         match status {
             ..200 => RegistrationEvent::Nothing,
             200..300 => self.succeeded(agent, message),
-            401 => self.challenged(agent, now, message, outbox),
-            _ => RegistrationEvent::Failed(RegistrationFailure::Rejected { status }),
+            401 | 407 => self.challenged(agent, now, message, outbox),
+            423 => self.too_brief(agent, now, message, outbox),
+            _ => RegistrationEvent::Failed(failure(status, message)),
         }
     }
 
@@ -223,8 +242,38 @@ impl Registration {
         match self.intent {
             Intent::Unregister => RegistrationEvent::Unregistered,
             Intent::Register => RegistrationEvent::Registered {
-                expires_seconds: granted_seconds(agent, message),
+                expires_seconds: granted_seconds(agent, message)
+                    .unwrap_or(self.asked_seconds(agent)),
+                flow_timer_seconds: message.seconds(Header::FlowTimer).ok().flatten(),
             },
+        }
+    }
+
+    /// Asks for the lifetime that the registrar demands (RFC 3261 §10.2.8), if that is longer than
+    /// what it was asked for.
+    fn too_brief(
+        &mut self,
+        agent: &Agent<'_>,
+        now: Instant,
+        message: &Message<'_>,
+        outbox: &mut Outbox,
+    ) -> RegistrationEvent {
+        let min_seconds = message.seconds(Header::MinExpires).ok().flatten();
+        match min_seconds.filter(|&seconds| seconds > self.asked_seconds(agent)) {
+            Some(seconds) if !self.answered.too_brief => {
+                self.answered.too_brief = true;
+                self.min_seconds = seconds;
+                self.send_next(agent, now, outbox);
+                RegistrationEvent::Nothing
+            }
+            Some(_) | None => RegistrationEvent::Failed(failure(423, message)),
+        }
+    }
+
+    fn asked_seconds(&self, agent: &Agent<'_>) -> u32 {
+        match self.intent {
+            Intent::Register => agent.expires_seconds.max(self.min_seconds),
+            Intent::Unregister => 0,
         }
     }
 
@@ -235,17 +284,21 @@ impl Registration {
         message: &Message<'_>,
         outbox: &mut Outbox,
     ) -> RegistrationEvent {
-        let challenge = match Challenge::choose(message, Header::WwwAuthenticate) {
-            Ok(challenge) => challenge,
+        let session = match Session::open(message, agent.accounts.realm()) {
+            Ok(session) => session,
             Err(error) => return RegistrationEvent::Failed(error.into()),
         };
         // A nonce from earlier may be unknown by now, but one that we were just given is not.
-        if self.answered > 0 && !(challenge.stale && self.answered < STALE_LIMIT) {
+        let asker = session.challenger();
+        let is_repeated = self.answered.contains(asker);
+        if is_repeated && !(session.is_stale() && self.answered.count < STALE_LIMIT) {
             return RegistrationEvent::Failed(RegistrationFailure::WrongCredentials);
         }
-        self.answered += 1;
-        self.nonce_count = 0;
-        self.session = Some(Session::new(&challenge, agent.accounts.realm()));
+        self.answered.insert(asker);
+        match asker {
+            Challenger::Server => self.session = Some(session),
+            Challenger::Proxy => self.proxy_session = Some(Box::new(session)),
+        }
         self.send_next(agent, now, outbox);
         RegistrationEvent::Challenged
     }
@@ -303,28 +356,23 @@ impl Registration {
                 .cseq(self.cseq, Method::Register.token())
                 .header_with(Header::Contact.name(), |line| {
                     agent.write_contact_uri(line, ContactHost::Flow);
+                    line.text(";reg-id=1");
                     write_instance(line, agent.user);
                 })
                 .header_with(Header::Expires.name(), |line| {
-                    line.decimal(match self.intent {
-                        Intent::Register => agent.expires_seconds.into(),
-                        Intent::Unregister => 0,
-                    });
-                });
-            if let Some(session) = &self.session {
-                self.write_authorization(&mut writer, agent, session, &username);
-            }
+                    line.decimal(self.asked_seconds(agent).into());
+                })
+                .header(Header::Supported.name(), "path, outbound");
+            self.write_credentials(&mut writer, agent, &username);
             writer.finish();
         });
     }
 
-    fn write_authorization(
-        &self,
-        writer: &mut Writer<'_>,
-        agent: &Agent<'_>,
-        session: &Session,
-        username: &str,
-    ) {
+    fn write_credentials(&self, writer: &mut Writer<'_>, agent: &Agent<'_>, username: &str) {
+        let sessions = [self.session.as_ref(), self.proxy_session.as_deref()];
+        if sessions.iter().all(Option::is_none) {
+            return;
+        }
         let password = agent.accounts.password(agent.user);
         let cnonce = hex16(mix(self.identity ^ u64::from(self.cseq)));
         let identity = Identity {
@@ -333,20 +381,19 @@ impl Registration {
             method: Method::Register.token(),
             uri: agent.accounts.registrar_uri(),
         };
-        let challenge = session.challenge(agent.accounts.realm());
-        writer.header_with(Header::Authorization.name(), |line| {
-            identity.write_credentials(line, &challenge, self.nonce_count, &cnonce);
-        });
+        for session in sessions.into_iter().flatten() {
+            session.write_credentials(writer, agent.accounts.realm(), &identity, &cnonce);
+        }
     }
 }
 
 /// The lifetime that a 200 grants to this agent's contact (RFC 3261 §10.2.4).
-fn granted_seconds(agent: &Agent<'_>, message: &Message<'_>) -> u32 {
+fn granted_seconds(agent: &Agent<'_>, message: &Message<'_>) -> Option<u32> {
     let username = agent.accounts.username(agent.user);
     let is_ours = |uri: &str| {
         Uri::parse(uri).is_ok_and(|uri| {
             let host = uri.host.strip_suffix(".invalid");
-            uri.user == Some(&username) && host == Some(&username)
+            uri.user == Some(&username) && host == Some(&host_label(agent.user))
         })
     };
     let of_contact = message
@@ -359,9 +406,26 @@ fn granted_seconds(agent: &Agent<'_>, message: &Message<'_>) -> u32 {
                 .and_then(super::parse::delta_seconds),
             Contact::Address(_) | Contact::Any => None,
         });
-    of_contact
-        .or(message.expires().ok().flatten())
-        .unwrap_or(agent.expires_seconds)
+    of_contact.or(message.expires().ok().flatten())
+}
+
+/// What a final response that ends the registration means.
+fn failure(status: u16, message: &Message<'_>) -> RegistrationFailure {
+    match status {
+        300..400 => RegistrationFailure::Redirected { status },
+        439 => RegistrationFailure::FirstHopLacksOutbound,
+        503 => RegistrationFailure::Unavailable {
+            retry_after_seconds: retry_after_seconds(message),
+        },
+        _ => RegistrationFailure::Rejected { status },
+    }
+}
+
+/// `Retry-After` without the comment and parameters that may follow (RFC 3261 §20.33).
+fn retry_after_seconds(message: &Message<'_>) -> Option<u32> {
+    let value = message.header(Header::RetryAfter)?;
+    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+    super::parse::delta_seconds(&value[..digits])
 }
 
 /// `;+sip.instance="<urn:uuid:…>"` (RFC 5626 §4.1), the same for a user always.

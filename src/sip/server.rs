@@ -8,25 +8,28 @@
 
 mod calls;
 mod config;
+mod forwarding;
+mod registering;
 mod transactions;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use super::agent::{MAGIC_COOKIE, hex16, mix};
 use super::callee::{CallId, Calls};
-use super::digest::{Nonces, write_challenge};
+use super::digest::Nonces;
 use super::emit::{Writer, response_head};
 use super::header::{Header, Method};
 use super::message::{Message, ParseError, StartLine};
 use super::parse::{Uri, decimal};
-use super::registrar::{Registered, Registrar};
+use super::proxy::context::{ContextId, Contexts};
+use super::registrar::Registrar;
 use super::sdp;
 use super::timer::TimerQueue;
 use super::transaction::{Fired, Kind, OnRequest, Reliability, ServerTransaction};
-pub use config::{ServerConfig, ServerCounters};
-use transactions::Transactions;
+pub use config::{Interface, Route, ServerConfig, ServerCounters, Service};
+use transactions::{Owner, Transactions};
 
 /// Methods that are served, as `Allow` lists them.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, REGISTER, OPTIONS";
@@ -38,14 +41,47 @@ pub struct Source<'a, F> {
     pub flow: &'a F,
     /// The peer's address.
     pub peer: SocketAddr,
-    /// Whether the peer retransmits.
-    pub reliability: Reliability,
+    /// Where it arrived: the place of the interface in [`ServerConfig::interfaces`].
+    pub interface: usize,
+}
+
+/// A next hop: an address, and the interface by which it is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NextHop {
+    /// The place of the interface in [`ServerConfig::interfaces`].
+    pub interface: usize,
+    /// The address, as SIP sees it or as a route has it.
+    pub address: SocketAddr,
 }
 
 /// Takes what a server sends.
 pub trait Outbound<F> {
-    /// Sends one whole message on a flow. What cannot be sent is lost, as it may be on any network.
-    fn send(&mut self, flow: &F, message: &[u8]);
+    /// Sends one whole message on a flow. `false` when the flow takes nothing more: the message is
+    /// lost, as it may be on any network.
+    fn send(&mut self, flow: &F, message: &[u8]) -> bool;
+
+    /// The address that a flow leads to.
+    fn peer_of(&self, flow: &F) -> SocketAddr;
+
+    /// Sends one whole message to a next hop, over the connection there is, or else a new one.
+    /// `false` when that is known to be impossible; when it turns out to be, the server is told by
+    /// `Server::unreachable`. User agents have no next hops.
+    fn send_to(&mut self, hop: NextHop, message: &[u8]) -> bool {
+        let _ = (hop, message);
+        false
+    }
+
+    /// Sends one whole message to a peer over the flow that it opened, if that lives (RFC 5626 §5.3).
+    fn send_back(&mut self, peer: NextHop, message: &[u8]) -> bool {
+        let _ = (peer, message);
+        false
+    }
+
+    /// A peer that has proved who it is takes requests for its address over this flow as well
+    /// (RFC 5923).
+    fn alias(&mut self, address: NextHop, flow: &F) {
+        let _ = (address, flow);
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +89,7 @@ enum Timer {
     Transaction(u64),
     Call(CallId),
     User(u32),
+    Forward(ContextId),
 }
 
 /// A registrar and answering user agent. `F` names a flow; it is cloned into what outlives a
@@ -63,6 +100,8 @@ pub struct Server<F> {
     registrar: Registrar<F>,
     calls: Calls<F>,
     transactions: Transactions<F>,
+    /// Requests that were forwarded.
+    contexts: Contexts<F>,
     timers: TimerQueue<Timer>,
     counters: ServerCounters,
     /// Secret that hashes of peers' texts and tags start from.
@@ -96,6 +135,7 @@ impl<F: Clone> Server<F> {
             registrar: Registrar::new(nonces, algorithms, config.lifetimes),
             calls: Calls::new(config.calls_max),
             transactions: Transactions::new(config.transactions_max),
+            contexts: Contexts::new(config.transactions_max),
             timers: TimerQueue::new(),
             counters: ServerCounters::default(),
             secret: hasher.finish(),
@@ -105,9 +145,10 @@ impl<F: Clone> Server<F> {
         }
     }
 
-    /// Own address, once it is known: a server that lets the kernel choose learns it late.
-    pub fn set_address(&mut self, address: SocketAddr) {
-        self.config.address = address;
+    /// Own address on an interface, once it is known: a server that lets the kernel choose learns it
+    /// late.
+    pub fn set_address(&mut self, interface: usize, address: SocketAddr) {
+        self.config.interfaces[interface].address = address;
     }
 
     /// What was seen and done so far.
@@ -120,6 +161,12 @@ impl<F: Clone> Server<F> {
     #[must_use]
     pub fn registrar(&self) -> &Registrar<F> {
         &self.registrar
+    }
+
+    /// How many forwarded requests are remembered.
+    #[must_use]
+    pub fn forwards(&self) -> usize {
+        self.contexts.len()
     }
 
     /// How many calls there are.
@@ -146,11 +193,15 @@ impl<F: Clone> Server<F> {
             self.counters.malformed += 1;
             return;
         };
+        let checked = request.check();
         let StartLine::Request { method, uri, .. } = request.start_line() else {
-            self.counters.ignored += 1;
+            match (self.config.service, checked) {
+                (Service::Answer | Service::UserAgent, _) => self.counters.ignored += 1,
+                (Service::Proxy, Err(_)) => self.counters.malformed += 1,
+                (Service::Proxy, Ok(())) => self.response(now, &source, message, &request, out),
+            }
             return;
         };
-        let checked = request.check();
         let id = self.transaction_id(&request, method);
         let exchange = Exchange {
             now,
@@ -167,7 +218,7 @@ impl<F: Clone> Server<F> {
             return;
         }
         if method == Method::Ack {
-            self.acknowledged(&exchange);
+            self.acknowledged(&exchange, out);
             return;
         }
         if self.repeated(&exchange, out) {
@@ -175,10 +226,16 @@ impl<F: Clone> Server<F> {
             return;
         }
         self.counters.requests += 1;
-        self.dispatch(&exchange, out);
+        self.note_alias(&exchange, out);
+        match (self.config.service, method) {
+            (_, Method::Cancel) => self.cancel(&exchange, out),
+            (Service::Proxy, _) => self.proxy(&exchange, out),
+            (Service::Answer | Service::UserAgent, _) => self.serve(&exchange, out),
+        }
     }
 
-    fn dispatch(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+    /// Handles a request that ends here.
+    fn serve(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
         // What is done is looked at before whom it is done to (RFC 3261 §8.2.1).
         if exchange.method != Method::Other
             && let Err(error) = Uri::parse(exchange.uri)
@@ -186,8 +243,7 @@ impl<F: Clone> Server<F> {
             self.reject(exchange, error.status(), out, |_| {});
             return;
         }
-        let extension = exchange.request.header(Header::Require);
-        if let Some(extension) = extension.filter(|_| exchange.method != Method::Cancel) {
+        if let Some(extension) = exchange.request.header(Header::Require) {
             self.reject(exchange, 420, out, |writer| {
                 writer.header("Unsupported", extension);
             });
@@ -198,10 +254,7 @@ impl<F: Clone> Server<F> {
             Method::Invite => self.invite(exchange, out),
             Method::Bye => self.bye(exchange, out),
             Method::Cancel => self.cancel(exchange, out),
-            Method::Options => self.respond(exchange, 200, out, |writer| {
-                writer.header("Allow", ALLOW);
-                writer.header("Accept", sdp::CONTENT_TYPE);
-            }),
+            Method::Options => self.capabilities(exchange, out),
             Method::Other => self.reject(exchange, 501, out, allow),
             Method::Ack
             | Method::Prack
@@ -215,6 +268,34 @@ impl<F: Clone> Server<F> {
         }
     }
 
+    fn capabilities(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+        self.respond(exchange, 200, out, |writer| {
+            writer.header("Allow", ALLOW);
+            writer.header("Accept", sdp::CONTENT_TYPE);
+        });
+    }
+
+    /// A peer that proved who it is can be reached for its `Via` address over this flow, if it says so
+    /// (RFC 5923 §5). Only for its own IP address: the proof is of a name, not of any address.
+    fn note_alias(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+        let source = &exchange.source;
+        if !self.config.interfaces[source.interface].is_mutual {
+            return;
+        }
+        let Ok(via) = exchange.request.via() else {
+            return;
+        };
+        let host = via.host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(ip) = host.parse::<IpAddr>()
+            && via.alias
+            && ip.to_canonical() == source.peer.ip().to_canonical()
+        {
+            let address = SocketAddr::new(ip, via.port.unwrap_or(5061));
+            let interface = source.interface;
+            out.alias(NextHop { interface, address }, source.flow);
+        }
+    }
+
     /// Answers what breaks the rules if there is enough of it to address an answer.
     fn refuse_malformed(
         &mut self,
@@ -222,57 +303,7 @@ impl<F: Clone> Server<F> {
         error: &ParseError,
         out: &mut impl Outbound<F>,
     ) {
-        self.refuse(&exchange.source, &exchange.request, error.status(), out);
-    }
-
-    fn register(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
-        let (now, flow) = (exchange.now, exchange.source.flow);
-        let accounts = &self.config.accounts;
-        let registered = self
-            .registrar
-            .register(accounts, now, &exchange.request, flow);
-        if let Some((user, at)) = self.registrar.take_timer() {
-            self.timers.insert(at, Timer::User(user));
-        }
-        match registered {
-            Registered::Accepted { user } => {
-                self.counters.registrations += 1;
-                self.respond_with(exchange, 200, out, |server, writer| {
-                    for binding in server.registrar.bindings(user, now) {
-                        writer.header_with(Header::Contact.name(), |line| {
-                            line.text("<");
-                            line.text(&binding.contact);
-                            line.text(">;expires=");
-                            // Rounded up: a binding that lives has at least a second left.
-                            let left = binding.expires_at - now + Duration::from_nanos(999_999_999);
-                            line.decimal(left.as_secs());
-                            if let Some(instance) = &binding.instance {
-                                line.text(";+sip.instance=");
-                                line.text(instance);
-                            }
-                        });
-                    }
-                });
-            }
-            Registered::Challenge { stale } => {
-                self.counters.challenges += 1;
-                let nonce = self.registrar.issue_nonce(now);
-                self.respond_with(exchange, 401, out, |server, writer| {
-                    for &algorithm in server.registrar.algorithms() {
-                        writer.header_with(Header::WwwAuthenticate.name(), |line| {
-                            let realm = server.config.accounts.realm();
-                            write_challenge(line, algorithm, realm, &nonce, stale);
-                        });
-                    }
-                });
-            }
-            Registered::TooBrief { min_seconds } => self.reject(exchange, 423, out, |writer| {
-                writer.header_with(Header::MinExpires.name(), |line| {
-                    line.decimal(min_seconds.into());
-                });
-            }),
-            Registered::Refused { status } => self.reject(exchange, status, out, |_| {}),
-        }
+        self.refuse_unserved(&exchange.source, &exchange.request, error.status(), out);
     }
 
     /// A deadline has come.
@@ -282,6 +313,10 @@ impl<F: Clone> Server<F> {
                 Timer::Transaction(id) => self.transaction_timeout(id, now, out),
                 Timer::Call(call) => self.call_timeout(call, now, out),
                 Timer::User(user) => self.registrar.expire(user, now),
+                Timer::Forward(id) => {
+                    self.forward_timeout(id, now, out);
+                    None
+                }
             };
             if let Some(at) = next {
                 self.timers.insert(at, timer);
@@ -319,7 +354,9 @@ impl<F: Clone> Server<F> {
             return false;
         };
         match (entry.machine.on_request(), entry.response()) {
-            (OnRequest::Retransmit, Some(response)) => out.send(&entry.flow, response),
+            (OnRequest::Retransmit, Some(response)) => {
+                out.send(&entry.flow, response);
+            }
             (OnRequest::Retransmit | OnRequest::Absorb | OnRequest::Acknowledged, _) => {}
         }
         true
@@ -353,15 +390,12 @@ impl<F: Clone> Server<F> {
         fields(self, &mut writer);
         writer.finish();
         out.send(source.flow, &scratch);
-        if source.reliability == Reliability::Datagram {
-            let kind = match exchange.method {
-                Method::Invite => Kind::Invite,
-                _ => Kind::NonInvite,
-            };
-            if self.open_transaction(exchange, kind, None) {
-                self.transactions.keep(exchange.id, &scratch);
-                self.final_sent(exchange.id, status, exchange.now);
-            }
+        let kind = Kind::of(exchange.method);
+        let is_kept =
+            self.reliability(exchange) == Reliability::Datagram || self.awaits_ack(kind, status);
+        if is_kept && self.open_transaction(exchange, kind, Owner::None) {
+            self.transactions.keep(exchange.id, &scratch);
+            self.final_sent(exchange.id, status, exchange.now);
         }
         self.scratch = scratch;
     }
@@ -378,17 +412,17 @@ impl<F: Clone> Server<F> {
         self.respond(exchange, status, out, fields);
     }
 
+    /// Whether who sent the request repeats it.
+    fn reliability(&self, exchange: &Exchange<'_, F>) -> Reliability {
+        self.config.interfaces[exchange.source.interface].reliability
+    }
+
     /// Opens the server transaction of a request unless it is open. `false` when there are too
     /// many; then the request is answered without one.
-    fn open_transaction(
-        &mut self,
-        exchange: &Exchange<'_, F>,
-        kind: Kind,
-        call: Option<CallId>,
-    ) -> bool {
-        let machine = ServerTransaction::new(kind, exchange.source.reliability, exchange.now);
+    fn open_transaction(&mut self, exchange: &Exchange<'_, F>, kind: Kind, owner: Owner) -> bool {
+        let machine = ServerTransaction::new(kind, self.reliability(exchange), exchange.now);
         let flow = exchange.source.flow;
-        self.transactions.open(exchange.id, machine, flow, call)
+        self.transactions.open(exchange.id, machine, flow, owner)
     }
 
     /// The final response of a transaction has been sent.
@@ -397,13 +431,24 @@ impl<F: Clone> Server<F> {
             return;
         };
         entry.machine.on_sent(status, &self.config.timing, now);
-        match entry.machine.deadline() {
-            // Over a stream no request comes again, so nothing has to be remembered.
-            Some(at) if entry.machine.reliability() == Reliability::Datagram => {
+        let (kind, deadline) = (entry.machine.kind(), entry.machine.deadline());
+        let is_datagram = entry.machine.reliability() == Reliability::Datagram;
+        match deadline {
+            // Over a stream no request comes again, so little has to be remembered.
+            Some(at) if is_datagram || self.awaits_ack(kind, status) => {
                 self.timers.insert(at, Timer::Transaction(id));
             }
             Some(_) | None => self.transactions.remove(id),
         }
+    }
+
+    /// Whether an ACK must be told from those that a proxy sends on: that of a refusal ends here.
+    fn awaits_ack(&self, kind: Kind, status: u16) -> bool {
+        let is_proxy = match self.config.service {
+            Service::Proxy => true,
+            Service::Answer | Service::UserAgent => false,
+        };
+        is_proxy && kind == Kind::Invite && status >= 300
     }
 
     /// What identifies a server transaction: topmost branch, its sent-by, and the method, with ACK
@@ -462,12 +507,12 @@ impl<F: Clone> Server<F> {
         let is_number = length.is_some_and(|length| decimal::<u64>(length).is_some());
         let is_repeated = request.lines(Header::ContentLength).nth(1).is_some();
         let status = if is_number && !is_repeated { 513 } else { 400 };
-        self.refuse(&source, &request, status, out);
+        self.refuse_unserved(&source, &request, status, out);
     }
 
     /// Answers a request that has no transaction, since it is not fit for one: what it lacks, the
     /// answer lacks as well.
-    fn refuse(
+    fn refuse_unserved(
         &mut self,
         source: &Source<'_, F>,
         request: &Message<'_>,

@@ -24,6 +24,22 @@ impl<const N: usize> Text<N> {
         })
     }
 
+    /// The parts one after the other.
+    #[must_use]
+    pub fn concat(parts: &[&str]) -> Self {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        let length = match u8::try_from(total) {
+            Ok(length) if total <= N => length,
+            Ok(_) | Err(_) => return Self(Repr::Heap(parts.concat().into())),
+        };
+        let (mut bytes, mut at) = ([0; N], 0);
+        for part in parts {
+            bytes[at..at + part.len()].copy_from_slice(part.as_bytes());
+            at += part.len();
+        }
+        Self(Repr::Inline { length, bytes })
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -46,14 +62,7 @@ impl<const N: usize> Text<N> {
 
 impl<const N: usize> From<&str> for Text<N> {
     fn from(text: &str) -> Self {
-        match u8::try_from(text.len()) {
-            Ok(length) if text.len() <= N => {
-                let mut bytes = [0; N];
-                bytes[..text.len()].copy_from_slice(text.as_bytes());
-                Self(Repr::Inline { length, bytes })
-            }
-            Ok(_) | Err(_) => Self(Repr::Heap(text.into())),
-        }
+        Self::concat(&[text])
     }
 }
 
@@ -102,6 +111,8 @@ mod tests {
             let kept = Text::<8>::from(text.as_str());
             assert_eq!(kept.as_str(), text);
             assert_eq!(kept.heap_bytes(), if length > 8 { length } else { 0 });
+            let (left, right) = text.split_at(length / 2);
+            assert_eq!(Text::<8>::concat(&[left, "", right]), kept);
         }
         assert_eq!(Text::<8>::new().as_str(), "");
     }

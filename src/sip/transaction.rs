@@ -12,6 +12,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::header::Method;
 use super::timer::Timing;
 
 /// Whether what carries the messages repairs loss itself.
@@ -42,6 +43,18 @@ pub enum Kind {
     Invite,
     /// Everything but INVITE and ACK.
     NonInvite,
+}
+
+impl Kind {
+    /// That of a request's transaction.
+    #[must_use]
+    pub fn of(method: Method) -> Self {
+        if method == Method::Invite {
+            Self::Invite
+        } else {
+            Self::NonInvite
+        }
+    }
 }
 
 /// What the owner of a transaction does because a timer fired.
@@ -211,6 +224,12 @@ impl ClientTransaction {
         earliest(retransmit_at, self.ends_at)
     }
 
+    /// Whether a final response has not come yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, ClientState::Calling | ClientState::Proceeding)
+    }
+
     /// Whether nothing more is expected of it.
     #[must_use]
     pub fn is_terminated(&self) -> bool {
@@ -350,6 +369,12 @@ impl ServerTransaction {
     pub fn deadline(&self) -> Option<Instant> {
         let retransmit_at = (!self.interval.is_zero()).then_some(self.retransmit_at);
         earliest(retransmit_at, self.ends_at)
+    }
+
+    /// Whether it is an INVITE's.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Whether the peer retransmits.

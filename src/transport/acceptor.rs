@@ -16,8 +16,8 @@ use tokio::task::AbortHandle;
 
 use super::stream::{Connection, StreamLink};
 use super::{
-    Connected, DatagramCounters, Guard, Handler, Limits, Link, Listening, Phases, TransportError,
-    User,
+    Connected, DatagramCounters, Flow, Guard, Handler, HandshakeKind, Limits, Link, Listening,
+    Phases, TransportError, User,
 };
 use crate::net::{StreamListener, StreamNetwork, StreamPeer};
 
@@ -35,12 +35,13 @@ pub(super) trait Security<S>: 'static {
     /// [`TransportError::Credentials`] saying what is missing.
     fn can_accept(&self) -> Result<(), TransportError>;
 
-    /// Secures a stream that was connected; `None` as duration if there is no handshake.
+    /// Secures a stream that was connected for `user`; `None` if that takes no handshake.
     fn connect(
         &self,
         stream: S,
         peer: SocketAddr,
-    ) -> impl Future<Output = Result<(Self::Secured, Option<Duration>), TransportError>>;
+        user: User,
+    ) -> impl Future<Output = Result<(Self::Secured, Option<Handshake>), TransportError>>;
 
     /// What an error of a secured stream means, and what would mend it where that is known.
     fn explain(error: &io::Error) -> String {
@@ -53,6 +54,12 @@ pub(super) trait Security<S>: 'static {
         stream: S,
         peer: SocketAddr,
     ) -> impl Future<Output = Result<Self::Secured, TransportError>>;
+}
+
+/// What securing a stream took.
+pub(super) struct Handshake {
+    pub(super) duration: Duration,
+    pub(super) kind: HandshakeKind,
 }
 
 /// Connects, secures and spawns the connection's task.
@@ -69,10 +76,17 @@ where
     C: Security<N::Stream>,
 {
     let connected = network.connect(user.0, target).await?;
-    let (stream, handshake) = security.connect(connected.stream, connected.peer).await?;
+    let securing = security.connect(connected.stream, connected.peer, user);
+    let (stream, handshake) = securing.await?;
+    let of_tunnel = connected.security_handshake.map(|duration| Handshake {
+        duration,
+        kind: HandshakeKind::Full,
+    });
+    let handshake = handshake.or(of_tunnel);
     let phases = Phases {
         transport_connect: connected.transport_connect,
-        security_handshake: handshake.or(connected.security_handshake),
+        security_handshake: handshake.as_ref().map(|handshake| handshake.duration),
+        handshake_kind: handshake.map(|handshake| handshake.kind),
     };
     let (local, peer) = (connected.local, connected.peer);
     let id = user.0.into();
@@ -182,6 +196,10 @@ struct CloseOnDrop<L, C> {
 
 impl<L, C> Guard for CloseOnDrop<L, C> {
     fn counters(&self) -> Option<DatagramCounters> {
+        None
+    }
+
+    fn flow_to(&self, _peer: SocketAddr) -> Option<Flow> {
         None
     }
 }

@@ -248,8 +248,12 @@ struct Hop {
 
 impl Hop {
     async fn open(expected: &'static Expectation) -> Self {
+        Self::open_with(expected, settings()).await
+    }
+
+    async fn open_with(expected: &'static Expectation, settings: &Settings) -> Self {
         let stack = find(expected.stack).unwrap();
-        let transport = stack.open(settings()).unwrap();
+        let transport = stack.open(settings).unwrap();
         let server = Rc::new(Recorder {
             echo: true,
             ..Recorder::default()
@@ -308,6 +312,8 @@ fn a_flow_is_established_and_delivers_both_ways() {
         let phases = connected.phases;
         assert_eq!(phases.transport_connect.is_some(), hop.stack.is_stream());
         assert_eq!(phases.security_handshake.is_some(), hop.expected.handshake);
+        let kind = hop.expected.handshake.then_some(HandshakeKind::Full);
+        assert_eq!(phases.handshake_kind, kind);
         let flow = connected.flow;
         assert_eq!(flow.id(), 7);
         let server = hop
@@ -569,6 +575,89 @@ fn a_user_that_starts_anew_is_served() {
     for_every_stack(async |hop| {
         hop.assert_serves(5).await;
         hop.assert_serves(5).await;
+    });
+}
+
+#[test]
+fn a_user_who_comes_back_resumes_where_the_stack_can() {
+    let mut settings = settings().clone();
+    settings.tls.as_mut().unwrap().options.resumption = Resumption::Ticket;
+    for expected in EXPECTATIONS {
+        on_worker(async {
+            let hop = Hop::open_with(expected, &settings).await;
+            let resumed = match hop.stack.carrier {
+                "tls" | "mtls" => HandshakeKind::Resumed,
+                _ => HandshakeKind::Full,
+            };
+            let full = HandshakeKind::Full;
+            // The ticket comes with the first message from the server.
+            for (user, kind) in [(5, full), (5, resumed), (5, resumed), (6, full)] {
+                let (connected, client) = hop.connect(user).await;
+                let kind = expected.handshake.then_some(kind);
+                let stack = expected.stack;
+                assert_eq!(
+                    connected.phases.handshake_kind, kind,
+                    "{stack}, user {user}"
+                );
+                connected.flow.send(&message(100)).unwrap();
+                client.messages(1).await;
+                connected.flow.close();
+            }
+        });
+    }
+}
+
+/// Passes bytes to and fro between one client and `server`, until it is told to stop; then it holds
+/// both connections and says nothing.
+async fn breakable_path(server: SocketAddr) -> (SocketAddr, Rc<Notify>) {
+    let listener = tokio::net::TcpListener::bind(LOOPBACK).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let broken = Rc::new(Notify::new());
+    let stop = Rc::clone(&broken);
+    tokio::task::spawn_local(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = TcpStream::connect(server).await.unwrap();
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+            () = stop.notified() => {}
+        }
+        std::future::pending::<()>().await;
+        drop((near, far));
+    });
+    (address, broken)
+}
+
+#[test]
+fn an_unanswered_ping_ends_a_flow_and_an_answered_one_does_not() {
+    for_every_stack(async |hop| {
+        if !hop.stack.is_stream() {
+            let (connected, _) = hop.connect(5).await;
+            assert_eq!(connected.flow.ping(), Err(SendError::NoKeepAlive));
+            connected.flow.require_pong();
+            return hop.assert_serves(5).await;
+        }
+        let (target, broken) = breakable_path(hop.listening.local).await;
+        let client = Rc::new(Recorder::default());
+        let connected = hop.transport.connect(User(5), target, client.clone());
+        let flow = connected.await.unwrap().flow;
+        for round in 1..=3 {
+            flow.ping().unwrap();
+            // Its answer comes behind the pong.
+            flow.send(&message(round)).unwrap();
+            client.messages(round).await;
+            flow.require_pong();
+            flow.require_pong();
+        }
+
+        broken.notify_one();
+        // The path takes it for sure, and passes it on no more.
+        tokio::task::yield_now().await;
+        flow.ping().unwrap();
+        flow.require_pong();
+        assert_eq!(client.closed(5).await, CloseReason::NoPong);
+        assert_eq!(flow.ping(), Err(SendError::Closed));
+        assert_eq!(client.messages(3).await.len(), 3);
+        hop.assert_serves(6).await;
     });
 }
 

@@ -1,18 +1,20 @@
 //! Certificates: generated at run time for tests and benches, or read from PEM files.
 //!
-//! No key is ever committed. Generated keys are ECDSA P-256, what most SIP deployments use today.
+//! No key is ever committed. Generated keys are ECDSA P-256, what most SIP deployments use today,
+//! unless RSA-2048 is asked for. A chain has keys of one kind, as public authorities issue them.
 
 use std::path::Path;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
 };
+use rsa::pkcs8::EncodePrivateKey;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 
-use super::{TlsSettings, TransportError};
+use super::{KeyType, TlsOptions, TlsSettings, TransportError};
 
 /// Who an endpoint is: its certificate chain and the key that belongs to it, in PEM.
 #[derive(Clone, Serialize, Deserialize)]
@@ -107,17 +109,45 @@ fn read_pem(path: &Path, what: &str) -> Result<String, TransportError> {
 /// A certificate authority that lives as long as a run.
 pub struct TestAuthority {
     issuer: CertifiedIssuer<'static, KeyPair>,
+    key_type: KeyType,
+}
+
+/// What a certificate lets its owner be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A server.
+    Server,
+    /// A client.
+    Client,
+}
+
+/// When a certificate is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// For as long as any run may take.
+    Current,
+    /// It was, in the year 2020: to see it refused.
+    Expired,
 }
 
 impl TestAuthority {
     /// The DNS name in the server certificates that [`Self::settings`] makes.
     pub const SERVER_NAME: &'static str = "hopbench.test";
 
-    /// A new authority with a new key.
+    /// A new authority with a new key of the default kind.
     ///
     /// # Errors
     /// When the system's random generator fails.
     pub fn generate() -> Result<Self, TransportError> {
+        Self::generate_for(KeyType::default())
+    }
+
+    /// A new authority whose key, and those of all whom it certifies, are of a kind. RSA takes some
+    /// 50 ms a key.
+    ///
+    /// # Errors
+    /// When the system's random generator fails.
+    pub fn generate_for(key_type: KeyType) -> Result<Self, TransportError> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -125,8 +155,9 @@ impl TestAuthority {
         // of an unknown issuer and not as one with a bad signature.
         let name = format!("hopbench run-time authority {:016x}", rand::random::<u64>());
         params.distinguished_name.push(DnType::CommonName, name);
-        let issuer = CertifiedIssuer::self_signed(params, generate_key()?).map_err(generation)?;
-        Ok(Self { issuer })
+        let key = generate_key(key_type)?;
+        let issuer = CertifiedIssuer::self_signed(params, key).map_err(generation)?;
+        Ok(Self { issuer, key_type })
     }
 
     /// The authority's own certificate, in PEM: what peers must trust.
@@ -140,7 +171,7 @@ impl TestAuthority {
     /// # Errors
     /// When `name` is no DNS name or address.
     pub fn server(&self, name: &str) -> Result<Identity, TransportError> {
-        self.issue(name, ExtendedKeyUsagePurpose::ServerAuth)
+        self.issue(name, Role::Server, Validity::Current)
     }
 
     /// A client's identity whose certificate carries `name`.
@@ -148,10 +179,11 @@ impl TestAuthority {
     /// # Errors
     /// When `name` is no DNS name or address.
     pub fn client(&self, name: &str) -> Result<Identity, TransportError> {
-        self.issue(name, ExtendedKeyUsagePurpose::ClientAuth)
+        self.issue(name, Role::Client, Validity::Current)
     }
 
-    /// Everything that both ends of `tls` and `mtls` need.
+    /// Everything that both ends of `tls` and `mtls` need, with the default options but for the kind
+    /// of keys.
     ///
     /// # Errors
     /// When the system's random generator fails.
@@ -161,22 +193,38 @@ impl TestAuthority {
             server_name: Self::SERVER_NAME.to_owned(),
             server: Some(self.server(Self::SERVER_NAME)?),
             client: Some(self.client("client.hopbench.test")?),
-            resumption: false,
-            tickets: 0,
-            versions: TlsSettings::default_versions(),
+            options: TlsOptions {
+                key_type: self.key_type,
+                ..TlsOptions::default()
+            },
         })
     }
 
-    fn issue(
+    /// An identity with a new key, whose certificate carries `name`.
+    ///
+    /// # Errors
+    /// When `name` is no DNS name or address.
+    pub fn issue(
         &self,
         name: &str,
-        usage: ExtendedKeyUsagePurpose,
+        role: Role,
+        validity: Validity,
     ) -> Result<Identity, TransportError> {
         let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(generation)?;
         params.distinguished_name.push(DnType::CommonName, name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage];
-        let key = generate_key()?;
+        params.extended_key_usages = vec![match role {
+            Role::Server => ExtendedKeyUsagePurpose::ServerAuth,
+            Role::Client => ExtendedKeyUsagePurpose::ClientAuth,
+        }];
+        match validity {
+            Validity::Current => {}
+            Validity::Expired => {
+                params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+                params.not_after = rcgen::date_time_ymd(2020, 12, 31);
+            }
+        }
+        let key = generate_key(self.key_type)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(generation)?;
         Ok(Identity {
             chain_pem: certificate.pem(),
@@ -185,10 +233,21 @@ impl TestAuthority {
     }
 }
 
-fn generate_key() -> Result<KeyPair, TransportError> {
-    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(generation)
+fn generate_key(key_type: KeyType) -> Result<KeyPair, TransportError> {
+    match key_type {
+        KeyType::EcdsaP256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(generation),
+        KeyType::Rsa2048 => generate_rsa_key(2048),
+    }
 }
 
-fn generation(error: rcgen::Error) -> TransportError {
+/// ring signs with RSA keys but makes none.
+fn generate_rsa_key(modulus_bits: usize) -> Result<KeyPair, TransportError> {
+    let key = rsa::PrivateKey::new(&mut getrandom::SysRng, modulus_bits).map_err(generation)?;
+    let key = key.to_pkcs8_der().map_err(generation)?;
+    KeyPair::from_pkcs8_der_and_sign_algo(&key.as_bytes().into(), &PKCS_RSA_SHA256)
+        .map_err(generation)
+}
+
+fn generation(error: impl std::fmt::Display) -> TransportError {
     TransportError::Credentials(format!("cannot generate a certificate: {error}"))
 }

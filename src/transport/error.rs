@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::TlsOptionsError;
 use crate::net::NetError;
 
 /// Why a flow ended.
@@ -18,6 +19,9 @@ pub enum CloseReason {
     /// The connection broke, and why: in the system's words, or explained by the carrier.
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// The peer did not answer a [`super::Flow::ping`] in time.
+    #[error("the peer did not answer a keep-alive")]
+    NoPong,
     /// The peer sent what is not SIP, or more than a message may hold.
     #[error("the peer sent garbage: {0}")]
     Garbage(crate::sip::framing::FramingError),
@@ -36,6 +40,9 @@ pub enum SendError {
         /// How much may wait.
         limit_bytes: usize,
     },
+    /// Datagrams are kept alive by STUN, which hopbench does not speak.
+    #[error("a datagram flow has no keep-alive by line ends")]
+    NoKeepAlive,
     /// A datagram cannot hold it.
     #[error("the message of {bytes} bytes does not fit a datagram")]
     TooLarge {
@@ -87,6 +94,9 @@ pub enum TransportError {
     /// Keys or certificates are missing or unusable.
     #[error("unusable credentials: {0}")]
     Credentials(String),
+    /// TLS cannot be spoken as was asked for.
+    #[error(transparent)]
+    Options(#[from] TlsOptionsError),
 }
 
 impl From<NetError> for TransportError {

@@ -5,8 +5,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::SendError;
+
+/// How long a peer may take to answer a ping (RFC 5626 §4.4.1).
+pub const PONG_LIMIT: Duration = Duration::from_secs(10);
 
 /// Which user a client flow belongs to: the rule-generated account, its tunnel keys and inner
 /// address, and the [`Flow::id`] that the handler sees.
@@ -31,6 +35,25 @@ impl Flow {
     /// When the flow is closed, or the peer reads so slowly that its queue is full.
     pub fn send(&self, message: &[u8]) -> Result<(), SendError> {
         self.link.send(self.peer, message)
+    }
+
+    /// Asks the peer of a stream flow for a sign of life: the client's keep-alive of RFC 5626 §4.4.1.
+    ///
+    /// An idle flow has no timer. Its owner, who has a clock for all of its flows, calls
+    /// [`Self::require_pong`] when [`PONG_LIMIT`] has passed.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; and [`SendError::NoKeepAlive`] on datagram flows, where line ends must not
+    /// be used: theirs is STUN (§4.4.2), which hopbench does not speak.
+    pub fn ping(&self) -> Result<(), SendError> {
+        self.link.ping()
+    }
+
+    /// Ends the flow with [`super::CloseReason::NoPong`] if its ping was not answered. What has
+    /// arrived is looked at first, and a message that is arriving may end, as the RFC asks; if it has
+    /// not at the next call, the flow ends nevertheless. Without a ping before, nothing happens.
+    pub fn require_pong(&self) {
+        self.link.require_pong();
     }
 
     /// Ends the flow after what is queued has been written. Datagram flows that share a socket are
@@ -77,6 +100,11 @@ impl fmt::Debug for Flow {
 pub(crate) trait Link {
     fn send(&self, peer: SocketAddr, message: &[u8]) -> Result<(), SendError>;
     fn close(&self);
+    /// Datagrams are kept alive by other means.
+    fn ping(&self) -> Result<(), SendError> {
+        Err(SendError::NoKeepAlive)
+    }
+    fn require_pong(&self) {}
     fn id(&self) -> u64;
     fn local(&self) -> SocketAddr;
 }

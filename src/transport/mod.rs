@@ -29,12 +29,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use crate::net::DatagramCounters;
-pub use credentials::{Identity, TestAuthority, authority_from_pem_file};
+pub use credentials::{Identity, Role, TestAuthority, Validity, authority_from_pem_file};
 pub use error::{CloseReason, SendError, TransportError};
 pub(crate) use flow::Link;
-pub use flow::{Flow, User};
+pub use flow::{Flow, PONG_LIMIT, User};
 pub use registry::{Delivery, Stack, UnknownStack, find, stacks};
-pub use settings::{Limits, Settings, TlsSettings, TlsVersion, WireguardKeys};
+pub use settings::{Limits, Settings, TlsSettings, WireguardKeys};
+pub use tls::{
+    CryptoProvider, KeyExchangeGroup, KeyType, Resumption, TlsOptions, TlsOptionsError, TlsVersion,
+};
 
 /// A future that stays on its worker.
 pub type LocalBoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -106,17 +109,29 @@ pub trait Handler {
 pub struct Connected {
     /// The flow, ready to carry messages.
     pub flow: Flow,
-    /// How long each phase took.
+    /// What each phase took.
     pub phases: Phases,
 }
 
-/// Durations of the phases of [`Transport::connect`]; `None` where the stack has no such phase.
+/// The phases of [`Transport::connect`]; `None` where the stack has no such phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
     /// TCP's three-way handshake as the client sees it.
     pub transport_connect: Option<Duration>,
     /// TLS handshake, or the tunnel's, until protected data can be sent.
     pub security_handshake: Option<Duration>,
+    /// Whether that handshake was a full one. A client that may resume cannot know beforehand that
+    /// the server lets it.
+    pub handshake_kind: Option<HandshakeKind>,
+}
+
+/// How much of a security handshake was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeKind {
+    /// All of it: identities shown and proved, keys agreed on.
+    Full,
+    /// An earlier session of the same user was continued; nobody showed a certificate again.
+    Resumed,
 }
 
 /// A listener at work; dropping it closes the listening socket and every flow accepted by it.
@@ -132,9 +147,23 @@ impl Listening {
     pub fn counters(&self) -> Option<DatagramCounters> {
         self.guard.counters()
     }
+
+    /// Whether its flows are connections.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.guard.counters().is_none()
+    }
+
+    /// A flow from its datagram socket to any peer; `None` over a stream, where a flow is a
+    /// connection and is opened by [`Transport::connect`].
+    #[must_use]
+    pub fn flow_to(&self, peer: SocketAddr) -> Option<Flow> {
+        self.guard.flow_to(peer)
+    }
 }
 
 /// What a listener lives in; dropping it closes the listener.
 trait Guard {
     fn counters(&self) -> Option<DatagramCounters>;
+    fn flow_to(&self, peer: SocketAddr) -> Option<Flow>;
 }

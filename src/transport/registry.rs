@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Settings, Transport, TransportError, tcp, tls, udp};
+use super::{Resumption, Settings, Transport, TransportError, tcp, tls, udp};
 use crate::tunnel::Wireguard;
 
 /// A carrier, optionally over a tunnel, and how its figures are to be read.
@@ -20,8 +20,12 @@ pub struct Stack {
     pub delivery: Delivery,
     /// Transport token of the Via header (RFC 3261 §20.42).
     pub via_transport: &'static str,
-    /// Whether the hop is encrypted and authenticated.
+    /// Whether the hop is encrypted, and the server authenticated.
     pub protected: bool,
+    /// Whether the server too knows who its peer is, by certificate or tunnel key. It is what reusing
+    /// a connection in the other direction asks for (RFC 5923 §5), and what trust between proxies
+    /// rests on.
+    pub mutual: bool,
     /// The stack that differs from this one in protection only: what ratios divide by.
     pub control: Option<&'static str>,
     /// The same carrier without the tunnel; the ratio to it holds the price of tunnelling too.
@@ -91,7 +95,7 @@ fn unsecured(_: &Settings) -> Vec<(&'static str, Value)> {
 fn wireguard(_: &Settings) -> Vec<(&'static str, Value)> {
     let parameter = |&(key, value): &(&'static str, &str)| (key, value.into());
     // The protocol has nothing to resume: an association that has ended is made anew.
-    let resumption = ("resumption", false.into());
+    let resumption = ("resumption", Resumption::Off.name().into());
     let parameters = Wireguard::SECURITY.iter().map(parameter);
     parameters.chain([resumption]).collect()
 }
@@ -104,6 +108,7 @@ const STACKS: &[Stack] = &[
         delivery: Delivery::Datagram,
         via_transport: "UDP",
         protected: false,
+        mutual: false,
         control: Some("tcp"),
         bare: None,
         summary: "SIP over UDP, unprotected (RFC 3261)",
@@ -117,6 +122,7 @@ const STACKS: &[Stack] = &[
         delivery: Delivery::Stream,
         via_transport: "TCP",
         protected: false,
+        mutual: false,
         control: None,
         bare: None,
         summary: "SIP over TCP, unprotected: the control of every kernel-socket stack",
@@ -130,11 +136,12 @@ const STACKS: &[Stack] = &[
         delivery: Delivery::Stream,
         via_transport: "TLS",
         protected: true,
+        mutual: false,
         control: Some("tcp"),
         bare: None,
-        summary: "SIP over TLS 1.3, the server shows a certificate (rustls, ring)",
+        summary: "SIP over TLS, the server shows a certificate (rustls)",
         opener: tls::open_server_authenticated,
-        security: tls::security_server_authenticated,
+        security: tls::security::server_authenticated,
     },
     Stack {
         name: "mtls",
@@ -143,11 +150,12 @@ const STACKS: &[Stack] = &[
         delivery: Delivery::Stream,
         via_transport: "TLS",
         protected: true,
+        mutual: true,
         control: Some("tcp"),
         bare: None,
-        summary: "SIP over TLS 1.3, both ends show a certificate (rustls, ring)",
+        summary: "SIP over TLS, both ends show a certificate (rustls)",
         opener: tls::open_mutual,
-        security: tls::security_mutual,
+        security: tls::security::mutual,
     },
     Stack {
         name: "udp@clear",
@@ -156,6 +164,7 @@ const STACKS: &[Stack] = &[
         delivery: Delivery::Datagram,
         via_transport: "UDP",
         protected: false,
+        mutual: false,
         control: Some("udp"),
         bare: Some("udp"),
         summary: "SIP over UDP in an unprotected tunnel: the control of udp@wireguard",
@@ -169,6 +178,7 @@ const STACKS: &[Stack] = &[
         delivery: Delivery::Datagram,
         via_transport: "UDP",
         protected: true,
+        mutual: true,
         control: Some("udp@clear"),
         bare: Some("udp"),
         summary: "SIP over UDP in a user-space WireGuard tunnel (boringtun)",
@@ -231,6 +241,7 @@ mod tests {
             };
             assert_eq!(stack.name, name);
             assert_eq!(stack.bare.is_some(), stack.tunnel.is_some(), "{name}");
+            assert!(stack.protected || !stack.mutual, "{name}");
             for other in stack.control.iter().chain(&stack.bare) {
                 assert!(find(other).is_ok_and(|other| !other.protected), "{name}");
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Identity, TransportError};
+use super::{Identity, TestAuthority, TlsOptions, TransportError};
 use crate::net::Kernel;
 pub use crate::tunnel::WireguardKeys;
 
@@ -32,13 +32,21 @@ pub struct Settings {
 
 impl Settings {
     /// Settings that suffice for every stack: freshly generated certificates and tunnel keys for
-    /// users `0..peers`, default limits.
+    /// users `0..peers`, default options and limits.
     ///
     /// # Errors
     /// When the system's random generator fails.
     pub fn generate(peers: u32) -> Result<Self, TransportError> {
+        Self::generate_with(peers, &TlsOptions::default())
+    }
+
+    /// Likewise, with TLS as `options` say.
+    ///
+    /// # Errors
+    /// When the system's random generator fails, or this build cannot do what the options say.
+    pub fn generate_with(peers: u32, options: &TlsOptions) -> Result<Self, TransportError> {
         Ok(Self {
-            tls: Some(super::TestAuthority::generate()?.settings()?),
+            tls: Some(TlsSettings::generate(options)?),
             wireguard: Some(WireguardKeys::generate(peers)),
             ..Self::default()
         })
@@ -91,7 +99,7 @@ impl Default for Limits {
     }
 }
 
-/// Certificates and options of TLS. A client needs [`Self::ca_pem`] and [`Self::server_name`] (and
+/// Certificates and keys for TLS, and how it is spoken. A client needs [`Self::ca_pem`] and [`Self::server_name`] (and
 /// [`Self::client`] for `mtls`), a server [`Self::server`] (and [`Self::ca_pem`] for `mtls`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,33 +112,21 @@ pub struct TlsSettings {
     pub server: Option<Identity>,
     /// What a client shows over `mtls`.
     pub client: Option<Identity>,
-    /// Whether clients resume earlier sessions. Off, so that every handshake is a full one.
+    /// How TLS is spoken.
     #[serde(default)]
-    pub resumption: bool,
-    /// Session tickets that a server sends after each TLS 1.3 handshake. None by default, since no
-    /// client resumes by default; rustls alone would send 2.
-    #[serde(default)]
-    pub tickets: usize,
-    /// Versions that are offered and accepted.
-    #[serde(default = "TlsSettings::default_versions")]
-    pub versions: Vec<TlsVersion>,
+    pub options: TlsOptions,
 }
 
 impl TlsSettings {
-    /// TLS 1.3 only.
-    #[must_use]
-    pub fn default_versions() -> Vec<TlsVersion> {
-        vec![TlsVersion::V1_3]
+    /// Everything that both ends of `tls` and `mtls` need, from a [`TestAuthority`] of its own.
+    ///
+    /// # Errors
+    /// When the system's random generator fails, or this build cannot do what the options say.
+    pub fn generate(options: &TlsOptions) -> Result<Self, TransportError> {
+        options.check()?;
+        Ok(Self {
+            options: *options,
+            ..TestAuthority::generate_for(options.key_type)?.settings()?
+        })
     }
-}
-
-/// A version of TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TlsVersion {
-    /// RFC 5246.
-    #[serde(rename = "1.2")]
-    V1_2,
-    /// RFC 8446.
-    #[serde(rename = "1.3")]
-    V1_3,
 }

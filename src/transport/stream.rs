@@ -71,6 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             id,
             local,
             state: Cell::new(State::Open),
+            pong: Cell::new(Pong::Unasked),
             driving: Cell::new(false),
             queue: RefCell::default(),
             driver: RefCell::new(None),
@@ -111,11 +112,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Ready(Err(broken @ CloseReason::Broken(_))) => return Poll::Ready(broken),
                 // What came before may have been answered: that and the goodbye are still written.
                 Poll::Ready(Err(reason)) => self.begin_close(reason),
+                // The peer is not there to say goodbye to.
+                Poll::Pending if self.lacks_pong() => return Poll::Ready(CloseReason::NoPong),
                 Poll::Pending => return Poll::Pending,
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether a pong that was due has not come, now that there is nothing to read.
+    fn lacks_pong(&self) -> bool {
+        let is_lacking = match self.link.pong.get() {
+            Pong::Unasked | Pong::Awaited => false,
+            // Behind a message that is still arriving there may be one.
+            Pong::Due => self.partial.iter().all(u8::is_ascii_whitespace),
+            Pong::Overdue => true,
+        };
+        // A task that has used up its turn is told that there is nothing to read, whatever there is.
+        is_lacking && tokio::task::coop::has_budget_remaining()
     }
 
     fn poll_write_queue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -220,6 +235,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn handle(&self, bytes: &[u8]) -> Result<usize, FramingError> {
         let mut rest = bytes;
         while !rest.is_empty() && self.link.state.get() == State::Open {
+            // Whoever waits for a pong takes a line end for one: it may be half of a ping, but then
+            // the pong is the other half.
+            if self.link.pong.get() != Pong::Unasked && rest.starts_with(framing::PONG) {
+                self.link.pong.set(Pong::Unasked);
+                rest = &rest[framing::PONG.len()..];
+                continue;
+            }
             let frame = framing::next(rest).inspect_err(|error| {
                 if let Some(head) = framing::unframed_head(rest, error) {
                     self.handler.unframed(&self.flow, head);
@@ -275,6 +297,7 @@ pub(super) struct StreamLink {
     id: u64,
     local: SocketAddr,
     state: Cell<State>,
+    pong: Cell<Pong>,
     /// Whether the task is at work, and so will look at the queue without being woken.
     driving: Cell<bool>,
     queue: RefCell<SendQueue>,
@@ -287,6 +310,19 @@ enum State {
     /// This side has asked to close, or the peer has ended what it sends.
     Closing,
     Closed,
+}
+
+/// What is known of the answer to a ping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pong {
+    /// Nobody pinged, or the pong has come.
+    Unasked,
+    /// There is still time.
+    Awaited,
+    /// It must have come, unless it is behind a message that is still arriving.
+    Due,
+    /// That message has taken until the next keep-alive.
+    Overdue,
 }
 
 impl StreamLink {
@@ -308,6 +344,27 @@ impl StreamLink {
         }
     }
 
+    /// Queues bytes and sees to it that they are written.
+    fn push(&self, bytes: &[u8]) -> Result<(), SendError> {
+        if self.state.get() != State::Open {
+            return Err(SendError::Closed);
+        }
+        let mut queue = self.queue.borrow_mut();
+        if queue.unwritten().len() + bytes.len() > QUEUE_LIMIT_BYTES {
+            return Err(SendError::Full {
+                limit_bytes: QUEUE_LIMIT_BYTES,
+            });
+        }
+        // With something queued, the task has been woken already or waits for the peer to read.
+        let was_empty = queue.is_empty();
+        queue.push(bytes);
+        drop(queue);
+        if was_empty {
+            self.wake();
+        }
+        Ok(())
+    }
+
     fn end(&self) {
         self.state.set(State::Closed);
         self.queue.take();
@@ -317,23 +374,7 @@ impl StreamLink {
 
 impl Link for StreamLink {
     fn send(&self, _peer: SocketAddr, message: &[u8]) -> Result<(), SendError> {
-        if self.state.get() != State::Open {
-            return Err(SendError::Closed);
-        }
-        let mut queue = self.queue.borrow_mut();
-        if queue.unwritten().len() + message.len() > QUEUE_LIMIT_BYTES {
-            return Err(SendError::Full {
-                limit_bytes: QUEUE_LIMIT_BYTES,
-            });
-        }
-        // With something queued, the task has been woken already or waits for the peer to read.
-        let was_empty = queue.is_empty();
-        queue.push(message);
-        drop(queue);
-        if was_empty {
-            self.wake();
-        }
-        Ok(())
+        self.push(message)
     }
 
     fn close(&self) {
@@ -341,6 +382,23 @@ impl Link for StreamLink {
             self.state.set(State::Closing);
             self.wake();
         }
+    }
+
+    fn ping(&self) -> Result<(), SendError> {
+        self.push(framing::PING)?;
+        if self.pong.get() == Pong::Unasked {
+            self.pong.set(Pong::Awaited);
+        }
+        Ok(())
+    }
+
+    fn require_pong(&self) {
+        self.pong.set(match self.pong.get() {
+            Pong::Unasked => return,
+            Pong::Awaited => Pong::Due,
+            Pong::Due | Pong::Overdue => Pong::Overdue,
+        });
+        self.wake();
     }
 
     fn id(&self) -> u64 {
@@ -651,6 +709,64 @@ mod tests {
         peer.write_all(MESSAGE).await.unwrap();
         assert!(wake_up(&mut connection).await.is_pending());
         assert_eq!(handler.received.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_pong_may_be_behind_a_message_that_is_arriving() {
+        let (mut connection, mut peer, handler) = connection(0, 1_000);
+        let flow = connection.flow().clone();
+        flow.ping().unwrap();
+        let (start, end) = MESSAGE.split_at(20);
+        peer.write_all(start).await.unwrap();
+        flow.require_pong();
+        assert!(wake_up(&mut connection).await.is_pending());
+        peer.write_all(end).await.unwrap();
+        peer.write_all(framing::PONG).await.unwrap();
+        assert!(wake_up(&mut connection).await.is_pending());
+        flow.require_pong();
+        assert!(wake_up(&mut connection).await.is_pending());
+        assert_eq!(handler.received.get(), 1);
+
+        // Without one behind it, the flow ends when the message does.
+        flow.ping().unwrap();
+        peer.write_all(start).await.unwrap();
+        flow.require_pong();
+        assert!(wake_up(&mut connection).await.is_pending());
+        peer.write_all(end).await.unwrap();
+        assert!(wake_up(&mut connection).await.is_ready());
+        assert_eq!(handler.received.get(), 2);
+        assert_eq!(*handler.closed.borrow(), [CloseReason::NoPong]);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_never_ends_does_not_stand_for_a_pong() {
+        let (mut connection, mut peer, handler) = connection(0, 1_000);
+        let flow = connection.flow().clone();
+        peer.write_all(&MESSAGE[..20]).await.unwrap();
+        flow.ping().unwrap();
+        flow.require_pong();
+        assert!(wake_up(&mut connection).await.is_pending());
+        flow.ping().unwrap();
+        assert!(wake_up(&mut connection).await.is_pending());
+        flow.require_pong();
+        assert!(wake_up(&mut connection).await.is_ready());
+        assert_eq!(*handler.closed.borrow(), [CloseReason::NoPong]);
+    }
+
+    #[tokio::test]
+    async fn both_ends_may_ping_at_once() {
+        let (mut connection, mut peer, handler) = connection(0, 1_000);
+        let flow = connection.flow().clone();
+        flow.ping().unwrap();
+        // The peer's ping and its pong, in one piece: which is which does not show.
+        peer.write_all(b"\r\n\r\n\r\n").await.unwrap();
+        assert!(wake_up(&mut connection).await.is_pending());
+        flow.require_pong();
+        assert!(wake_up(&mut connection).await.is_pending());
+        let mut sent = [0; 10];
+        let bytes = peer.read(&mut sent).await.unwrap();
+        assert_eq!(&sent[..bytes], [framing::PING, framing::PONG].concat());
+        assert!(handler.closed.borrow().is_empty());
     }
 
     #[test]

@@ -3,11 +3,10 @@
 use std::future::{Future, ready};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::acceptor::{self, Security};
+use super::acceptor::{self, Handshake, Security};
 use super::{
     Connected, Handler, Limits, Listening, LocalBoxFuture, Settings, Transport, TransportError,
     User,
@@ -79,7 +78,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Security<S> for Plain {
         &self,
         stream: S,
         _peer: SocketAddr,
-    ) -> impl Future<Output = Result<(S, Option<Duration>), TransportError>> {
+        _user: User,
+    ) -> impl Future<Output = Result<(S, Option<Handshake>), TransportError>> {
         ready(Ok((stream, None)))
     }
 

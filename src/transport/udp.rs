@@ -10,8 +10,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::{
-    Connected, DatagramCounters, Flow, Guard, Handler, Link, Listening, LocalBoxFuture, Phases,
-    SendError, Settings, Transport, TransportError, User,
+    Connected, DatagramCounters, Flow, Guard, Handler, HandshakeKind, Link, Listening,
+    LocalBoxFuture, Phases, SendError, Settings, Transport, TransportError, User,
 };
 use crate::net::{DatagramNetwork, DatagramSocket, Kernel, Tunneled};
 use crate::tunnel::{Clear, MAX_USERS, Wireguard};
@@ -91,6 +91,8 @@ impl<N: DatagramNetwork> Transport for Udp<N> {
                 phases: Phases {
                     transport_connect: None,
                     security_handshake: connected.security_handshake,
+                    // A tunnel has nothing to resume.
+                    handshake_kind: connected.security_handshake.map(|_| HandshakeKind::Full),
                 },
             })
         })
@@ -186,10 +188,14 @@ impl<S> SocketLink<S> {
 
 struct CloseOnDrop<S: DatagramSocket>(Rc<SocketLink<S>>);
 
-impl<S: DatagramSocket> Guard for CloseOnDrop<S> {
+impl<S: DatagramSocket + 'static> Guard for CloseOnDrop<S> {
     fn counters(&self) -> Option<DatagramCounters> {
         let socket = self.0.socket.borrow();
         socket.as_ref().map(|socket| socket.counters())
+    }
+
+    fn flow_to(&self, peer: SocketAddr) -> Option<Flow> {
+        Some(Flow::new(self.0.clone(), peer))
     }
 }
 

@@ -177,6 +177,19 @@ impl Drops {
         } += 1;
     }
 
+    /// The sum of both, cause by cause.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            malformed: self.malformed + other.malformed,
+            unknown_peer: self.unknown_peer + other.unknown_peer,
+            not_authentic: self.not_authentic + other.not_authentic,
+            replayed: self.replayed + other.replayed,
+            no_association: self.no_association + other.no_association,
+            misrouted: self.misrouted + other.misrouted,
+        }
+    }
+
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {

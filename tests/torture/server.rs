@@ -1,15 +1,23 @@
 //! A server to send messages to.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use hopbench::sip::{Accounts, Message, Outbound, Reliability, Server, ServerConfig, Source};
+use hopbench::sip::{Accounts, Interface, Message, Outbound, Server, ServerConfig, Source};
+
+/// Where the messages come from.
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 88)), 5060);
 
 struct Sent(Vec<Vec<u8>>);
 
 impl Outbound<()> for Sent {
-    fn send(&mut self, (): &(), message: &[u8]) {
+    fn send(&mut self, (): &(), message: &[u8]) -> bool {
         self.0.push(message.to_vec());
+        true
+    }
+
+    fn peer_of(&self, _flow: &()) -> SocketAddr {
+        PEER
     }
 }
 
@@ -24,7 +32,10 @@ impl Peer {
     pub(crate) fn new() -> Self {
         let accounts = Accounts::new("example.com", "secret", 4);
         let address = SocketAddr::from(([192, 0, 2, 77], 5060));
-        let config = ServerConfig::new(accounts.clone(), address);
+        let config = ServerConfig::new(
+            accounts.clone(),
+            vec![Interface::unprotected("UDP", address)],
+        );
         let now = Instant::now();
         let server = Server::new(config, [7; 32], now);
         Self {
@@ -39,8 +50,8 @@ impl Peer {
         self.now += Duration::from_millis(1);
         let source = Source {
             flow: &(),
-            peer: SocketAddr::from(([192, 0, 2, 88], 5060)),
-            reliability: Reliability::Datagram,
+            peer: PEER,
+            interface: 0,
         };
         let mut sent = Sent(Vec::new());
         self.server.receive(self.now, source, message, &mut sent);

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use hopbench::transport::{
-    Identity, Settings, TestAuthority, TlsSettings, WireguardKeys, authority_from_pem_file,
+    Identity, KeyType, Settings, TestAuthority, TlsOptions, TlsSettings, WireguardKeys,
+    authority_from_pem_file, find,
 };
 
 const CA: &str = "ca.pem";
@@ -16,12 +17,25 @@ const SERVER: (&str, &str) = ("server.pem", "server.key");
 const CLIENT: (&str, &str) = ("client.pem", "client.key");
 const WIREGUARD_SEED: &str = "wireguard.seed";
 
-/// Reads the folder, or makes it with fresh keys if it does not exist.
-pub(crate) fn open_or_create(folder: &Path, users: u32) -> anyhow::Result<Settings> {
+/// Reads the folder, or makes it with fresh keys if it does not exist. The server's key must be of
+/// the kind that is asked for, if one is.
+pub(crate) fn open_or_create(
+    folder: &Path,
+    users: u32,
+    key_type: Option<KeyType>,
+) -> anyhow::Result<Settings> {
     if folder.join(CA).exists() {
-        return open(folder, users);
+        let settings = open(folder, users)?;
+        if let Some(expected) = key_type {
+            check_key_type(folder, &settings, expected)?;
+        }
+        return Ok(settings);
     }
-    let settings = Settings::generate(users)?;
+    let options = TlsOptions {
+        key_type: key_type.unwrap_or_default(),
+        ..TlsOptions::default()
+    };
+    let settings = Settings::generate_with(users, &options)?;
     let tls = settings
         .tls
         .as_ref()
@@ -47,7 +61,22 @@ pub(crate) fn open_or_create(folder: &Path, users: u32) -> anyhow::Result<Settin
     Ok(settings)
 }
 
-/// Reads the folder.
+fn check_key_type(folder: &Path, settings: &Settings, expected: KeyType) -> anyhow::Result<()> {
+    let security = find("tls")?.security(settings);
+    let found = security.get("key_type").and_then(|name| name.as_str());
+    if found != Some(expected.name()) {
+        bail!(
+            "expected a server key of the kind {expected} in {}, found {}: choose another folder, \
+             which is made with such keys if it does not exist",
+            folder.display(),
+            found.unwrap_or("one that cannot be used")
+        );
+    }
+    Ok(())
+}
+
+/// Reads the folder. It may have been made by other means, and then holds what its stacks need: the
+/// authority, and the server's or the client's certificate and key.
 pub(crate) fn open(folder: &Path, users: u32) -> anyhow::Result<Settings> {
     if !folder.join(CA).exists() {
         bail!(
@@ -57,22 +86,32 @@ pub(crate) fn open(folder: &Path, users: u32) -> anyhow::Result<Settings> {
         );
     }
     let identity = |(chain, key): (&str, &str)| {
-        Identity::from_pem_files(&folder.join(chain), &folder.join(key))
+        let (chain, key) = (folder.join(chain), folder.join(key));
+        let is_there = chain.exists() || key.exists();
+        is_there
+            .then(|| Identity::from_pem_files(&chain, &key))
+            .transpose()
     };
-    let seed_file = folder.join(WIREGUARD_SEED);
-    let seed = fs::read_to_string(&seed_file)
-        .with_context(|| format!("cannot read {}", seed_file.display()))?;
-    let seed = parse_seed(seed.trim())
-        .with_context(|| format!("{} must hold 64 hexadecimal digits", seed_file.display()))?;
     Ok(Settings {
         tls: Some(TlsSettings {
-            server: Some(identity(SERVER)?),
-            client: Some(identity(CLIENT)?),
+            server: identity(SERVER)?,
+            client: identity(CLIENT)?,
             ..trusting(&folder.join(CA), TestAuthority::SERVER_NAME)?
         }),
-        wireguard: Some(WireguardKeys { seed, peers: users }),
+        wireguard: wireguard_keys(&folder.join(WIREGUARD_SEED), users)?,
         ..Settings::default()
     })
+}
+
+fn wireguard_keys(file: &Path, peers: u32) -> anyhow::Result<Option<WireguardKeys>> {
+    if !file.exists() {
+        return Ok(None);
+    }
+    let seed =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let seed = parse_seed(seed.trim())
+        .with_context(|| format!("{} must hold 64 hexadecimal digits", file.display()))?;
+    Ok(Some(WireguardKeys { seed, peers }))
 }
 
 /// TLS settings of a client that shows no certificate.
@@ -82,9 +121,7 @@ pub(crate) fn trusting(ca: &Path, server_name: &str) -> anyhow::Result<TlsSettin
         server_name: server_name.to_owned(),
         server: None,
         client: None,
-        resumption: false,
-        tickets: 0,
-        versions: TlsSettings::default_versions(),
+        options: TlsOptions::default(),
     })
 }
 

@@ -6,19 +6,28 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use hopbench::load::{
-    ArrivalLaw, Generator, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Progress, Stage,
-    Workload,
+    ArrivalLaw, BackOff, Generator, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix,
+    Progress, Workload,
 };
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::record::metric;
+use hopbench::sip::account::ANSWERING_USER;
 use hopbench::transport::{self, Identity, Settings};
 
-use super::node::Users;
-use super::{EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_OK, credentials, usage};
+use super::tls::TlsArgs;
+use super::users::Users;
+use super::{EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_OK, by_name, credentials, usage};
 use crate::protocol::{LoadOrder, LoadReply};
 
 /// Options of the generator.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A server that is not ours wants to be told who its users are, and over TLS whom to trust:\n\n  \
+    HOPBENCH_PASSWORD=… hopbench load --stack tls --target sip.example.org:5061 --domain example.org \\\n    \
+    --ca ca.pem --user-pattern 'alice{:04}' --accounts 500 --workload invite --callee echo\n\n\
+    The README has an example with Kamailio. Exit codes: 0 all operations succeeded; 1 the generator \
+    could not work; 2 wrong usage; 3 some operations failed."
+)]
 pub(crate) struct Args {
     /// Stack to speak; `hopbench list stacks` shows them
     #[arg(long, default_value = "tcp")]
@@ -53,6 +62,10 @@ pub(crate) struct Args {
     /// Seconds from answer to hang-up
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     talk: f64,
+    /// Whom calls go to: a SIP URI, or the name of a user of the domain; in both {} is the caller's
+    /// number
+    #[arg(long, default_value = ANSWERING_USER, value_name = "USER")]
+    callee: String,
     /// Threads of the generator
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
@@ -65,7 +78,8 @@ pub(crate) struct Args {
     /// Certificate authority to trust, in PEM, instead of the folder's
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Name that the server's certificate must carry
+    /// Name that the server's certificate must carry: the --domain, or the name in the folder's
+    /// certificates
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
     /// Certificate chain to show to the server, in PEM
@@ -74,20 +88,16 @@ pub(crate) struct Args {
     /// Its private key, in PEM
     #[arg(long, value_name = "FILE", requires = "client_cert")]
     client_key: Option<PathBuf>,
-    #[command(flatten)]
-    accounts: Users,
     /// Print the whole report as JSON
     #[arg(long)]
     json: bool,
     /// Be a child of the testbed: configuration and orders on standard input
     #[arg(long, hide = true)]
     control: bool,
-}
-
-/// Parses the names that serde gives to the variants of a plain enum.
-fn by_name<T: serde::de::DeserializeOwned>(name: &str) -> Result<T, String> {
-    let value = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(name);
-    T::deserialize(value).map_err(|error| error.to_string())
+    #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    accounts: Users,
 }
 
 /// Loads a server and prints what came of it.
@@ -98,8 +108,8 @@ pub(crate) fn load(args: &Args) -> anyhow::Result<u8> {
     let plan = args.plan().map_err(usage)?;
     let config = args.config().map_err(usage)?;
     let generator = Generator::start(&config)?;
-    if plan.lifecycle == Lifecycle::PerRegistration && plan.workload == Workload::Invite {
-        generator.populate(plan.users, Stage::Registered)?;
+    if let Some(stage) = plan.population() {
+        generator.populate(plan.users, stage)?;
     }
     let report = generator.run(&plan, |_| {})?;
     if args.json {
@@ -125,7 +135,7 @@ impl Args {
             Ok(value)
         };
         let seconds = |name: &str, value: f64| within(name, value, 0.0, 86_400.0);
-        let accounts = self.accounts.accounts().count();
+        let accounts = self.accounts.count();
         let users = self.users.unwrap_or(accounts);
         anyhow::ensure!(
             (1..=accounts).contains(&users),
@@ -152,22 +162,24 @@ impl Args {
             drain_seconds: seconds("drain", self.drain)?,
             users,
             talk_seconds: seconds("talk", self.talk)?,
+            ring_seconds: 0.0,
+            mix: Mix::default(),
+            back_off: BackOff::default(),
             seed: self.seed,
         })
     }
 
     fn config(&self) -> anyhow::Result<GeneratorConfig> {
         let stack = transport::find(&self.stack)?;
-        let accounts = self.accounts.accounts();
+        let accounts = self.accounts.accounts()?;
+        let accounts = accounts.with_callee(&self.callee).context("--callee")?;
         let mut settings = match &self.credentials {
             Some(folder) => credentials::open(folder, accounts.count())?,
             None => Settings::default(),
         };
         if let Some(ca) = &self.ca {
-            let name = self
-                .server_name
-                .as_deref()
-                .unwrap_or(transport::TestAuthority::SERVER_NAME);
+            // A SIP server's certificate names the domain that it serves (RFC 5922 §7.3).
+            let name = self.server_name.as_deref().unwrap_or(accounts.domain());
             let client = settings.tls.take().and_then(|tls| tls.client);
             settings.tls = Some(transport::TlsSettings {
                 client,
@@ -182,6 +194,8 @@ impl Args {
                 tls.client = Some(Identity::from_pem_files(chain, key)?);
             }
         }
+        self.tls.check()?;
+        self.tls.apply(&mut settings);
         let is_missing = match stack.tunnel {
             Some(_) => stack.protected && settings.wireguard.is_none(),
             None => stack.protected && settings.tls.is_none(),
@@ -201,6 +215,7 @@ impl Args {
             target: self.target()?,
             settings,
             accounts,
+            callees: None,
             workers: self.workers,
             // Of identifiers, not of arrivals: a server that is loaded twice must not see a Call-ID
             // twice.

@@ -6,6 +6,8 @@ mod load;
 mod node;
 mod report;
 mod run;
+mod tls;
+mod users;
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
@@ -87,6 +89,12 @@ pub(crate) fn main() -> ExitCode {
 /// Marks an error as the caller's.
 fn usage(error: impl Into<anyhow::Error>) -> anyhow::Error {
     Usage(error.into()).into()
+}
+
+/// Parses the names that serde gives to the variants of a plain enum.
+fn by_name<T: serde::de::DeserializeOwned>(name: &str) -> Result<T, String> {
+    let value = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(name);
+    T::deserialize(value).map_err(|error| error.to_string())
 }
 
 /// Prints to standard output; a reader that has left (`| head`) is no error.

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use anyhow::Context;
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::node::{Node, NodeConfig};
-use hopbench::sip::Accounts;
-use hopbench::transport::{self, Settings};
+use hopbench::transport::{self, KeyType, Settings};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use super::{EXIT_ERROR, EXIT_OK, credentials, usage};
+use super::tls::TlsArgs;
+use super::users::Users;
+use super::{EXIT_ERROR, EXIT_OK, by_name, credentials, usage};
 use crate::protocol::{NodeOrder, NodeReply};
 
 /// Longest that calls can ring: a day.
@@ -30,40 +31,19 @@ pub(crate) struct Args {
     /// folder to `hopbench load`
     #[arg(long, value_name = "FOLDER")]
     credentials: Option<PathBuf>,
-    #[command(flatten)]
-    users: Users,
+    /// Kind of the keys in that folder: ECDSA P-256, RSA-2048
+    #[arg(long, value_name = "KIND", value_parser = by_name::<KeyType>)]
+    key_type: Option<KeyType>,
     /// Seconds from INVITE to its 200
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     ring: f64,
     /// Be a child of the testbed: configuration and orders on standard input
     #[arg(long, hide = true)]
     control: bool,
-}
-
-/// The rule that accounts follow, the same for node and load.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Users {
-    /// Domain of the users' addresses, and the digest realm
-    #[arg(long, default_value = "hopbench.test")]
-    domain: String,
-    /// What the users' passwords are derived from
-    #[arg(
-        long,
-        default_value = "hopbench",
-        env = "HOPBENCH_SECRET",
-        hide_env_values = true
-    )]
-    secret: String,
-    /// How many users exist: u00000000, u00000001, …
-    #[arg(long, default_value_t = 1000, value_name = "COUNT")]
-    accounts: u32,
-}
-
-impl Users {
-    /// The accounts.
-    pub(crate) fn accounts(&self) -> Accounts {
-        Accounts::new(&self.domain, &self.secret, self.accounts)
-    }
+    #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    users: Users,
 }
 
 /// Serves until it is told to stop.
@@ -78,9 +58,10 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
             args.ring
         )));
     }
-    let accounts = args.users.accounts();
-    let settings = match &args.credentials {
-        Some(folder) => credentials::open_or_create(folder, accounts.count())?,
+    let accounts = args.users.accounts().map_err(usage)?;
+    args.tls.check()?;
+    let mut settings = match &args.credentials {
+        Some(folder) => credentials::open_or_create(folder, accounts.count(), args.key_type)?,
         None if stack.protected => {
             return Err(usage(anyhow::anyhow!(
                 "the stack {} needs certificates or keys: add --credentials FOLDER, which is made \
@@ -90,18 +71,16 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         }
         None => Settings::default(),
     };
+    args.tls.apply(&mut settings);
     let config = NodeConfig {
-        stack: args.stack.clone(),
-        listen: args.listen,
-        settings,
-        accounts,
         ring_seconds: args.ring,
+        ..NodeConfig::answering(stack.name, args.listen, settings, accounts)
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     LocalSet::new().block_on(&runtime, async {
-        let node = Node::listen(stack, &config).await?;
+        let node = Node::listen(&config).await?;
         eprintln!(
             "hopbench node: {} on {}; Ctrl-C ends it",
             stack.name,
@@ -139,21 +118,16 @@ fn control() -> anyhow::Result<u8> {
         .enable_all()
         .build()?;
     LocalSet::new().block_on(&runtime, async {
-        let node = match transport::find(&config.stack) {
-            Ok(stack) => Node::listen(stack, &config)
-                .await
-                .map_err(|error| error.to_string()),
-            Err(unknown) => Err(unknown.to_string()),
-        };
-        let node = match node {
+        let node = match Node::listen(&config).await {
             Ok(node) => node,
-            Err(reason) => {
+            Err(error) => {
+                let reason = error.to_string();
                 super::reply(&NodeReply::Failed { reason });
                 return Ok(EXIT_ERROR);
             }
         };
         super::reply(&NodeReply::Listening {
-            address: node.local(),
+            addresses: node.addresses(),
         });
         let answer = async {
             while let Some(order) = inbox.recv().await {

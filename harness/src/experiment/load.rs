@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use hopbench::load::{
-    ArrivalLaw, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Moment, Stage, Workload,
+    ArrivalLaw, BackOff, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix, Moment, Workload,
 };
 use hopbench::measure::histogram::LatencyHistogram;
 use hopbench::measure::snapshot::{ProcessSnapshot, ProcessUsage};
@@ -70,6 +70,9 @@ pub(crate) fn setup_subjects(setup: &Setup, stacks: &[&'static Stack]) -> Vec<Su
         drain_seconds: DRAIN_SECONDS,
         users: setup.users(),
         talk_seconds: 0.0,
+        ring_seconds: 0.0,
+        mix: Mix::default(),
+        back_off: BackOff::default(),
         seed: 0,
     };
     let moments: Vec<Moment> = PHASES.into_iter().chain(REGISTRATION).collect();
@@ -96,8 +99,9 @@ pub(crate) fn throughput_subjects(
 ) -> Vec<Subject> {
     let (workload, lifecycle) = (throughput.workload, throughput.lifecycle);
     let mut moments = match workload {
-        Workload::Register => REGISTRATION.to_vec(),
+        Workload::Register | Workload::Reregister | Workload::Avalanche => REGISTRATION.to_vec(),
         Workload::Invite => CALL.to_vec(),
+        Workload::Mixed => REGISTRATION.into_iter().chain(CALL).collect(),
     };
     if (workload, lifecycle) != (Workload::Invite, Lifecycle::PerRegistration) {
         moments.extend(PHASES);
@@ -114,6 +118,9 @@ pub(crate) fn throughput_subjects(
             drain_seconds: DRAIN_SECONDS,
             users: throughput.users,
             talk_seconds: throughput.talk_seconds,
+            ring_seconds: 0.0,
+            mix: Mix::default(),
+            back_off: BackOff::default(),
             seed: 0,
         };
         for stack in stacks {
@@ -159,27 +166,25 @@ fn parameters(plan: &LoadPlan, blocks: u32) -> BTreeMap<String, Value> {
 impl Question for Load {
     fn measure(&self, bench: &Bench<'_>, stack: &'static Stack, block: u32) -> Outcome<Sample> {
         let settings = bench.settings_for(self.plan.users);
-        let mut node = bench.testbed.node(&NodeConfig {
-            stack: stack.name.into(),
-            listen: super::any_loopback_port(),
-            settings: settings.clone(),
-            accounts: bench.accounts.clone(),
-            ring_seconds: 0.0,
-        })?;
+        let mut node = bench.testbed.node(&NodeConfig::answering(
+            stack.name,
+            super::any_loopback_port(),
+            settings.clone(),
+            bench.accounts.clone(),
+        ))?;
         let seed = bench.seed.wrapping_add(u64::from(block));
         let mut load = bench.testbed.load(&GeneratorConfig {
             stack: stack.name.into(),
             target: node.address(),
             settings,
             accounts: bench.accounts.clone(),
+            callees: None,
             workers: 1,
             seed,
         })?;
         let drops_before = server_drops(stack, node.address().port());
-        if (self.plan.workload, self.plan.lifecycle)
-            == (Workload::Invite, Lifecycle::PerRegistration)
-        {
-            load.populate(self.plan.users, Stage::Registered, &node)?;
+        if let Some(stage) = self.plan.population() {
+            load.populate(self.plan.users, stage, &node)?;
         }
         let mut edges: Vec<ProcessSnapshot> = Vec::with_capacity(2);
         let plan = LoadPlan {
@@ -284,8 +289,8 @@ impl Load {
     /// What the user of this workload waits for.
     fn latency<'r>(&self, report: &'r LoadReport) -> Option<&'r LatencyHistogram> {
         let moment = match self.plan.workload {
-            Workload::Register => Moment::Registered,
-            Workload::Invite => Moment::SessionRequestDelay,
+            Workload::Register | Workload::Reregister | Workload::Avalanche => Moment::Registered,
+            Workload::Invite | Workload::Mixed => Moment::SessionRequestDelay,
         };
         report.latencies.get(moment.key())
     }

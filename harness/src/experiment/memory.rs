@@ -57,18 +57,18 @@ impl Question for Ramp {
     fn measure(&self, bench: &Bench<'_>, stack: &'static Stack, block: u32) -> Outcome<Sample> {
         let most = self.connections.last().copied().unwrap_or_default();
         let settings = bench.settings_for(most);
-        let mut node = bench.testbed.node(&NodeConfig {
-            stack: stack.name.into(),
-            listen: super::any_loopback_port(),
-            settings: settings.clone(),
-            accounts: bench.accounts.clone(),
-            ring_seconds: 0.0,
-        })?;
+        let mut node = bench.testbed.node(&NodeConfig::answering(
+            stack.name,
+            super::any_loopback_port(),
+            settings.clone(),
+            bench.accounts.clone(),
+        ))?;
         let mut load = bench.testbed.load(&GeneratorConfig {
             stack: stack.name.into(),
             target: node.address(),
             settings,
             accounts: bench.accounts.clone(),
+            callees: None,
             workers: 1,
             seed: bench.seed.wrapping_add(u64::from(block)),
         })?;

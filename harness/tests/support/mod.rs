@@ -2,9 +2,14 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod node;
+pub mod peers;
+
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
+
+use nix::sys::signal::Signal;
 
 /// The binary under test.
 pub fn hopbench() -> Command {
@@ -44,6 +49,12 @@ pub fn start_node(args: &[&str]) -> (Guard, SocketAddr) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let address = said_address(&mut child);
+    (Guard(child), address)
+}
+
+/// Where a node that has just been started says on its standard error that it listens.
+fn said_address(child: &mut Child) -> SocketAddr {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let line = lines
         .next()
@@ -55,7 +66,13 @@ pub fn start_node(args: &[&str]) -> (Guard, SocketAddr) {
         .unwrap_or_else(|| panic!("no address in: {line}"));
     // Keep reading, so that the node never blocks on a full pipe.
     std::thread::spawn(move || lines.for_each(drop));
-    (Guard(child), address)
+    address
+}
+
+/// Sends a signal to a child that has not been waited for.
+pub fn signal(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
 }
 
 /// Children of `parent`: process id and command line.

@@ -23,7 +23,7 @@ impl CallShape {
     fn leave(self, hop: &Flow) {
         match self.lifecycle {
             Lifecycle::PerCall => hop.close(),
-            Lifecycle::PerRegistration => {}
+            Lifecycle::PerTransaction | Lifecycle::PerRegistration => {}
         }
     }
 }
@@ -63,7 +63,7 @@ impl Worker {
             .as_mut()
             .filter(|recorder| recorder.covers(operation.intended));
         match event {
-            CallEvent::Nothing => {}
+            CallEvent::Nothing | CallEvent::Challenged | CallEvent::HopNeeded => {}
             CallEvent::Progress { .. } => {
                 call.progressed.get_or_insert(now);
             }
@@ -84,7 +84,7 @@ impl Worker {
                 }
             }
             CallEvent::ByeSent => call.bye_sent = Some(now),
-            CallEvent::Completed => {
+            CallEvent::Completed | CallEvent::Cancelled => {
                 if let (Some(recorder), Some(sent)) = (recorder, call.bye_sent) {
                     recorder.record(Moment::SessionDisconnectDelay, now - sent);
                 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::load::{ArrivalLaw, GeneratorConfig};
+use crate::load::{ArrivalLaw, BackOff, GeneratorConfig, Mix};
 use crate::sip::Accounts;
 use crate::transport::{Link, SendError, Settings, find};
 
@@ -39,6 +39,7 @@ fn worker() -> Worker {
         target: nowhere(),
         settings: Settings::default(),
         accounts: Accounts::new("hopbench.test", "hopbench", 4),
+        callees: None,
         workers: 1,
         seed: 1,
     };
@@ -112,6 +113,9 @@ fn each_turn_is_given_back_once() {
         drain_seconds: 1.0,
         users: 2,
         talk_seconds: 0.0,
+        ring_seconds: 0.0,
+        mix: Mix::default(),
+        back_off: BackOff::default(),
         seed: 1,
     };
     let mut exclusive = Turns::new(2, &plan(Workload::Register, Lifecycle::PerRegistration));

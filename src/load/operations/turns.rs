@@ -21,9 +21,11 @@ impl Turns {
     pub(in crate::load) fn new(users: u32, plan: &LoadPlan) -> Self {
         match (plan.workload, plan.lifecycle) {
             (Workload::Invite, Lifecycle::PerRegistration) => Self::Shared { users, next: 0 },
-            (Workload::Invite, Lifecycle::PerCall) | (Workload::Register, _) => {
-                Self::Exclusive((0..users).collect())
-            }
+            (Workload::Invite, Lifecycle::PerTransaction | Lifecycle::PerCall)
+            | (
+                Workload::Register | Workload::Reregister | Workload::Mixed | Workload::Avalanche,
+                _,
+            ) => Self::Exclusive((0..users).collect()),
         }
     }
 

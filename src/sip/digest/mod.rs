@@ -1,8 +1,19 @@
-//! Digest authentication of RFC 3261 §22, with the algorithms of RFC 8760 and the rules of RFC 7616:
-//! `qop=auth`, no `-sess` variants, no `userhash`. This file has what both ends share, parses
-//! challenges and credentials, and writes them; [`nonce`] is the server's memory, such as it is.
+//! Digest authentication of RFC 3261 §22, with the algorithms of RFC 8760 and the rules of RFC 7616.
+//!
+//! This file has what both ends share: it parses challenges and credentials, and writes them. A client
+//! keeps a [`Session`], a server [`Nonces`] and a [`Replay`] for each user; who the users are is not
+//! known here ([`authenticator`](super::authenticator) knows).
+//!
+//! Supported is `qop=auth`. What is not is refused, never ignored: `qop=auth-int` (it would protect
+//! bodies that the hop protects better), the `-sess` algorithms (a session key serves third-party
+//! servers), and `userhash` (nobody here hides a name that `From` tells). `Authentication-Info` is not
+//! sent and not read: it would prove to clients that the server knows the password, which certificates
+//! and tunnels do here.
 
-pub mod nonce;
+mod challenger;
+mod nonce;
+mod replay;
+mod session;
 
 use std::hint::black_box;
 
@@ -14,7 +25,10 @@ use super::header::Header;
 use super::message::Message;
 use super::text::Text;
 
-pub use nonce::{NonceId, NonceState, Nonces, Replay};
+pub use challenger::Challenger;
+pub use nonce::{NonceId, NonceState, Nonces};
+pub use replay::Replay;
+pub use session::Session;
 
 /// A hash in lower-case hexadecimal digits.
 pub type HexHash = Text<64>;
@@ -298,10 +312,11 @@ impl<'a> Credentials<'a> {
     /// Parses the value of one header field.
     ///
     /// # Errors
-    /// When it is malformed, incomplete or of an unknown algorithm.
+    /// When it is malformed, incomplete, of an unknown algorithm, or hides the user name.
     pub fn parse(value: &'a str) -> Result<Self, DigestError> {
         let (mut username, mut realm, mut nonce, mut uri) = (None, None, None, None);
         let (mut response, mut nc, mut cnonce, mut qop) = (None, None, None, None);
+        let mut userhash = false;
         let mut algorithm = Some(Algorithm::Md5);
         for param in AuthParams::of_digest(value)? {
             let (name, value) = param?;
@@ -315,8 +330,12 @@ impl<'a> Credentials<'a> {
                 "cnonce" => cnonce = Some(value),
                 "qop" => qop = Some(value),
                 "nc" => nc = Some(value),
+                "userhash" => userhash = value.eq_ignore_ascii_case("true"),
                 _ => {}
             });
+        }
+        if userhash {
+            return Err(DigestError::Unsupported("userhash=false"));
         }
         if !qop
             .ok_or(DigestError::Missing("qop"))?

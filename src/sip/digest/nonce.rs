@@ -1,6 +1,6 @@
 //! The server's nonces. A nonce proves by itself that it is ours and how old it is, so that requests
 //! without credentials cost no memory; only who has authenticated is remembered, with one
-//! [`Replay`] each.
+//! [`Replay`](super::Replay) each.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,13 @@ const NONCE_BYTES: usize = 24;
 /// Which nonce: those issued later are greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NonceId(u64);
+
+#[cfg(test)]
+impl NonceId {
+    pub(super) fn of_test(serial: u64) -> Self {
+        Self(serial)
+    }
+}
 
 /// What a nonce in credentials is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +65,8 @@ impl Nonces {
 
     /// A new nonce of 32 characters.
     pub fn issue(&mut self, now: Instant) -> Text<32> {
-        self.serial = self.serial.wrapping_add(1) & 0xff_ffff;
+        // From 1, so that no nonce has the default id.
+        self.serial = self.serial % 0xff_ffff + 1;
         let id = self.since_start_ms(now) << 24 | u64::from(self.serial);
         let mut bytes = [0; NONCE_BYTES];
         bytes[..ID_BYTES].copy_from_slice(&id.to_be_bytes());
@@ -93,28 +101,15 @@ impl Nonces {
         NonceState::Fresh(NonceId(id))
     }
 
+    /// Every nonce that has not expired is at least this one.
+    #[must_use]
+    pub fn oldest_fresh(&self, now: Instant) -> NonceId {
+        let life_ms = u64::try_from(self.life.as_millis()).unwrap_or(u64::MAX);
+        // The default id is never issued.
+        NonceId((self.since_start_ms(now).saturating_sub(life_ms) << 24).max(1))
+    }
+
     fn since_start_ms(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.start).as_millis() as u64
-    }
-}
-
-/// Newest use of a nonce by one user. A use counts only if it is newer: a later nonce, or the same one with
-/// a higher count (RFC 7616 §3.3). Whoever comes with less is replayed, or lost a race with itself
-/// and succeeds with the fresh nonce of the next challenge.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Replay {
-    nonce: NonceId,
-    count: u32,
-}
-
-impl Replay {
-    /// Whether this use is new; remembers it if so.
-    pub fn accept(&mut self, nonce: NonceId, count: u32) -> bool {
-        let this = Self { nonce, count };
-        let newer = this > *self;
-        if newer {
-            *self = this;
-        }
-        newer
     }
 }

@@ -5,7 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use super::{Exchange, Outbound, Server, ServerConfig, Timer};
+use super::transactions::Owner;
+use super::{Exchange, Interface, Outbound, Server, ServerConfig, Service, Timer};
 use crate::sip::account::ANSWERING_USER;
 use crate::sip::callee::{CallId, CallState, NewCall};
 use crate::sip::emit::response_head;
@@ -33,6 +34,9 @@ impl<F: Clone> Server<F> {
             self.reject(exchange, 404, out, |_| {});
             return;
         }
+        if !self.authenticated(exchange, out) {
+            return;
+        }
         if self.config.answer_status >= 300 {
             self.reject(exchange, self.config.answer_status, out, |_| {});
             return;
@@ -58,8 +62,8 @@ impl<F: Clone> Server<F> {
         };
         // Over a stream the INVITE cannot come again; only a CANCEL could ask for it.
         let ringing = !self.config.ring.is_zero();
-        let keep = ringing || exchange.source.reliability == Reliability::Datagram;
-        if keep && !self.open_transaction(exchange, Kind::Invite, Some(call)) {
+        let keep = ringing || self.reliability(exchange) == Reliability::Datagram;
+        if keep && !self.open_transaction(exchange, Kind::Invite, Owner::Call(call)) {
             self.overload(exchange, out);
             return;
         }
@@ -73,7 +77,7 @@ impl<F: Clone> Server<F> {
                 transaction: exchange.id,
                 flow: exchange.source.flow.clone(),
                 peer: exchange.source.peer,
-                reliability: exchange.source.reliability,
+                interface: exchange.source.interface,
             },
         );
         if ringing {
@@ -93,14 +97,14 @@ impl<F: Clone> Server<F> {
     }
 
     /// Refuses for lack of room (RFC 3261 §21.5.4).
-    fn overload(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+    pub(super) fn overload(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
         self.counters.overloads += 1;
         self.reject(exchange, 503, out, |writer| {
             writer.header(Header::RetryAfter.name(), "5");
         });
     }
 
-    fn provisional(
+    pub(super) fn provisional(
         &mut self,
         exchange: &Exchange<'_, F>,
         status: u16,
@@ -114,8 +118,7 @@ impl<F: Clone> Server<F> {
         let peer = Some(source.peer);
         let mut writer = response_head(&mut scratch, request, status, tag.as_deref(), peer);
         if call.is_some() {
-            let (address, reliability) = (self.config.address, source.reliability);
-            write_contact(&mut writer, address, reliability);
+            write_contact(&mut writer, &self.config.interfaces[source.interface]);
         } else if let Some(time) = request.header(Header::Timestamp) {
             // So that the client can measure the round trip (RFC 3261 §8.2.6.1).
             writer.header(Header::Timestamp.name(), time);
@@ -135,16 +138,9 @@ impl<F: Clone> Server<F> {
         out: &mut impl Outbound<F>,
     ) -> Option<Instant> {
         let call = self.calls.find(id)?;
-        let (peer, reliability) = (call.peer, call.reliability);
+        let (peer, interface) = (call.peer, call.interface);
         call.message.clear();
-        write_answer(
-            &mut call.message,
-            invite,
-            id,
-            &self.config,
-            peer,
-            reliability,
-        );
+        write_answer(&mut call.message, invite, id, &self.config, peer, interface);
         call.answered(&self.config.timing, now);
         out.send(&call.flow, &call.message);
         self.counters.calls_answered += 1;
@@ -171,13 +167,22 @@ impl<F: Clone> Server<F> {
         next
     }
 
-    pub(super) fn acknowledged(&mut self, exchange: &Exchange<'_, F>) {
+    pub(super) fn acknowledged(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
         let timing = &self.config.timing;
         if let Some(entry) = self.transactions.find(exchange.id) {
-            match entry.machine.on_ack(timing, exchange.now) {
+            let reaction = entry.machine.on_ack(timing, exchange.now);
+            if entry.machine.is_terminated() {
+                // Over a stream nothing comes again that would have to be absorbed.
+                self.transactions.remove(exchange.id);
+            }
+            match reaction {
                 OnRequest::Acknowledged => return,
                 OnRequest::Absorb | OnRequest::Retransmit => {}
             }
+        }
+        match self.config.service {
+            Service::Proxy => return self.forward_ack(exchange, out),
+            Service::Answer | Service::UserAgent => {}
         }
         let forget_at = exchange.now + self.config.call_life;
         let Some(id) = self.call_of(&exchange.request) else {
@@ -210,12 +215,16 @@ impl<F: Clone> Server<F> {
             self.reject(exchange, 481, out, |_| {});
             return;
         };
-        let call = entry.call;
+        let owner = entry.owner;
         self.respond(exchange, 200, out, |_| {});
         // An INVITE that has its final response already is not affected (RFC 3261 §9.2).
-        if let Some(id) = call.filter(|&id| self.terminate_ringing(id, exchange.now, out)) {
-            self.calls.remove(id);
-            self.counters.calls_cancelled += 1;
+        match owner {
+            Owner::Call(id) if self.terminate_ringing(id, exchange.now, out) => {
+                self.calls.remove(id);
+                self.counters.calls_cancelled += 1;
+            }
+            Owner::Forward(id) => self.cancel_forward(id, exchange.now, out),
+            Owner::Call(_) | Owner::None => {}
         }
     }
 
@@ -290,20 +299,31 @@ impl<F: Clone> Server<F> {
         hasher.finish()
     }
 
-    /// Whether a Request-URI names somebody whose calls are answered here.
+    /// Whether a Request-URI names somebody whose calls are answered here: anybody at an own address,
+    /// users that exist at the domain.
     fn is_answered_here(&self, uri: &str) -> bool {
+        let Ok(uri) = Uri::parse(uri) else {
+            return false;
+        };
+        match self.config.service {
+            Service::UserAgent => return true,
+            Service::Answer | Service::Proxy => {}
+        }
         let accounts = &self.config.accounts;
-        Uri::parse(uri).is_ok_and(|uri| {
-            let host = uri.host.trim_start_matches('[').trim_end_matches(']');
-            let own = self.config.address.ip().to_canonical();
+        let is_user = |user| user == ANSWERING_USER || accounts.index(user).is_some();
+        let is_domain = uri.host.eq_ignore_ascii_case(accounts.domain());
+        self.is_own_address(uri.host) || (is_domain && uri.user.is_some_and(is_user))
+    }
+
+    /// Whether `host` is an address of this server.
+    pub(super) fn is_own_address(&self, host: &str) -> bool {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host.parse::<IpAddr>().is_ok_and(|host| {
             // Behind a wildcard every address that brought the request here is our own.
-            let is_own = host
-                .parse::<IpAddr>()
-                .is_ok_and(|host| own.is_unspecified() || host.to_canonical() == own);
-            let is_user = uri
-                .user
-                .is_some_and(|user| user == ANSWERING_USER || accounts.index(user).is_some());
-            is_user && (is_own || uri.host.eq_ignore_ascii_case(accounts.domain()))
+            self.config.interfaces.iter().any(|interface| {
+                let own = interface.address.ip().to_canonical();
+                own.is_unspecified() || host.to_canonical() == own
+            })
         })
     }
 }
@@ -315,17 +335,13 @@ fn has_usual_body(request: &Message<'_>) -> bool {
     request.body().is_empty() || media_type.trim().eq_ignore_ascii_case(sdp::CONTENT_TYPE)
 }
 
-fn write_contact(
-    writer: &mut crate::sip::Writer<'_>,
-    address: SocketAddr,
-    reliability: Reliability,
-) {
+fn write_contact(writer: &mut crate::sip::Writer<'_>, interface: &Interface) {
     writer.header_with(Header::Contact.name(), |line| {
         line.text("<sip:");
         line.text(ANSWERING_USER);
         line.text("@");
-        line.address(address);
-        line.text(match reliability {
+        line.address(interface.address);
+        line.text(match interface.reliability {
             Reliability::Datagram => ">",
             Reliability::Stream => ";transport=tcp>",
         });
@@ -339,13 +355,14 @@ fn write_answer(
     id: CallId,
     config: &ServerConfig,
     peer: SocketAddr,
-    reliability: Reliability,
+    interface: usize,
 ) {
     let tag = id.tag();
     let mut writer = response_head(out, invite, 200, Some(&tag), Some(peer));
-    write_contact(&mut writer, config.address, reliability);
+    let interface = &config.interfaces[interface];
+    write_contact(&mut writer, interface);
     super::allow(&mut writer);
-    let mut media = config.address;
+    let mut media = interface.address;
     media.set_port(MEDIA_PORT);
     writer.body_with(sdp::CONTENT_TYPE, |out| sdp::write(out, 1, media));
 }

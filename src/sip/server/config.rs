@@ -8,15 +8,77 @@ use serde::{Deserialize, Serialize};
 use crate::sip::account::Accounts;
 use crate::sip::digest::Algorithm;
 use crate::sip::registrar::Lifetimes;
+use crate::sip::server::NextHop;
 use crate::sip::timer::Timing;
+use crate::sip::transaction::Reliability;
+
+/// One side of a server: where it listens, and what messages ride on there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// `UDP`, `TCP` or `TLS`, as `Via` names it.
+    pub transport: &'static str,
+    /// Own address there, as `Via`, `Contact`, `Record-Route` and session descriptions name it.
+    pub address: SocketAddr,
+    /// Whether peers retransmit.
+    pub reliability: Reliability,
+    /// Whether `sips:` may cross it (RFC 5630): TLS, and tunnels where policy says so.
+    pub is_protected: bool,
+    /// Whether peers prove who they are, so that a connection that one of them opened can carry
+    /// requests back to it (RFC 5923).
+    pub is_mutual: bool,
+}
+
+impl Interface {
+    /// An unprotected interface over `UDP`, `TCP` or whatever `transport` names.
+    #[must_use]
+    pub fn unprotected(transport: &'static str, address: SocketAddr) -> Self {
+        Self {
+            transport,
+            address,
+            reliability: Reliability::of(transport != "UDP"),
+            is_protected: false,
+            is_mutual: false,
+        }
+    }
+}
+
+/// What a server is to those who call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    /// Registrar and answering user agent: calls end here.
+    Answer,
+    /// Registrar and proxy: calls go on to who registered, or by a route.
+    Proxy,
+    /// Answering user agent alone: what reaches it is meant for it, since who sent it knew its flow.
+    UserAgent,
+}
+
+/// Where requests for a domain go, as the DNS would say (RFC 3263).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The domain; `None` for every one.
+    pub domain: Option<String>,
+    /// The next hop.
+    pub hop: NextHop,
+}
 
 /// What a server serves, and how.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// Who may register.
     pub accounts: Accounts,
-    /// Own address, as `Contact` and session descriptions name it.
-    pub address: SocketAddr,
+    /// Where it listens; a [`Source`](super::Source) names one of them by its place.
+    pub interfaces: Vec<Interface>,
+    /// What it is to those who call.
+    pub service: Service,
+    /// Where a proxy sends requests for other domains than its own; the first that fits.
+    pub routes: Vec<Route>,
+    /// A request that is longer leaves over a stream if there is one beside the datagrams, so that no
+    /// congestion and no fragmentation harms it (RFC 3261 §18.1.1).
+    pub datagram_bytes_max: usize,
+    /// Whether callers have to prove who they are: 407 from a proxy, 401 from who answers.
+    pub authenticate_calls: bool,
     /// Timer values.
     pub timing: Timing,
     /// How long calls ring before they are answered.
@@ -31,6 +93,9 @@ pub struct ServerConfig {
     pub algorithms: Vec<Algorithm>,
     /// Of bindings.
     pub lifetimes: Lifetimes,
+    /// What `Flow-Timer` tells user agents whose first hop this is (RFC 5626 §4.4). `None` leaves
+    /// the interval of their keep-alives to them, since no flow is closed here for its silence.
+    pub flow_timer_seconds: Option<u32>,
     /// Most calls at a time.
     pub calls_max: usize,
     /// Most server transactions at a time.
@@ -40,10 +105,14 @@ pub struct ServerConfig {
 impl ServerConfig {
     /// The usual values: RFC timers, no ringing, SHA-256, nonces for 300 s, a million calls.
     #[must_use]
-    pub fn new(accounts: Accounts, address: SocketAddr) -> Self {
+    pub fn new(accounts: Accounts, interfaces: Vec<Interface>) -> Self {
         Self {
             accounts,
-            address,
+            interfaces,
+            service: Service::Answer,
+            routes: Vec::new(),
+            datagram_bytes_max: 1_300,
+            authenticate_calls: false,
             timing: Timing::default(),
             ring: Duration::ZERO,
             answer_status: 200,
@@ -51,6 +120,7 @@ impl ServerConfig {
             nonce_life: Duration::from_secs(300),
             algorithms: vec![Algorithm::Sha256],
             lifetimes: Lifetimes::default(),
+            flow_timer_seconds: None,
             calls_max: 1_000_000,
             transactions_max: 1_000_000,
         }
@@ -64,8 +134,19 @@ pub struct ServerCounters {
     pub requests: u64,
     /// REGISTERs answered with 200.
     pub registrations: u64,
-    /// REGISTERs answered with 401.
+    /// Requests answered with 401 or 407.
     pub challenges: u64,
+    /// Requests that were forwarded, ACKs included.
+    pub forwarded: u64,
+    /// Of these, those to whose destination there was no way.
+    pub unreachable: u64,
+    /// Forwarded requests too long for a datagram that left as one for want of a stream.
+    pub oversized: u64,
+    /// Responses that belong to no forwarded request: dropped (RFC 6026 §7.3).
+    pub stray_responses: u64,
+    /// Of these, requests that had credentials: wrong ones, or a nonce that was used or too old.
+    #[serde(default)]
+    pub credentials_refused: u64,
     /// INVITEs answered with 200.
     pub calls_answered: u64,
     /// Calls ended by BYE.
@@ -80,7 +161,7 @@ pub struct ServerCounters {
     pub retransmissions_sent: u64,
     /// Messages that could not be parsed or broke the rules.
     pub malformed: u64,
-    /// Requests refused with any other error than 401.
+    /// Requests refused with any other error than 401 and 407.
     pub rejected: u64,
     /// Of these, requests refused because a bound was reached.
     pub overloads: u64,

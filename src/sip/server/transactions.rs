@@ -4,12 +4,24 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 
 use crate::sip::callee::CallId;
+use crate::sip::proxy::context::ContextId;
 use crate::sip::transaction::ServerTransaction;
 
 /// Bytes of responses that are kept, on average of as many transactions as there may be: the usual
 /// ones have half of it. Peers decide how long responses are, since much of a request is copied
 /// into them.
 const KEPT_BYTES_EACH: usize = 1_024;
+
+/// What a server transaction was opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// To answer the request when it comes again.
+    None,
+    /// An INVITE that made a call here.
+    Call(CallId),
+    /// A request that was forwarded.
+    Forward(ContextId),
+}
 
 /// One server transaction.
 #[derive(Debug)]
@@ -18,8 +30,7 @@ pub(super) struct Entry<F> {
     /// Last response, empty if it is not the transaction that repeats it.
     response: Vec<u8>,
     pub(super) flow: F,
-    /// Of an INVITE that made a call.
-    pub(super) call: Option<CallId>,
+    pub(super) owner: Owner,
 }
 
 #[derive(Debug)]
@@ -55,7 +66,7 @@ impl<F: Clone> Transactions<F> {
         id: u64,
         machine: ServerTransaction,
         flow: &F,
-        call: Option<CallId>,
+        owner: Owner,
     ) -> bool {
         let is_full = self.entries.len() >= self.limit;
         match self.entries.entry(id) {
@@ -66,7 +77,7 @@ impl<F: Clone> Transactions<F> {
                     machine,
                     response: self.spare.pop().unwrap_or_default(),
                     flow: flow.clone(),
-                    call,
+                    owner,
                 });
                 true
             }
@@ -75,6 +86,13 @@ impl<F: Clone> Transactions<F> {
 
     pub(super) fn find(&mut self, id: u64) -> Option<&mut Entry<F>> {
         self.entries.get_mut(&id)
+    }
+
+    /// Says what an open transaction is for, once that is known.
+    pub(super) fn own(&mut self, id: u64, owner: Owner) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.owner = owner;
+        }
     }
 
     /// Keeps the last response of a transaction for the case that its request comes again. When too
@@ -124,7 +142,7 @@ mod tests {
         let mut transactions = Transactions::new(100);
         let long = vec![b'x'; 60_000];
         for id in 0..100 {
-            assert!(transactions.open(id, machine, &(), None));
+            assert!(transactions.open(id, machine, &(), Owner::None));
             transactions.keep(id, &long);
         }
         let kept = |transactions: &mut Transactions<()>, id| {
@@ -133,12 +151,12 @@ mod tests {
         };
         assert_eq!(kept(&mut transactions, 0), Some(60_000));
         assert_eq!(kept(&mut transactions, 1), None);
-        assert!(!transactions.open(100, machine, &(), None));
+        assert!(!transactions.open(100, machine, &(), Owner::None));
         // There is room again, and no long buffer stays behind.
         transactions.remove(0);
         assert_eq!(transactions.kept_bytes, 0);
         for _ in 0..3 {
-            assert!(transactions.open(0, machine, &(), None));
+            assert!(transactions.open(0, machine, &(), Owner::None));
             transactions.keep(0, &long[..10]);
             transactions.keep(0, &long[..500]);
             assert_eq!(kept(&mut transactions, 0), Some(500));

@@ -1,0 +1,176 @@
+//! SIP over TLS (RFC 3261 §26.2, RFC 5630) with rustls: `tls`, where only the server shows a
+//! certificate, and `mtls`, where both ends do.
+//!
+//! How TLS is spoken is data ([`TlsOptions`]) and pinned; [`security`] tells what comes of it.
+//! Clients validate chain and name, always. Over TLS 1.3 a client's handshake ends before the
+//! server has looked at its certificate: a refused certificate shows as a flow that breaks.
+
+mod config;
+mod explain;
+mod options;
+mod provider;
+pub(super) mod security;
+mod sessions;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+pub use self::options::{
+    CryptoProvider, KeyExchangeGroup, KeyType, Resumption, TlsOptions, TlsOptionsError, TlsVersion,
+};
+use super::acceptor::{Handshake, Security};
+use super::tcp::Streams;
+use super::{HandshakeKind, Settings, TlsSettings, Transport, TransportError, User};
+use crate::net::Kernel;
+
+/// `tls`.
+pub(super) fn open_server_authenticated(
+    settings: &Settings,
+) -> Result<Box<dyn Transport>, TransportError> {
+    open(settings, Authentication::Server)
+}
+
+/// `mtls`.
+pub(super) fn open_mutual(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
+    open(settings, Authentication::Mutual)
+}
+
+fn open(
+    settings: &Settings,
+    authentication: Authentication,
+) -> Result<Box<dyn Transport>, TransportError> {
+    let tls = Tls::new(settings.tls()?, authentication, settings.limits.handshake)?;
+    let stack = Streams::new(Kernel::from(settings), tls, settings.limits);
+    Ok(Box::new(stack))
+}
+
+/// A secured stream without a driver, for tests that end it in rude ways.
+#[cfg(test)]
+pub(super) async fn raw_client<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    stack: &super::Stack,
+    settings: &Settings,
+    stream: S,
+) -> Result<TlsStream<S>, TransportError> {
+    let authentication = match stack.carrier {
+        "mtls" => Authentication::Mutual,
+        _ => Authentication::Server,
+    };
+    let tls = Tls::new(settings.tls()?, authentication, settings.limits.handshake)?;
+    let peer = SocketAddr::from(([127, 0, 0, 1], 0));
+    Ok(tls.connect(stream, peer, User(0)).await?.0)
+}
+
+/// Who shows a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Authentication {
+    Server,
+    Mutual,
+}
+
+/// Both ends; one without credentials is absent.
+struct Tls {
+    client: Option<config::Client>,
+    server: Option<TlsAcceptor>,
+    server_name: ServerName<'static>,
+    handshake_limit: Duration,
+}
+
+impl Tls {
+    fn new(
+        settings: &TlsSettings,
+        authentication: Authentication,
+        handshake_limit: Duration,
+    ) -> Result<Self, TransportError> {
+        let server_name = ServerName::try_from(settings.server_name.clone()).map_err(|_| {
+            TransportError::Credentials(format!(
+                "expected a DNS name or an address as server name, found \"{}\"",
+                settings.server_name
+            ))
+        })?;
+        Ok(Self {
+            client: config::Client::new(settings, authentication)?,
+            server: config::acceptor(settings, authentication)?,
+            server_name,
+            handshake_limit,
+        })
+    }
+
+    fn acceptor(&self) -> Result<&TlsAcceptor, TransportError> {
+        self.server.as_ref().ok_or_else(|| {
+            TransportError::Credentials("a server needs a certificate, found none".to_owned())
+        })
+    }
+
+    /// Waits for a handshake, no longer than the limit. It is boxed, so that its state does not
+    /// stay part of a connection that lives on for hours.
+    async fn complete<T>(
+        &self,
+        handshake: impl Future<Output = io::Result<T>>,
+        peer: SocketAddr,
+    ) -> Result<T, TransportError> {
+        Box::pin(tokio::time::timeout(self.handshake_limit, handshake))
+            .await
+            .map_err(|_| TransportError::TimedOut {
+                phase: "TLS handshake",
+                peer,
+                limit: self.handshake_limit,
+            })?
+            .map_err(|error| TransportError::Handshake {
+                protocol: "TLS",
+                peer,
+                reason: explain::handshake(&error),
+            })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Security<S> for Tls {
+    type Secured = TlsStream<S>;
+
+    fn can_accept(&self) -> Result<(), TransportError> {
+        self.acceptor().map(|_| ())
+    }
+
+    async fn connect(
+        &self,
+        stream: S,
+        peer: SocketAddr,
+        user: User,
+    ) -> Result<(TlsStream<S>, Option<Handshake>), TransportError> {
+        let client = self.client.as_ref().ok_or_else(|| {
+            TransportError::Credentials("an mtls client needs a certificate, found none".to_owned())
+        })?;
+        let started = Instant::now();
+        let connecting = client
+            .connector(user)
+            .connect(self.server_name.clone(), stream);
+        let stream = self.complete(connecting, peer).await?;
+        let handshake = Handshake {
+            duration: started.elapsed(),
+            kind: match stream.get_ref().1.handshake_kind() {
+                Some(rustls::HandshakeKind::Resumed) => HandshakeKind::Resumed,
+                Some(
+                    rustls::HandshakeKind::Full | rustls::HandshakeKind::FullWithHelloRetryRequest,
+                )
+                | None => HandshakeKind::Full,
+            },
+        };
+        Ok((TlsStream::Client(stream), Some(handshake)))
+    }
+
+    fn explain(error: &io::Error) -> String {
+        explain::flow(error)
+    }
+
+    async fn accept(&self, stream: S, peer: SocketAddr) -> Result<TlsStream<S>, TransportError> {
+        let handshake = self.acceptor()?.accept(stream);
+        Ok(TlsStream::Server(self.complete(handshake, peer).await?))
+    }
+}
