@@ -13,7 +13,7 @@ use std::process::Command;
 use hopbench::load::LoadReport;
 use support::node::CountingNode;
 use support::peers::{Peer, SIPP, free_port, is_bound, turn};
-use support::proxies::start_proxies;
+use support::proxies::{Proxy, start_proxies};
 use support::{stderr, stdout};
 
 const CALLS: u64 = 10_000;
@@ -77,11 +77,16 @@ impl Sipp {
         }
     }
 
+    /// What went wrong in its eyes, and what it shows at its end.
+    fn said(&self) -> String {
+        let errors = std::fs::read_to_string(self.folder.path().join("errors.log"));
+        errors.unwrap_or_default() + &self.peer.said()
+    }
+
     /// Waits for its end and asserts that all calls went as they should.
     fn finish(mut self) {
         let status = self.peer.child.wait().unwrap();
-        let errors = std::fs::read_to_string(self.folder.path().join("errors.log"));
-        let said = errors.unwrap_or_else(|_| self.peer.said());
+        let said = self.said();
         assert!(status.success(), "SIPp ended with {status}: {said}");
         let statistics = last_row(&self.folder.path().join("statistics.csv"));
         for (counter, expected) in [
@@ -188,15 +193,16 @@ fn the_generator_calls_sipp(stacks: &[&str]) {
         .unwrap();
     let said = stdout(&output) + &stderr(&output);
     let report: LoadReport = serde_json::from_slice(&output.stdout).expect(&said);
+    let seen: Vec<_> = proxies.into_iter().map(Proxy::stop).collect();
     let failures = &report.failures;
+    let said = callee.said();
     assert_eq!(
         (report.succeeded, report.offered),
         (PROXIED_CALLS, PROXIED_CALLS),
-        "{failures:?}"
+        "{failures:?}; the proxies saw {seen:#?}; SIPp said: {said}"
     );
     callee.finish();
-    for proxy in proxies {
-        let counters = proxy.stop();
+    for counters in seen {
         // INVITE, ACK and BYE of each call.
         assert_eq!(counters.sip.forwarded, 3 * PROXIED_CALLS, "{counters:?}");
         assert_eq!(counters.sip.unreachable, 0, "{counters:?}");
