@@ -28,7 +28,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use crate::net::DatagramCounters;
+pub use crate::net::{DatagramCounters, WireCounters};
 pub use credentials::{Identity, Role, TestAuthority, Validity, authority_from_pem_file};
 pub use error::{CloseReason, SendError, TransportError};
 pub(crate) use flow::Link;
@@ -71,6 +71,12 @@ pub trait Transport {
         target: SocketAddr,
         handler: Rc<dyn Handler>,
     ) -> LocalBoxFuture<'_, Result<Connected, TransportError>>;
+
+    /// What all its flows have put on the wire and taken from it, whoever opened them; inside a
+    /// tunnel, what the tunnel has. Asks the kernel for each open connection.
+    ///
+    /// `None` where the kernel does not tell.
+    fn wire(&self) -> Option<WireCounters>;
 }
 
 /// What receives the messages of flows. Methods take `&self`, since flows share their handler; they
@@ -84,6 +90,13 @@ pub trait Handler {
 
     /// `message` is one whole SIP message, from start line to the end of its body.
     fn message(&self, flow: &Flow, message: &[u8]);
+
+    /// `head` is the head of a message whose end cannot be found: its `Content-Length` is missing,
+    /// malformed, contradicts itself, or exceeds what a message may hold. Nothing behind it can be
+    /// read, so the flow is about to close; what this sends still leaves (RFC 3261 §18.3).
+    fn unframed(&self, flow: &Flow, head: &[u8]) {
+        let _ = (flow, head);
+    }
 
     /// `flow` ended; nothing more arrives on it. Called once for each flow of a stream carrier
     /// that was opened or connected, also when this side closed it.

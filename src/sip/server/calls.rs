@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::transactions::Owner;
-use super::{Exchange, Interface, Outbound, Server, ServerConfig, Service, Timer};
+use super::{Exchange, Interface, Outbound, Server, Service, Timer};
 use crate::sip::account::ANSWERING_USER;
 use crate::sip::callee::{CallId, CallState, NewCall};
 use crate::sip::emit::response_head;
@@ -51,6 +51,10 @@ impl<F: Clone> Server<F> {
             });
             return;
         }
+        if !accepts_session_descriptions(&exchange.request) {
+            self.reject(exchange, 406, out, |_| {});
+            return;
+        }
         let random = self.random() as u32;
         let Some(call) = self.calls.reserve(random) else {
             self.overload(exchange, out);
@@ -74,6 +78,7 @@ impl<F: Clone> Server<F> {
                 flow: exchange.source.flow.clone(),
                 peer: exchange.source.peer,
                 interface: exchange.source.interface,
+                local: self.config.interfaces[exchange.source.interface].address,
             },
         );
         if ringing {
@@ -134,9 +139,13 @@ impl<F: Clone> Server<F> {
         out: &mut impl Outbound<F>,
     ) -> Option<Instant> {
         let call = self.calls.find(id)?;
-        let (peer, interface) = (call.peer, call.interface);
+        let interface = Interface {
+            address: call.local,
+            ..self.config.interfaces[call.interface]
+        };
+        let peer = call.peer;
         call.message.clear();
-        write_answer(&mut call.message, invite, id, &self.config, peer, interface);
+        write_answer(&mut call.message, invite, id, &interface, peer);
         call.answered(&self.config.timing, now);
         out.send(&call.flow, &call.message);
         self.counters.calls_answered += 1;
@@ -349,16 +358,27 @@ fn write_answer(
     out: &mut Vec<u8>,
     invite: &Message<'_>,
     id: CallId,
-    config: &ServerConfig,
+    interface: &Interface,
     peer: SocketAddr,
-    interface: usize,
 ) {
     let tag = id.tag();
     let mut writer = response_head(out, invite, 200, Some(&tag), Some(peer));
-    let interface = &config.interfaces[interface];
     write_contact(&mut writer, interface);
     super::allow(&mut writer);
     let mut media = interface.address;
     media.set_port(MEDIA_PORT);
     writer.body_with(sdp::CONTENT_TYPE, |out| sdp::write(out, 1, media));
+}
+
+/// Whether the answer may hold the only body that there is. Without `Accept` it may (RFC 3261 §20.1).
+fn accepts_session_descriptions(request: &Message<'_>) -> bool {
+    let is_accepted = |range: &str| {
+        let (range, _) = range.split_once(';').unwrap_or((range, ""));
+        let known = ["*/*", "application/*", sdp::CONTENT_TYPE];
+        known
+            .iter()
+            .any(|known| range.trim().eq_ignore_ascii_case(known))
+    };
+    let is_absent = request.header(Header::Accept).is_none();
+    is_absent || request.elements(Header::Accept).any(is_accepted)
 }
