@@ -289,3 +289,26 @@ fn a_call_that_the_drain_cuts_off_leaves_no_hop_behind() {
     ends.recv_timeout(Duration::from_secs(20)).unwrap();
     drop(generator);
 }
+
+#[test]
+fn a_request_without_a_length_is_refused_before_its_connection_is_closed() {
+    for (length, status) in [
+        ("", 400),
+        ("Content-Length: five\r\n", 400),
+        ("Content-Length: 70000\r\n", 513),
+    ] {
+        let mut peer = TcpStream::connect(start_node("tcp")).unwrap();
+        let head = "OPTIONS sip:answer@hopbench.test SIP/2.0\r\n\
+            Via: SIP/2.0/TCP 127.0.0.1;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
+            To: <sip:c@d>\r\nCall-ID: e\r\nCSeq: 1 OPTIONS\r\n";
+        peer.write_all(format!("{head}{length}\r\n").as_bytes())
+            .unwrap();
+        let mut answer = String::new();
+        peer.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with(&format!("SIP/2.0 {status} ")),
+            "{answer}"
+        );
+        assert!(answer.contains("\r\nCSeq: 1 OPTIONS\r\n"), "{answer}");
+    }
+}

@@ -429,6 +429,19 @@ impl Handler for Port {
             core.counters.borrow_mut().flows_refused += 1;
         }
     }
+
+    fn unframed(&self, flow: &Flow, head: &[u8]) {
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
+        let source = Source {
+            flow,
+            peer: flow.peer(),
+            interface: self.interface,
+        };
+        let mut server = core.server.borrow_mut();
+        server.refuse_unframed(source, head, &mut Sender(&core));
+    }
 }
 
 /// Sends on flows; one that has just closed is counted, and its client retransmits or has left.

@@ -266,17 +266,26 @@ pub(crate) fn write_received(out: &mut Value<'_>, element: &str, source: SocketA
     if is_source && !asks && via.received.is_none() {
         return out.text(element);
     }
-    let mut parts = element.split(';');
-    out.text(parts.next().unwrap_or_default());
-    for part in parts {
-        let name = part.split('=').next().unwrap_or_default().trim();
+    // Parameters are borrowed from the element; what precedes the first stays as it is.
+    let first = via.params.iter().next().map(|(name, _)| name);
+    let sent_by_end = first.map_or(element.len(), |name| {
+        let at = name.as_ptr() as usize - element.as_ptr() as usize;
+        element[..at].rfind(';').unwrap_or(at)
+    });
+    out.text(element[..sent_by_end].trim_end());
+    for (name, value) in via.params.iter() {
+        if name.eq_ignore_ascii_case("received") {
+            continue;
+        }
+        out.text(";");
+        out.text(name);
         if asks && name.eq_ignore_ascii_case("rport") {
             // In place: the parameter must not occur twice.
-            out.text(";rport=");
+            out.text("=");
             out.decimal(source.port().into());
-        } else if !name.eq_ignore_ascii_case("received") {
-            out.text(";");
-            out.text(part);
+        } else if let Some(value) = value {
+            out.text("=");
+            out.text(value);
         }
     }
     if asks || !is_source {
@@ -301,6 +310,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        406 => "Not Acceptable",
         407 => "Proxy Authentication Required",
         408 => "Request Timeout",
         415 => "Unsupported Media Type",
@@ -393,6 +403,10 @@ mod tests {
             (
                 "SIP/2.0/UDP 192.0.2.1;rport;branch=z",
                 "SIP/2.0/UDP 192.0.2.1;rport=5070;branch=z;received=192.0.2.1",
+            ),
+            (
+                "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";RPORT ;branch=z",
+                "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";RPORT=5070;branch=z;received=192.0.2.1",
             ),
             (
                 "SIP/2.0/TCP p;branch=y, SIP/2.0/TCP q;branch=z;rport",

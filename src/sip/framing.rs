@@ -9,7 +9,10 @@
 //! Peers are not trusted here. Whatever cannot become a SIP message is refused with the first line
 //! that shows it, so nobody can make us buffer 64 KiB of garbage.
 
-use memchr::{memchr, memmem};
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+use memchr::{memchr, memchr2};
 
 /// Longest message that is accepted, from start line to the end of the body.
 pub const MAX_MESSAGE_BYTES: usize = 65_536;
@@ -98,7 +101,7 @@ pub fn next(buffer: &[u8]) -> Result<Frame, FramingError> {
     };
     // The start line's own line end may be the first half of the empty line.
     let within = &buffer[..buffer.len().min(MAX_MESSAGE_BYTES)];
-    let Some(end) = memmem::find(&within[start_line_bytes - 2..], b"\r\n\r\n") else {
+    let Some(end) = find_empty_line(&within[start_line_bytes - 2..]) else {
         return if buffer.len() >= MAX_MESSAGE_BYTES {
             Err(FramingError::HeadersTooLong)
         } else {
@@ -116,6 +119,28 @@ pub fn next(buffer: &[u8]) -> Result<Frame, FramingError> {
         return Ok(Frame::Incomplete);
     }
     Ok(Frame::Message { length })
+}
+
+/// The head of a message whose end cannot be found though its head is whole: `error` is what [`next`]
+/// says of `buffer`. A request deserves an answer before its connection is closed (RFC 3261 §18.3).
+#[must_use]
+pub fn unframed_head<'b>(buffer: &'b [u8], error: &FramingError) -> Option<&'b [u8]> {
+    match error {
+        FramingError::NotSip(_) | FramingError::HeadersTooLong => None,
+        FramingError::MessageTooLong { .. }
+        | FramingError::NoContentLength
+        | FramingError::BadContentLength
+        | FramingError::ConflictingContentLength { .. } => {
+            find_empty_line(buffer).map(|end| &buffer[..end + 4])
+        }
+    }
+}
+
+/// Byte offset of the line end that precedes the first empty line.
+pub(crate) fn find_empty_line(bytes: &[u8]) -> Option<usize> {
+    // Preparing the search would take longer than searching a message.
+    static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+    EMPTY_LINE.find(bytes)
 }
 
 /// Whether `buffer` is one empty line and nothing else: the whole answer to a ping. Only the end
@@ -167,9 +192,9 @@ fn content_length(headers: &[u8]) -> Result<Option<usize>, FramingError> {
     let mut found = None;
     let mut rest = headers;
     while !rest.is_empty() {
-        let (length, with_end) = line_length(rest);
-        let line = &rest[..length];
-        rest = &rest[with_end..];
+        let extent = line_extent(rest);
+        let line = &rest[..extent.length];
+        rest = &rest[extent.with_end..];
         if !matches!(line.first(), Some(b'c' | b'C' | b'l' | b'L')) {
             continue;
         }
@@ -193,20 +218,45 @@ fn content_length(headers: &[u8]) -> Result<Option<usize>, FramingError> {
     Ok(found)
 }
 
-/// Where the header line at the start of `rest` ends, with its folded continuations (RFC 3261
-/// §7.3.1): its length without the line end, and with it. Framing and parsing share this, so that
-/// they can never disagree about what a line is.
-pub(crate) fn line_length(rest: &[u8]) -> (usize, usize) {
+/// The extent of a header line with its folded continuations (RFC 3261 §7.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LineExtent {
+    /// Bytes without the line end.
+    pub(crate) length: usize,
+    /// Bytes with the line end.
+    pub(crate) with_end: usize,
+    /// Whether CR and LF occur in it only where it is folded. One that is on its own is invalid, and
+    /// would be a line end to those who are lenient.
+    pub(crate) is_tidy: bool,
+}
+
+/// The header line at the start of `rest`. Framing and parsing share this, so that they can never
+/// disagree about what a line is.
+pub(crate) fn line_extent(rest: &[u8]) -> LineExtent {
     let mut from = 0;
-    while let Some(found) = memchr(b'\n', &rest[from..]) {
-        let end = from + found;
-        let folded = matches!(rest.get(end + 1), Some(b' ' | b'\t'));
-        if end > 0 && rest[end - 1] == b'\r' && !folded {
-            return (end - 1, end + 1);
+    let mut is_tidy = true;
+    while let Some(found) = memchr2(b'\r', b'\n', &rest[from..]) {
+        let length = from + found;
+        match rest[length..] {
+            [b'\r', b'\n', b' ' | b'\t', ..] => from = length + 3,
+            [b'\r', b'\n', ..] => {
+                return LineExtent {
+                    length,
+                    with_end: length + 2,
+                    is_tidy,
+                };
+            }
+            _ => {
+                is_tidy = false;
+                from = length + 1;
+            }
         }
-        from = end + 1;
     }
-    (rest.len(), rest.len())
+    LineExtent {
+        length: rest.len(),
+        with_end: rest.len(),
+        is_tidy,
+    }
 }
 
 /// Splits a header line at its colon; white space around name and value does not belong to either.

@@ -84,7 +84,7 @@ macro_rules! headers {
                 match self { $(Header::$variant => $name,)* }
             }
 
-            fn compact(self) -> Option<u8> {
+            const fn compact(self) -> Option<u8> {
                 match self { $(Header::$variant => headers!(@compact $($compact)?),)* }
             }
         }
@@ -118,14 +118,20 @@ headers! {
     Timestamp "Timestamp";
     Path "Path";
     FlowTimer "Flow-Timer";
+    Accept "Accept";
+    Allow "Allow";
+    Unsupported "Unsupported";
+    ContentEncoding "Content-Encoding" b'e';
+    Subject "Subject" b's';
+    Event "Event" b'o';
 }
 
 /// How many headers are recognised.
 pub(crate) const HEADERS: usize = Header::ALL.len();
 
 /// For each length of a name and each first letter the header that it can be, so that a name is
-/// compared at most twice.
-const BY_SHAPE: [[Option<Header>; 2]; 32 * 20] = {
+/// compared at most twice. Compact forms have a length of their own.
+static BY_SHAPE: [[Option<Header>; 2]; 32 * 20] = {
     let mut table = [[None; 2]; 32 * 20];
     let mut next = 0;
     while next < Header::ALL.len() {
@@ -135,6 +141,13 @@ const BY_SHAPE: [[Option<Header>; 2]; 32 * 20] = {
         let free = if table[cell][0].is_none() { 0 } else { 1 };
         assert!(table[cell][free].is_none(), "three names of one shape");
         table[cell][free] = Some(header);
+        if let Some(letter) = header.compact() {
+            assert!(
+                table[shape(letter, 1)][0].is_none(),
+                "two names of one letter"
+            );
+            table[shape(letter, 1)][0] = Some(header);
+        }
         next += 1;
     }
     table
@@ -149,20 +162,17 @@ impl Header {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         let bytes = name.as_bytes();
-        match bytes {
-            [] => None,
-            [letter] => {
-                let letter = letter.to_ascii_lowercase();
-                Self::ALL
-                    .iter()
-                    .copied()
-                    .find(|header| header.compact() == Some(letter))
+        let first = *bytes.first().filter(|_| bytes.len() < 20)?;
+        let [likely, other] = BY_SHAPE[shape(first, bytes.len())];
+        let is_named = |header: &Header| {
+            let known = header.name().as_bytes();
+            match bytes {
+                // The shape has told the letter apart from all but what is no letter.
+                [letter] => letter.is_ascii_alphabetic(),
+                // Most write names as the RFCs do.
+                _ => bytes == known || bytes.eq_ignore_ascii_case(known),
             }
-            [first, ..] if bytes.len() < 20 => BY_SHAPE[shape(*first, bytes.len())]
-                .into_iter()
-                .flatten()
-                .find(|header| name.eq_ignore_ascii_case(header.name())),
-            [..] => None,
-        }
+        };
+        likely.filter(is_named).or_else(|| other.filter(is_named))
     }
 }

@@ -10,7 +10,7 @@
 
 use super::framing::{self, MAX_HEADERS};
 use super::header::{HEADERS, Header, Method};
-use super::parse::{self, CSeq, Contact, Elements, NameAddr, Via};
+use super::parse::{self, CSeq, Contact, Elements, NameAddr, Uri, Via};
 
 /// First line of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,8 @@ pub enum ParseError {
     /// Start line and header fields are UTF-8 (RFC 3261 §7).
     #[error("expected UTF-8 up to the body, found something else")]
     NotUtf8,
-    /// The first line is neither a request line nor a status line.
+    /// The first line is neither a request line nor a status line, or is one with white space too
+    /// much.
     #[error("expected a request line or a status line, found neither")]
     StartLine,
     /// The empty line that ends the header fields is missing.
@@ -52,7 +53,7 @@ pub enum ParseError {
     /// Not `SIP/2.0`; answered with 505.
     #[error("expected SIP/2.0, found another version")]
     Version,
-    /// A line between start line and body is no `name: value`.
+    /// A line between start line and body is no `name: value`, or holds a CR or LF on its own.
     #[error("expected name and value on each header line, found a line without")]
     HeaderLine,
     /// A header field that every message needs is absent.
@@ -67,9 +68,15 @@ pub enum ParseError {
     /// A URI does not follow its grammar.
     #[error("expected a URI, found something else")]
     Uri,
+    /// A URI is of another scheme than `sip` and `sips`; a Request-URI is answered with 416.
+    #[error("expected a sip or sips URI, found one of another scheme")]
+    Scheme,
     /// `CSeq` names another method than the request line.
     #[error("expected the request's method in CSeq, found another")]
-    MethodMismatch,
+    MethodMismatch {
+        /// Whether the request line's method is a known one; otherwise 501 says more than 400.
+        known: bool,
+    },
     /// The datagram ends before the body does (RFC 3261 §18.3).
     #[error("expected a body of {expected} bytes, found {found}")]
     BodyTruncated {
@@ -78,6 +85,29 @@ pub enum ParseError {
         /// What is there.
         found: usize,
     },
+}
+
+impl ParseError {
+    /// Status that answers a request with this fault (RFC 3261 §21.4).
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Version => 505,
+            Self::Scheme => 416,
+            Self::MethodMismatch { known: false } => 501,
+            Self::NotUtf8
+            | Self::StartLine
+            | Self::NoEnd
+            | Self::TooManyHeaders
+            | Self::HeaderLine
+            | Self::Missing(_)
+            | Self::Malformed(_)
+            | Self::Repeated(_)
+            | Self::Uri
+            | Self::MethodMismatch { known: true }
+            | Self::BodyTruncated { .. } => 400,
+        }
+    }
 }
 
 /// A SIP message, borrowed from the buffer that it arrived in.
@@ -101,20 +131,18 @@ impl<'a> Message<'a> {
         while let [b'\r', b'\n', rest @ ..] = bytes {
             bytes = rest;
         }
-        let (head, after) = split_head(bytes)?;
+        let (head, body) = split_head(bytes)?;
         let start_bytes = memchr::memchr(b'\r', head.as_bytes()).ok_or(ParseError::StartLine)?;
-        let (start, version) = start_line(&head[..start_bytes])?;
+        let headers = head[start_bytes..].strip_prefix("\r\n");
+        let (start, fault) = start_line(&head[..start_bytes])?;
         let mut message = Self {
             start,
-            headers: head.get(start_bytes + 2..).ok_or(ParseError::StartLine)?,
+            headers: headers.ok_or(ParseError::StartLine)?,
             first: [None; HEADERS],
             repeated: 0,
-            body: after,
-            fault: None,
+            body,
+            fault,
         };
-        if !version.eq_ignore_ascii_case("SIP/2.0") {
-            message.fault = Some(ParseError::Version);
-        }
         message.scan()?;
         message.bound_body();
         Ok(message)
@@ -123,12 +151,12 @@ impl<'a> Message<'a> {
     /// The pass over the header fields.
     fn scan(&mut self) -> Result<(), ParseError> {
         let mut count = 0;
-        for line in (Lines { rest: self.headers }) {
+        for (line, is_tidy) in (Lines { rest: self.headers }) {
             count += 1;
             if count > MAX_HEADERS {
                 return Err(ParseError::TooManyHeaders);
             }
-            let Some((name, value)) = parse::split_header(line) else {
+            let Some((name, value)) = parse::split_header(line).filter(|_| is_tidy) else {
                 self.fault.get_or_insert(ParseError::HeaderLine);
                 continue;
             };
@@ -163,40 +191,47 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Whether the message is one that RFC 3261 lets us act upon: version, header lines, mandatory
-    /// header fields (§8.1.1) each once, and a `CSeq` that fits. `Max-Forwards` may be absent, as it
-    /// is in requests of RFC 2543.
+    /// Whether the message is one that RFC 3261 lets us act upon: version, header lines, a Request-URI
+    /// without header fields (§19.1.1), mandatory header fields (§8.1.1) each once, and a `CSeq` that
+    /// fits. `Max-Forwards` may be absent, as it is in requests of RFC 2543. A Request-URI may be of
+    /// any scheme, which a proxy could serve.
     ///
     /// # Errors
-    /// The first fault; a request is answered with 400, or 505 for [`ParseError::Version`].
+    /// The first fault; a request is answered with its [`ParseError::status`].
     pub fn check(&self) -> Result<(), ParseError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
         }
-        for header in [
-            Header::CallId,
-            Header::CSeq,
-            Header::From,
-            Header::To,
-            Header::MaxForwards,
-            Header::ContentLength,
-            Header::Expires,
-        ] {
-            if self.repeated & (1 << header as u32) != 0 {
+        if self.repeated & ONCE_MASK != 0 {
+            let repeated = |header: &&Header| self.repeated & (1 << **header as u32) != 0;
+            if let Some(&header) = ONCE.iter().find(repeated) {
                 return Err(ParseError::Repeated(header));
             }
         }
-        self.via()?;
+        if !self.via()?.is_sip() {
+            return Err(ParseError::Malformed(Header::Via));
+        }
         self.from()?;
         self.to()?;
         self.call_id()?;
-        let cseq =
-            CSeq::parse(self.required(Header::CSeq)?).ok_or(ParseError::Malformed(Header::CSeq))?;
-        match self.start {
-            StartLine::Request { method_text, .. } if cseq.method_text != method_text => {
-                Err(ParseError::MethodMismatch)
-            }
-            StartLine::Request { .. } | StartLine::Response { .. } => Ok(()),
+        self.max_forwards()?;
+        let cseq = self.whole_cseq()?;
+        let StartLine::Request {
+            method,
+            method_text,
+            uri,
+        } = self.start
+        else {
+            return Ok(());
+        };
+        if cseq.method_text != method_text {
+            let known = method != Method::Other;
+            return Err(ParseError::MethodMismatch { known });
+        }
+        match Uri::parse(uri) {
+            Ok(uri) if uri.headers.is_some() => Err(ParseError::Uri),
+            Ok(_) | Err(ParseError::Scheme) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -252,7 +287,25 @@ impl<'a> Message<'a> {
 
     /// All header fields in order, each with its name as written and its value.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        Lines { rest: self.headers }.filter_map(parse::split_header)
+        Lines { rest: self.headers }.filter_map(|(line, _)| parse::split_header(line))
+    }
+
+    /// All `Via`s, the topmost first: an error stands for an element that is malformed.
+    pub fn vias(&self) -> impl Iterator<Item = Result<Via<'a>, ParseError>> + use<'a> {
+        self.elements(Header::Via)
+            .map(|element| Via::parse(element).ok_or(ParseError::Malformed(Header::Via)))
+    }
+
+    /// The addresses of `Route`, `Record-Route` or `Path`, the topmost first, which have to be in
+    /// angle brackets (RFC 3261 §20.34): otherwise nobody could tell whose parameter `lr` is.
+    pub fn routes(
+        &self,
+        header: Header,
+    ) -> impl Iterator<Item = Result<NameAddr<'a>, ParseError>> + use<'a> {
+        self.elements(header).map(move |element| {
+            let address = NameAddr::parse(element).filter(|address| address.bracketed);
+            address.ok_or(ParseError::Malformed(header))
+        })
     }
 
     /// The topmost `Via`.
@@ -291,8 +344,9 @@ impl<'a> Message<'a> {
     /// When it is missing or malformed.
     pub fn call_id(&self) -> Result<&'a str, ParseError> {
         let value = self.required(Header::CallId)?;
-        let spaced = value.bytes().any(|byte| byte.is_ascii_whitespace());
-        if value.is_empty() || spaced {
+        // Any word, and whatever else is visible: nobody looks into it.
+        let visible = value.bytes().all(|byte| byte > b' ' && byte != 0x7f);
+        if value.is_empty() || !visible {
             return Err(ParseError::Malformed(Header::CallId));
         }
         Ok(value)
@@ -303,9 +357,34 @@ impl<'a> Message<'a> {
     /// # Errors
     /// When it is missing or malformed.
     pub fn cseq(&self) -> Result<(u32, Method), ParseError> {
-        CSeq::parse(self.required(Header::CSeq)?)
-            .map(|cseq| (cseq.number, Method::from_token(cseq.method_text)))
-            .ok_or(ParseError::Malformed(Header::CSeq))
+        let cseq = self.whole_cseq()?;
+        let method = match self.start {
+            // Of a valid request it is the same method.
+            StartLine::Request {
+                method,
+                method_text,
+                ..
+            } if method_text == cseq.method_text => method,
+            StartLine::Request { .. } | StartLine::Response { .. } => {
+                Method::from_token(cseq.method_text)
+            }
+        };
+        Ok((cseq.number, method))
+    }
+
+    fn whole_cseq(&self) -> Result<CSeq<'a>, ParseError> {
+        let value = self.required(Header::CSeq)?;
+        CSeq::parse(value).ok_or(ParseError::Malformed(Header::CSeq))
+    }
+
+    /// `Max-Forwards`. A value beyond the legal 255 counts as if there were none, so that the next
+    /// proxy sets one that ends (RFC 4475 §3.1.2.4).
+    ///
+    /// # Errors
+    /// When it is no number.
+    pub fn max_forwards(&self) -> Result<Option<u8>, ParseError> {
+        let hops = self.seconds(Header::MaxForwards)?;
+        Ok(hops.and_then(|hops| u8::try_from(hops).ok()))
     }
 
     /// All `Contact`s.
@@ -343,61 +422,87 @@ impl<'a> Message<'a> {
     }
 }
 
+/// Header fields of which a message has at most one.
+const ONCE: [Header; 7] = [
+    Header::CallId,
+    Header::CSeq,
+    Header::From,
+    Header::To,
+    Header::MaxForwards,
+    Header::ContentLength,
+    Header::Expires,
+];
+
+const ONCE_MASK: u32 = {
+    let (mut mask, mut next) = (0, 0);
+    while next < ONCE.len() {
+        mask |= 1 << ONCE[next] as u32;
+        next += 1;
+    }
+    mask
+};
+
 /// Start line and header fields, each with its line end, and what follows the empty line.
 fn split_head(bytes: &[u8]) -> Result<(&str, &[u8]), ParseError> {
-    let end = memchr::memmem::find(bytes, b"\r\n\r\n").ok_or(ParseError::NoEnd)?;
+    let end = framing::find_empty_line(bytes).ok_or(ParseError::NoEnd)?;
     let head = std::str::from_utf8(&bytes[..end + 2]).map_err(|_| ParseError::NotUtf8)?;
     Ok((head, &bytes[end + 4..]))
 }
 
-/// The start line taken apart, and the version that it names.
-fn start_line(line: &str) -> Result<(StartLine<'_>, &str), ParseError> {
+/// The start line taken apart, and what is wrong with it if that can still be answered.
+fn start_line(line: &str) -> Result<(StartLine<'_>, Option<ParseError>), ParseError> {
     let (first, rest) = line.split_once(' ').ok_or(ParseError::StartLine)?;
-    if first
-        .get(..4)
-        .is_some_and(|name| name.eq_ignore_ascii_case("SIP/"))
-    {
+    if names_sip(first) {
         // Without a reason phrase many leave out the space as well.
         let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
-        let status = code.parse::<u16>().map_err(|_| ParseError::StartLine)?;
+        let status = parse::decimal::<u16>(code).ok_or(ParseError::StartLine)?;
         if code.len() != 3 || !(100..700).contains(&status) {
             return Err(ParseError::StartLine);
         }
-        return Ok((StartLine::Response { status, reason }, first));
+        return Ok((StartLine::Response { status, reason }, fault_of(first)));
     }
-    let (uri, version) = rest.split_once(' ').ok_or(ParseError::StartLine)?;
-    let is_sip = version
-        .get(..4)
-        .is_some_and(|name| name.eq_ignore_ascii_case("SIP/"));
-    if uri.is_empty() || !is_sip || version.contains(' ') {
-        return Err(ParseError::StartLine);
-    }
-    if first.is_empty() || !first.bytes().all(framing::is_token_byte) {
+    // Behind white space that should not be there the request can still be told, and answered.
+    let (uri, version) = rest.trim().rsplit_once(' ').ok_or(ParseError::StartLine)?;
+    let is_tidy = rest.len() == uri.len() + 1 + version.len() && !uri.ends_with(' ');
+    let method_text = first;
+    let is_token = !first.is_empty() && first.bytes().all(framing::is_token_byte);
+    if uri.is_empty() || !names_sip(version) || !is_token {
         return Err(ParseError::StartLine);
     }
     let start = StartLine::Request {
-        method: Method::from_token(first),
-        method_text: first,
-        uri,
+        method: Method::from_token(method_text),
+        method_text,
+        uri: uri.trim_end(),
     };
-    Ok((start, version))
+    let untidy = (!is_tidy).then_some(ParseError::StartLine);
+    Ok((start, fault_of(version).or(untidy)))
 }
 
-/// Header lines with their folded continuations, without their line ends.
+fn names_sip(version: &str) -> bool {
+    let name = version.get(..4);
+    name.is_some_and(|name| name.eq_ignore_ascii_case("SIP/"))
+}
+
+fn fault_of(version: &str) -> Option<ParseError> {
+    (!version.eq_ignore_ascii_case("SIP/2.0")).then_some(ParseError::Version)
+}
+
+/// Header lines with their folded continuations, without their line ends, and whether they hold no
+/// other CR or LF.
 struct Lines<'a> {
     rest: &'a str,
 }
 
 impl<'a> Iterator for Lines<'a> {
-    type Item = &'a str;
+    type Item = (&'a str, bool);
 
-    fn next(&mut self) -> Option<&'a str> {
+    fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;
         }
-        let (length, with_end) = framing::line_length(self.rest.as_bytes());
-        let line = &self.rest[..length];
-        self.rest = &self.rest[with_end..];
-        Some(line)
+        let extent = framing::line_extent(self.rest.as_bytes());
+        let line = &self.rest[..extent.length];
+        self.rest = &self.rest[extent.with_end..];
+        Some((line, extent.is_tidy))
     }
 }

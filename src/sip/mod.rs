@@ -52,6 +52,8 @@ pub use timer::{TimerQueue, Timing};
 pub use transaction::Reliability;
 
 #[cfg(test)]
+mod message_properties;
+#[cfg(test)]
 mod message_tests;
 #[cfg(test)]
 mod pair_tests;

@@ -641,7 +641,7 @@ fn requests_that_cannot_be_served_are_refused() {
         ("ACK", user, "Call-ID: twice\r\n", vec![]),
         ("INVITE", "sip:nobody@hopbench.test", "", vec!["404"]),
         ("INVITE", "sip:u00000001@elsewhere.test", "", vec!["404"]),
-        ("INVITE", "tel:+1", "", vec!["404"]),
+        ("INVITE", "tel:+1", "", vec!["416"]),
         ("INVITE", user, "Call-ID: twice\r\n", vec!["400"]),
         ("REGISTER", "sip:elsewhere.test", "", vec!["404"]),
         ("REGISTER", "sip:hopbench.test", "", vec!["401"]),

@@ -1,24 +1,31 @@
 //! The grammar of header field values (RFC 3261 §25.1): what [`Message`](super::Message) uses to
 //! take apart a value that somebody asked for. Everything borrows and nothing allocates; a value
 //! that does not follow its grammar is `None`, and the caller knows which header field it was.
+//!
+//! Looser than the RFC where deployed peers are, and where nothing becomes ambiguous: empty elements
+//! in lists, underscores in host names, `=`, `/` and the like in unquoted parameter values.
+
+mod lex;
+mod uri;
+
+use std::borrow::Cow;
+use std::net::IpAddr;
 
 use super::framing::is_token_byte;
-use super::message::ParseError;
-
-/// Most parameters of a URI that is compared with another that is written differently: the
-/// comparison takes the product of both numbers.
-const MAX_COMPARED_PARAMS: usize = 32;
-
-/// White space that may surround tokens, with the line ends of folded lines.
-const LWS: [char; 4] = [' ', '\t', '\r', '\n'];
+use lex::{BARE_URI, Cursor, DISPLAY, KNOWN, TOKEN, URI, VALUE, WHITE, closing_quote};
+pub use uri::{Uri, unescaped};
 
 /// Strips linear white space.
 pub(crate) fn trim(value: &str) -> &str {
-    let is_white = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let is_white = |byte: u8| lex::is(byte, WHITE);
     let bytes = value.as_bytes();
-    let from = bytes.iter().take_while(|byte| is_white(byte)).count();
-    let behind = bytes[from..].iter().rev();
-    let to = bytes.len() - behind.take_while(|byte| is_white(byte)).count();
+    let (mut from, mut to) = (0, bytes.len());
+    while from < to && is_white(bytes[from]) {
+        from += 1;
+    }
+    while from < to && is_white(bytes[to - 1]) {
+        to -= 1;
+    }
     &value[from..to]
 }
 
@@ -49,24 +56,34 @@ pub(crate) fn delta_seconds(value: &str) -> Option<u32> {
     digits.then(|| value.parse().unwrap_or(u32::MAX))
 }
 
-/// Byte offset of the quote that closes the quoted string which `value` starts with.
-fn closing_quote(value: &str) -> Option<usize> {
-    let bytes = value.as_bytes();
-    let mut from = 1;
-    loop {
-        let at = from + memchr::memchr2(b'"', b'\\', bytes.get(from..)?)?;
-        if bytes[at] == b'"' {
-            return Some(at);
-        }
-        from = at + 2;
+/// What a quoted string says: without its quotes, if it still has them, and with each quoted pair
+/// replaced by the character that it stands for (RFC 3261 §25.1).
+#[must_use]
+pub fn unquoted(text: &str) -> Cow<'_, str> {
+    let within = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    let text = within.unwrap_or(text);
+    if !text.contains('\\') {
+        return Cow::Borrowed(text);
     }
+    let mut plain = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        let literal = match character {
+            '\\' => characters.next(),
+            _ => Some(character),
+        };
+        plain.extend(literal);
+    }
+    Cow::Owned(plain)
 }
 
-/// Byte offset of the first `separator` that is neither within quotes nor angle brackets.
-fn find_bare(value: &str, separator: u8) -> Option<usize> {
+/// Byte offset of the first comma that is neither within quotes nor angle brackets.
+fn find_comma(value: &str) -> Option<usize> {
     let bytes = value.as_bytes();
-    // Quotes and brackets are rare, and without them the first separator is it.
-    let first = memchr::memchr(separator, bytes)?;
+    // Lists are rare, and without quotes and brackets the first comma is it.
+    let first = memchr::memchr(b',', bytes)?;
     if !bytes[..first]
         .iter()
         .any(|&byte| byte == b'"' || byte == b'<')
@@ -80,7 +97,7 @@ fn find_bare(value: &str, separator: u8) -> Option<usize> {
             b'"' if !bracketed => at += closing_quote(&value[at..])?,
             b'<' => bracketed = true,
             b'>' => bracketed = false,
-            _ if byte == separator && !bracketed => return Some(at),
+            b',' if !bracketed => return Some(at),
             _ => {}
         }
         at += 1;
@@ -107,10 +124,7 @@ impl<'a> Iterator for Elements<'a> {
 
     fn next(&mut self) -> Option<&'a str> {
         while !self.rest.is_empty() {
-            // Lists are rare: look for a comma before looking closely.
-            let comma =
-                memchr::memchr(b',', self.rest.as_bytes()).and_then(|_| find_bare(self.rest, b','));
-            let (element, rest) = match comma {
+            let (element, rest) = match find_comma(self.rest) {
                 Some(at) => (&self.rest[..at], &self.rest[at + 1..]),
                 None => (self.rest, ""),
             };
@@ -124,29 +138,53 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// Parameters `;name=value;flag` of a header field or URI.
+/// Parameters `;name=value;flag` of a header field or URI, found valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Params<'a>(&'a str);
 
 impl<'a> Params<'a> {
-    /// `text` is empty or starts with the first semicolon.
-    fn parse(text: &'a str) -> Option<Self> {
-        let text = trim(text);
-        (text.is_empty() || text.starts_with(';')).then_some(Self(text))
+    /// All that is left of a value, which has to be parameters. Each is shown to `see`.
+    fn of_header(
+        cursor: &mut Cursor<'a>,
+        mut see: impl FnMut(&'a str, Option<&'a str>),
+    ) -> Option<Self> {
+        cursor.white();
+        let params = Self(cursor.rest());
+        while cursor.eat(b';') {
+            cursor.white();
+            let name = cursor.some(TOKEN)?;
+            cursor.white();
+            if !cursor.eat(b'=') {
+                see(name, None);
+                continue;
+            }
+            cursor.white();
+            let value = match cursor.peek()? {
+                b'"' => cursor.quoted()?,
+                _ => cursor.some(VALUE)?,
+            };
+            cursor.white();
+            see(name, Some(value));
+        }
+        cursor.is_at_end().then_some(params)
     }
 
-    /// All of them in order: name and, unless it is a flag, value. Quotes are part of a value.
+    /// All of them in order: name and, unless it is a flag, value. Quotes are part of a value;
+    /// [`unquoted`] tells what it says.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
-        let mut rest = self.0;
+        let mut cursor = Cursor::new(self.0);
         std::iter::from_fn(move || {
-            rest = rest.strip_prefix(';')?;
-            let end = find_bare(rest, b';').unwrap_or(rest.len());
-            let (param, after) = rest.split_at(end);
-            rest = after;
-            Some(match param.split_once('=') {
-                Some((name, value)) => (trim(name), Some(trim(value))),
-                None => (trim(param), None),
-            })
+            cursor.expect(b';')?;
+            cursor.white();
+            let name = cursor.run(KNOWN);
+            cursor.white();
+            if !cursor.eat(b'=') {
+                return Some((name, None));
+            }
+            cursor.white();
+            let value = cursor.quoted().unwrap_or_else(|| cursor.value());
+            cursor.white();
+            Some((name, Some(value)))
         })
     }
 
@@ -178,11 +216,12 @@ pub(crate) struct CSeq<'a> {
 
 impl<'a> CSeq<'a> {
     pub(crate) fn parse(value: &'a str) -> Option<Self> {
-        let (number, method_text) = value.split_once(LWS)?;
-        let number = decimal::<u32>(number).filter(|&n| n < 1 << 31)?;
-        let method_text = trim(method_text);
-        let valid = !method_text.is_empty() && method_text.bytes().all(is_token_byte);
-        valid.then_some(Self {
+        let mut cursor = Cursor::new(value);
+        let number = cursor.some(lex::DIGIT)?.parse().ok();
+        let number = number.filter(|&number| number < 1 << 31)?;
+        cursor.white().then_some(())?;
+        let method_text = cursor.some(TOKEN)?;
+        cursor.is_at_end().then_some(Self {
             number,
             method_text,
         })
@@ -192,6 +231,10 @@ impl<'a> CSeq<'a> {
 /// One element of `Via` (RFC 3261 §20.42).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Via<'a> {
+    /// Name of the protocol: `SIP`.
+    pub protocol: &'a str,
+    /// Its version: `2.0`.
+    pub version: &'a str,
     /// `UDP`, `TCP`, `TLS`, …, as written.
     pub transport: &'a str,
     /// Host of sent-by; brackets of an IPv6 address included.
@@ -202,132 +245,146 @@ pub struct Via<'a> {
     pub branch: Option<&'a str>,
     /// Where the request really came from (RFC 3261 §18.2.1).
     pub received: Option<&'a str>,
-    /// Whether the sender takes requests over this connection too (RFC 5923 §5).
-    pub alias: bool,
     /// RFC 3581: `Some(None)` asks for it, `Some(Some(port))` was filled in.
     pub rport: Option<Option<u16>>,
+    /// These and all others (`maddr`, `ttl`, `alias`, …).
+    pub params: Params<'a>,
 }
 
 impl<'a> Via<'a> {
     /// Parses one element.
     #[must_use]
     pub fn parse(value: &'a str) -> Option<Self> {
-        let (protocol, rest) = value.split_once('/')?;
-        let (version, rest) = rest.split_once('/')?;
-        let known = trim(protocol).eq_ignore_ascii_case("SIP") && trim(version) == "2.0";
-        let (transport, rest) = trim(rest).split_once(LWS)?;
-        if !known || transport.is_empty() || !transport.bytes().all(is_token_byte) {
-            return None;
+        let mut cursor = Cursor::new(value);
+        let mut part = |last: bool| {
+            let part = cursor.some(TOKEN)?;
+            let spaced = cursor.white();
+            let separated = if last { spaced } else { cursor.eat(b'/') };
+            cursor.white();
+            separated.then_some(part)
+        };
+        let (protocol, version, transport) = (part(false)?, part(false)?, part(true)?);
+        let host = cursor.host()?;
+        cursor.white();
+        let mut port = None;
+        if cursor.eat(b':') {
+            cursor.white();
+            port = Some(cursor.port()?);
         }
-        let rest = trim(rest);
-        let sent_by_end = memchr::memchr(b';', rest.as_bytes()).unwrap_or(rest.len());
-        let (host, port) = host_port(trim(&rest[..sent_by_end]))?;
-        let mut via = Self {
+        let (mut branch, mut received, mut rport) = (None, None, None);
+        let params = Params::of_header(&mut cursor, |name, value| {
+            if name.eq_ignore_ascii_case("branch") {
+                branch = value;
+            } else if name.eq_ignore_ascii_case("received") {
+                received = value;
+            } else if name.eq_ignore_ascii_case("rport") {
+                rport = Some(value);
+            }
+        })?;
+        let rport = match rport {
+            Some(Some(value)) => Some(Some(decimal(value)?)),
+            Some(None) => Some(None),
+            None => None,
+        };
+        Some(Self {
+            protocol,
+            version,
             transport,
             host,
             port,
-            branch: None,
-            received: None,
-            alias: false,
-            rport: None,
-        };
-        for (name, value) in Params::parse(&rest[sent_by_end..])?.iter() {
-            if name.eq_ignore_ascii_case("branch") {
-                via.branch = value;
-            } else if name.eq_ignore_ascii_case("received") {
-                via.received = value;
-            } else if name.eq_ignore_ascii_case("alias") {
-                via.alias = true;
-            } else if name.eq_ignore_ascii_case("rport") {
-                via.rport = Some(match value {
-                    Some(port) => Some(decimal(port)?),
-                    None => None,
-                });
-            }
-        }
-        Some(via)
+            branch,
+            received,
+            rport,
+            params,
+        })
     }
-}
 
-/// `host[:port]`, with white space around the colon as `Via` allows.
-fn host_port(text: &str) -> Option<(&str, Option<u16>)> {
-    let host_end = if text.starts_with('[') {
-        memchr::memchr(b']', text.as_bytes())? + 1
-    } else {
-        memchr::memchr(b':', text.as_bytes()).unwrap_or(text.len())
-    };
-    let host = trim(&text[..host_end]);
-    let valid = |byte: u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'[' | b']' | b':')
-    };
-    if host.is_empty() || !host.bytes().all(valid) {
-        return None;
+    /// Whether it is of the protocol that RFC 3261 defines.
+    #[must_use]
+    pub fn is_sip(&self) -> bool {
+        self.protocol.eq_ignore_ascii_case("SIP") && self.version == "2.0"
     }
-    let rest = trim(&text[host_end..]);
-    if rest.is_empty() {
-        return Some((host, None));
+
+    /// Where `received` says that the request came from. An IPv6 address may be in brackets, as half
+    /// of all implementations have it (RFC 5118 §4.5).
+    #[must_use]
+    pub fn received_ip(&self) -> Option<IpAddr> {
+        let text = self.received?;
+        let within = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'));
+        within.unwrap_or(text).parse().ok()
     }
-    let port = trim(rest.strip_prefix(':')?);
-    Some((host, Some(decimal(port)?)))
 }
 
 /// `name-addr` or `addr-spec` with the parameters behind it: `From`, `To`, `Contact`, `Route`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NameAddr<'a> {
-    /// Display name without its quotes, escapes left in.
+    /// Display name without its quotes, escapes left in; [`unquoted`] tells what it says.
     pub display: Option<&'a str>,
     /// The URI; [`Uri::parse`] takes it apart.
     pub uri: &'a str,
+    /// Whether the URI is in angle brackets, as it must be in `Route` and its like.
+    pub bracketed: bool,
     /// Parameters of the header field, not of the URI.
     pub params: Params<'a>,
+    tag: Option<&'a str>,
 }
 
 impl<'a> NameAddr<'a> {
     /// Parses one element.
     #[must_use]
     pub fn parse(value: &'a str) -> Option<Self> {
-        let (display, rest) = if value.starts_with('"') {
-            let close = closing_quote(value)?;
-            let rest = trim(&value[close + 1..]);
-            (Some(&value[1..close]), rest.strip_prefix('<')?)
-        } else if let Some(open) = memchr::memchr(b'<', value.as_bytes()) {
-            let display = trim(&value[..open]);
-            let valid = |byte| is_token_byte(byte) || byte.is_ascii_whitespace() || byte >= 0x80;
-            if !display.bytes().all(valid) {
-                return None;
-            }
-            (
-                Some(display).filter(|text| !text.is_empty()),
-                &value[open + 1..],
-            )
+        let mut cursor = Cursor::new(value);
+        let display = if value.starts_with('"') {
+            let quoted = cursor.quoted()?;
+            cursor.white();
+            Some(&quoted[1..quoted.len() - 1])
+        } else {
+            Some(trim(cursor.run(DISPLAY))).filter(|display| !display.is_empty())
+        };
+        let bracketed = cursor.eat(b'<');
+        let (display, uri) = if bracketed {
+            let uri = cursor.run(URI);
+            cursor.expect(b'>')?;
+            (display, uri)
         } else {
             // Without brackets every parameter belongs to the header field (RFC 3261 §20).
-            let end = memchr::memchr(b';', value.as_bytes()).unwrap_or(value.len());
-            return Self::checked(None, trim(&value[..end]), &value[end..]);
+            cursor = Cursor::new(value);
+            (None, cursor.run(BARE_URI))
         };
-        let close = memchr::memchr(b'>', rest.as_bytes())?;
-        Self::checked(display, &rest[..close], &rest[close + 1..])
-    }
-
-    fn checked(display: Option<&'a str>, uri: &'a str, params: &'a str) -> Option<Self> {
-        let (scheme, opaque) = uri.split_once(':')?;
-        let valid = !scheme.is_empty()
-            && !opaque.is_empty()
-            && scheme.bytes().all(is_token_byte)
-            && !opaque.bytes().any(|byte| byte <= b' ' || byte == b'"');
-        let params = Params::parse(params)?;
-        valid.then_some(Self {
+        let mut tag = None;
+        let params = Params::of_header(&mut cursor, |name, value| {
+            if name.eq_ignore_ascii_case("tag") {
+                tag = value;
+            }
+        })?;
+        is_uri(uri).then_some(Self {
             display,
             uri,
+            bracketed,
             params,
+            tag,
         })
     }
 
     /// The tag, which names one side of a dialog (RFC 3261 §19.3).
     #[must_use]
     pub fn tag(&self) -> Option<&'a str> {
-        self.params.value("tag")
+        self.tag
     }
+}
+
+/// Whether a text is a URI of any scheme, as far as that can be told (RFC 3986 §3).
+fn is_uri(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let colon = bytes.iter().position(|&byte| byte == b':');
+    let scheme = &bytes[..colon.unwrap_or(0)];
+    let valid = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    scheme.first().is_some_and(u8::is_ascii_alphabetic)
+        && scheme.iter().all(valid)
+        && scheme.len() + 1 < bytes.len()
+        && bytes.iter().all(|&byte| lex::is(byte, URI))
 }
 
 /// One element of `Contact` (RFC 3261 §20.10).
@@ -348,119 +405,4 @@ impl<'a> Contact<'a> {
         }
         NameAddr::parse(value).map(Self::Address)
     }
-}
-
-/// A `sip:` or `sips:` URI (RFC 3261 §19.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Uri<'a> {
-    /// `sip` or `sips`, as written.
-    pub scheme: &'a str,
-    /// What precedes the `@`, escapes left in; with a password if there is one.
-    pub user: Option<&'a str>,
-    /// Brackets of an IPv6 address included.
-    pub host: &'a str,
-    /// `None` for the transport's default.
-    pub port: Option<u16>,
-    /// Parameters of the URI.
-    pub params: Params<'a>,
-    /// What follows the `?`.
-    pub headers: Option<&'a str>,
-}
-
-impl<'a> Uri<'a> {
-    /// Parses a URI.
-    ///
-    /// # Errors
-    /// [`ParseError::Uri`] when it is malformed or of another scheme.
-    pub fn parse(text: &'a str) -> Result<Self, ParseError> {
-        Self::of(text).ok_or(ParseError::Uri)
-    }
-
-    fn of(text: &'a str) -> Option<Self> {
-        let (scheme, rest) = text.split_once(':')?;
-        if !scheme.eq_ignore_ascii_case("sip") && !scheme.eq_ignore_ascii_case("sips") {
-            return None;
-        }
-        // A user part may hold `;` and `?`, so it is split off first.
-        let (user, rest) = match rest.split_once('@') {
-            Some(("", _)) => return None,
-            Some((user, rest)) => (Some(user), rest),
-            None => (None, rest),
-        };
-        let (rest, headers) = match rest.split_once('?') {
-            Some((rest, headers)) => (rest, Some(headers)),
-            None => (rest, None),
-        };
-        let host_end = rest.find(';').unwrap_or(rest.len());
-        let (host, port) = host_port(&rest[..host_end])?;
-        let params = Params::parse(&rest[host_end..])?;
-        Some(Self {
-            scheme,
-            user,
-            host,
-            port,
-            params,
-            headers,
-        })
-    }
-
-    /// Whether two URIs are equivalent (RFC 3261 §19.1.4). With more than 32 parameters a URI is
-    /// equivalent only to itself, so that peers cannot make a comparison last.
-    #[must_use]
-    pub fn equivalent(&self, other: &Self) -> bool {
-        self == other || self.equivalent_in_parts(other)
-    }
-
-    fn equivalent_in_parts(&self, other: &Self) -> bool {
-        let few = |params: Params<'_>| params.iter().nth(MAX_COMPARED_PARAMS).is_none();
-        self.scheme.eq_ignore_ascii_case(other.scheme)
-            && self.host.eq_ignore_ascii_case(other.host)
-            && self.port == other.port
-            && same_escaped(self.user.unwrap_or(""), other.user.unwrap_or(""))
-            && self.user.is_some() == other.user.is_some()
-            && self.headers.unwrap_or("") == other.headers.unwrap_or("")
-            && few(self.params)
-            && few(other.params)
-            && params_agree(self.params, other.params)
-            && params_agree(other.params, self.params)
-    }
-}
-
-/// Whether each parameter of `left` has the same value in `right`. Absence in `right` matters
-/// only for those that change where a request goes.
-fn params_agree(left: Params<'_>, right: Params<'_>) -> bool {
-    left.iter().all(|(name, value)| match right.find(name) {
-        Some(other) => match (value, other) {
-            (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        },
-        None => !["transport", "user", "ttl", "method", "maddr"]
-            .iter()
-            .any(|decisive| name.eq_ignore_ascii_case(decisive)),
-    })
-}
-
-/// Compares case-sensitively with `%HH` escapes decoded.
-fn same_escaped(left: &str, right: &str) -> bool {
-    left == right || unescaped(left).eq(unescaped(right))
-}
-
-fn unescaped(text: &str) -> impl Iterator<Item = u8> {
-    let mut bytes = text.bytes();
-    std::iter::from_fn(move || {
-        let byte = bytes.next()?;
-        if byte != b'%' {
-            return Some(byte);
-        }
-        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-        let mut ahead = bytes.clone();
-        match (digit(ahead.next()), digit(ahead.next())) {
-            (Some(high), Some(low)) => {
-                bytes = ahead;
-                u8::try_from(high * 16 + low).ok()
-            }
-            (Some(_) | None, Some(_) | None) => Some(byte),
-        }
-    })
 }

@@ -22,6 +22,7 @@ use super::digest::Nonces;
 use super::emit::{Writer, response_head};
 use super::header::{Header, Method};
 use super::message::{Message, ParseError, StartLine};
+use super::parse::{Uri, decimal};
 use super::proxy::context::{ContextId, Contexts};
 use super::registrar::Registrar;
 use super::sdp;
@@ -235,6 +236,13 @@ impl<F: Clone> Server<F> {
 
     /// Handles a request that ends here.
     fn serve(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
+        // What is done is looked at before whom it is done to (RFC 3261 §8.2.1).
+        if exchange.method != Method::Other
+            && let Err(error) = Uri::parse(exchange.uri)
+        {
+            self.reject(exchange, error.status(), out, |_| {});
+            return;
+        }
         if let Some(extension) = exchange.request.header(Header::Require) {
             self.reject(exchange, 420, out, |writer| {
                 writer.header("Unsupported", extension);
@@ -279,7 +287,7 @@ impl<F: Clone> Server<F> {
         };
         let host = via.host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(ip) = host.parse::<IpAddr>()
-            && via.alias
+            && via.params.has("alias")
             && ip.to_canonical() == source.peer.ip().to_canonical()
         {
             let address = SocketAddr::new(ip, via.port.unwrap_or(5061));
@@ -295,26 +303,7 @@ impl<F: Clone> Server<F> {
         error: &ParseError,
         out: &mut impl Outbound<F>,
     ) {
-        let request = &exchange.request;
-        let copied = [Header::From, Header::To, Header::CallId, Header::CSeq];
-        let answerable = request.via().is_ok()
-            && copied
-                .iter()
-                .all(|&header| request.header(header).is_some())
-            && exchange.method != Method::Ack;
-        if !answerable {
-            return;
-        }
-        let status = if *error == ParseError::Version {
-            505
-        } else {
-            400
-        };
-        self.scratch.clear();
-        let (request, peer) = (&exchange.request, Some(exchange.source.peer));
-        let tag = hex16(mix(self.secret ^ exchange.id));
-        response_head(&mut self.scratch, request, status, Some(&tag), peer).finish();
-        out.send(exchange.source.flow, &self.scratch);
+        self.refuse(&exchange.source, &exchange.request, error.status(), out);
     }
 
     /// A deadline has come.
@@ -463,8 +452,8 @@ impl<F: Clone> Server<F> {
     }
 
     /// What identifies a server transaction: topmost branch, its sent-by, and the method, with ACK
-    /// counting as INVITE (RFC 3261 §17.2.3). Branches without the magic cookie are those of RFC
-    /// 2543; Call-ID, From tag and CSeq stand in for them.
+    /// counting as INVITE (RFC 3261 §17.2.3). Branches without the magic cookie, or with nothing behind
+    /// it, are those of RFC 2543; Call-ID, From tag and CSeq stand in for them.
     fn transaction_id(&self, request: &Message<'_>, method: Method) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.secret.hash(&mut hasher);
@@ -475,7 +464,7 @@ impl<F: Clone> Server<F> {
         branch.hash(&mut hasher);
         via.host.hash(&mut hasher);
         via.port.hash(&mut hasher);
-        if !branch.starts_with(MAGIC_COOKIE) {
+        if !branch.starts_with(MAGIC_COOKIE) || branch == MAGIC_COOKIE {
             request.header(Header::CallId).hash(&mut hasher);
             request
                 .from()
@@ -499,6 +488,46 @@ impl<F: Clone> Server<F> {
     fn random(&mut self) -> u64 {
         self.serial += 1;
         mix(self.secret ^ mix(self.serial))
+    }
+
+    /// Handles the head of a message whose end cannot be found in its stream. A request is refused;
+    /// the flow closes then (RFC 3261 §18.3).
+    pub fn refuse_unframed(
+        &mut self,
+        source: Source<'_, F>,
+        head: &[u8],
+        out: &mut impl Outbound<F>,
+    ) {
+        self.counters.malformed += 1;
+        let Ok(request) = Message::parse(head) else {
+            return;
+        };
+        // A length that is a number is one that is too large.
+        let length = request.lines(Header::ContentLength).last();
+        let is_number = length.is_some_and(|length| decimal::<u64>(length).is_some());
+        let is_repeated = request.lines(Header::ContentLength).nth(1).is_some();
+        let status = if is_number && !is_repeated { 513 } else { 400 };
+        self.refuse(&source, &request, status, out);
+    }
+
+    /// Answers a request that has no transaction, since it is not fit for one: what it lacks, the
+    /// answer lacks as well.
+    fn refuse(
+        &mut self,
+        source: &Source<'_, F>,
+        request: &Message<'_>,
+        status: u16,
+        out: &mut impl Outbound<F>,
+    ) {
+        let method = request.method().filter(|&method| method != Method::Ack);
+        let Some(method) = method.filter(|_| request.header(Header::Via).is_some()) else {
+            return;
+        };
+        let tag = hex16(mix(self.secret ^ self.transaction_id(request, method)));
+        self.scratch.clear();
+        let peer = Some(source.peer);
+        response_head(&mut self.scratch, request, status, Some(&tag), peer).finish();
+        out.send(source.flow, &self.scratch);
     }
 }
 

@@ -91,6 +91,13 @@ pub trait Handler {
     /// `message` is one whole SIP message, from start line to the end of its body.
     fn message(&self, flow: &Flow, message: &[u8]);
 
+    /// `head` is the head of a message whose end cannot be found: its `Content-Length` is missing,
+    /// malformed, contradicts itself, or exceeds what a message may hold. Nothing behind it can be
+    /// read, so the flow is about to close; what this sends still leaves (RFC 3261 §18.3).
+    fn unframed(&self, flow: &Flow, head: &[u8]) {
+        let _ = (flow, head);
+    }
+
     /// `flow` ended; nothing more arrives on it. Called once for each flow of a stream carrier
     /// that was opened or connected, also when this side closed it.
     fn closed(&self, flow: &Flow, reason: &CloseReason) {

@@ -242,7 +242,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 rest = &rest[framing::PONG.len()..];
                 continue;
             }
-            let consumed = match framing::next(rest)? {
+            let frame = framing::next(rest).inspect_err(|error| {
+                if let Some(head) = framing::unframed_head(rest, error) {
+                    self.handler.unframed(&self.flow, head);
+                }
+            })?;
+            let consumed = match frame {
                 Frame::Message { length } => {
                     self.handler.message(&self.flow, &rest[..length]);
                     length
@@ -473,10 +478,16 @@ mod tests {
     struct Answering {
         answers: usize,
         received: Cell<usize>,
+        unframed: RefCell<Vec<Vec<u8>>>,
         closed: RefCell<Vec<CloseReason>>,
     }
 
     impl Handler for Answering {
+        fn unframed(&self, flow: &Flow, head: &[u8]) {
+            self.unframed.borrow_mut().push(head.to_vec());
+            flow.send(b"refused").unwrap();
+        }
+
         fn message(&self, flow: &Flow, message: &[u8]) {
             self.received.set(self.received.get() + 1);
             for _ in 0..self.answers {
@@ -651,6 +662,39 @@ mod tests {
         connection.await;
         let told = CloseReason::Broken("the peer said: not on the list".to_owned());
         assert_eq!(*handler.closed.borrow(), [told]);
+    }
+
+    #[tokio::test]
+    async fn a_message_whose_end_cannot_be_found_can_be_refused_before_its_flow_closes() {
+        let conflict = FramingError::ConflictingContentLength {
+            first: 1,
+            second: 2,
+        };
+        let bytes = MAX_MESSAGE_BYTES + 44;
+        for (length, error) in [
+            ("", FramingError::NoContentLength),
+            ("l: -1\r\n", FramingError::BadContentLength),
+            ("l: 1\r\nl: 2\r\n", conflict),
+            ("l: 65537\r\n", FramingError::MessageTooLong { bytes }),
+        ] {
+            let (mut connection, mut peer, handler) = connection(1, 1_000);
+            let head = format!("OPTIONS sip:a SIP/2.0\r\nVia: x\r\n{length}\r\n");
+            peer.write_all(&[MESSAGE, head.as_bytes(), b"body"].concat())
+                .await
+                .unwrap();
+            assert!(wake_up(&mut connection).await.is_ready(), "{length}");
+            assert_eq!(*handler.unframed.borrow(), [head.into_bytes()]);
+            assert_eq!(*handler.closed.borrow(), [CloseReason::Garbage(error)]);
+            drop(connection);
+            let mut answers = Vec::new();
+            peer.read_to_end(&mut answers).await.unwrap();
+            assert_eq!(answers, [MESSAGE, b"refused"].concat());
+        }
+        // What is no message has no head to show.
+        let (mut connection, mut peer, handler) = connection(1, 1_000);
+        peer.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        assert!(wake_up(&mut connection).await.is_ready());
+        assert!(handler.unframed.borrow().is_empty());
     }
 
     #[tokio::test]

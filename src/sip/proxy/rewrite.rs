@@ -200,7 +200,7 @@ fn whole_line(bytes: &[u8], value: usize, end: usize) -> (usize, usize) {
             break;
         }
     }
-    let (_, with_end) = crate::sip::framing::line_length(&bytes[end..]);
+    let with_end = crate::sip::framing::line_extent(&bytes[end..]).with_end;
     (from, end + with_end)
 }
 

@@ -51,6 +51,10 @@ impl<F: Clone> Server<F> {
             });
             return;
         }
+        if !accepts_session_descriptions(&exchange.request) {
+            self.reject(exchange, 406, out, |_| {});
+            return;
+        }
         let random = self.random() as u32;
         let Some(call) = self.calls.reserve(random) else {
             self.overload(exchange, out);
@@ -364,4 +368,17 @@ fn write_answer(
     let mut media = interface.address;
     media.set_port(MEDIA_PORT);
     writer.body_with(sdp::CONTENT_TYPE, |out| sdp::write(out, 1, media));
+}
+
+/// Whether the answer may hold the only body that there is. Without `Accept` it may (RFC 3261 §20.1).
+fn accepts_session_descriptions(request: &Message<'_>) -> bool {
+    let is_accepted = |range: &str| {
+        let (range, _) = range.split_once(';').unwrap_or((range, ""));
+        let known = ["*/*", "application/*", sdp::CONTENT_TYPE];
+        known
+            .iter()
+            .any(|known| range.trim().eq_ignore_ascii_case(known))
+    };
+    let is_absent = request.header(Header::Accept).is_none();
+    is_absent || request.elements(Header::Accept).any(is_accepted)
 }

@@ -60,8 +60,9 @@ impl<F: Clone> Server<F> {
     /// Handles a request that is for somebody else, or for this server's registrar.
     pub(super) fn proxy(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
         let request = &exchange.request;
-        let Ok(uri) = Uri::parse(exchange.uri) else {
-            return self.reject(exchange, 416, out, |_| {});
+        let uri = match Uri::parse(exchange.uri) {
+            Ok(uri) => uri,
+            Err(error) => return self.reject(exchange, error.status(), out, |_| {}),
         };
         let interfaces = &self.config.interfaces;
         if route::is_sips(&uri) && !interfaces.iter().any(|interface| interface.is_protected) {
@@ -100,7 +101,7 @@ impl<F: Clone> Server<F> {
         }
         let mut targets = match self.targets(exchange, &uri, &routing, is_own, out) {
             Ok(targets) => targets,
-            Err(refusal) => return self.refuse(exchange, refusal, out),
+            Err(refusal) => return self.refuse_to_forward(exchange, refusal, out),
         };
         if self.contexts.is_full() || !self.opens_forward(exchange) {
             return self.overload(exchange, out);
@@ -278,7 +279,12 @@ impl<F: Clone> Server<F> {
         routing.hop(&self.config.interfaces, &self.config.routes)
     }
 
-    fn refuse(&mut self, exchange: &Exchange<'_, F>, refusal: Refusal, out: &mut impl Outbound<F>) {
+    fn refuse_to_forward(
+        &mut self,
+        exchange: &Exchange<'_, F>,
+        refusal: Refusal,
+        out: &mut impl Outbound<F>,
+    ) {
         match refusal {
             Refusal::Status(status) => self.reject(exchange, status, out, |_| {}),
             Refusal::Insecure(warning) => {

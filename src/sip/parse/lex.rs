@@ -1,0 +1,248 @@
+//! Characters, and a place in a text: what the grammar in [`parse`](super) is made of.
+
+use std::net::Ipv6Addr;
+
+/// `token` (RFC 3261 §25.1).
+pub(super) const TOKEN: u16 = 1;
+/// Linear white space, with the line ends of folded lines.
+pub(super) const WHITE: u16 = 1 << 1;
+/// A display name without quotes: tokens and white space, and what is not ASCII.
+pub(super) const DISPLAY: u16 = 1 << 2;
+/// Value of a header field's parameter: `token` and `host`, and what some put into tags besides.
+pub(super) const VALUE: u16 = 1 << 3;
+/// Name or value of a parameter that was found valid before.
+pub(super) const KNOWN: u16 = 1 << 4;
+/// A URI as header fields hold it; whether it is a valid one is for [`Uri`](super::Uri) to say.
+pub(super) const URI: u16 = 1 << 5;
+/// A URI that is not in angle brackets, where `;`, `?` and `,` do not belong to it.
+pub(super) const BARE_URI: u16 = 1 << 6;
+/// `user` without its escapes.
+pub(super) const USER: u16 = 1 << 7;
+/// `password` without its escapes.
+pub(super) const PASSWORD: u16 = 1 << 8;
+/// `paramchar` without its escapes.
+pub(super) const URI_PARAM: u16 = 1 << 9;
+/// What follows the `?` of a URI, without escapes.
+pub(super) const URI_HEADERS: u16 = 1 << 10;
+/// A host name, and the underscore that some have in theirs.
+pub(super) const HOST: u16 = 1 << 11;
+/// Decimal digits.
+pub(super) const DIGIT: u16 = 1 << 12;
+
+/// A table, since every byte of every value is asked for.
+const CLASSES: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut at = 0;
+    while at < table.len() {
+        table[at] = classes_of(at as u8);
+        at += 1;
+    }
+    table
+};
+
+const fn classes_of(byte: u8) -> u16 {
+    let alphanumeric = byte.is_ascii_alphanumeric();
+    let unreserved = alphanumeric || is_in(byte, b"-_.!~*'()");
+    let graphic = byte > b' ' && byte != 0x7f;
+    let white = is_in(byte, b" \t\r\n");
+    let token = alphanumeric || is_in(byte, b"-.!%*_+`'~");
+    let uri = graphic && !is_in(byte, b"<>\"");
+    let mut classes = 0;
+    classes |= bit(token, TOKEN);
+    classes |= bit(white, WHITE);
+    classes |= bit(token || white || byte >= 0x80, DISPLAY);
+    classes |= bit(graphic && byte < 0x80 && !is_in(byte, b"\";,<>\\"), VALUE);
+    classes |= bit(!white && !is_in(byte, b";=\""), KNOWN);
+    classes |= bit(uri, URI);
+    classes |= bit(uri && !is_in(byte, b";?,"), BARE_URI);
+    classes |= bit(unreserved || is_in(byte, b"&=+$,;?/"), USER);
+    classes |= bit(unreserved || is_in(byte, b"&=+$,"), PASSWORD);
+    classes |= bit(unreserved || is_in(byte, b"[]/:&+$"), URI_PARAM);
+    classes |= bit(unreserved || is_in(byte, b"[]/?:+$=&"), URI_HEADERS);
+    classes |= bit(alphanumeric || is_in(byte, b"-._"), HOST);
+    classes | bit(byte.is_ascii_digit(), DIGIT)
+}
+
+const fn bit(holds: bool, class: u16) -> u16 {
+    if holds { class } else { 0 }
+}
+
+const fn is_in(byte: u8, set: &[u8]) -> bool {
+    let mut at = 0;
+    while at < set.len() {
+        if set[at] == byte {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Whether a byte is of one of the classes.
+pub(super) fn is(byte: u8, classes: u16) -> bool {
+    CLASSES[usize::from(byte)] & classes != 0
+}
+
+/// A place in a text. What a method returns lies in front of where it leaves the cursor.
+#[derive(Clone, Copy)]
+pub(super) struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at == self.text.len()
+    }
+
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// What has not been looked at yet.
+    pub(super) fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    /// Steps over a byte if it is the expected one.
+    pub(super) fn eat(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Steps over a byte that has to be there.
+    pub(super) fn expect(&mut self, byte: u8) -> Option<()> {
+        self.eat(byte).then_some(())
+    }
+
+    /// Steps over all bytes of one of the classes, of which there may be none.
+    pub(super) fn run(&mut self, classes: u16) -> &'a str {
+        let from = self.at;
+        let bytes = self.text.as_bytes();
+        while self.at < bytes.len() && is(bytes[self.at], classes) {
+            self.at += 1;
+        }
+        &self.text[from..self.at]
+    }
+
+    /// Like [`Cursor::run`] for at least one byte.
+    pub(super) fn some(&mut self, classes: u16) -> Option<&'a str> {
+        Some(self.run(classes)).filter(|run| !run.is_empty())
+    }
+
+    /// Bytes of one of the classes and `%HH` escapes, of which there may be none.
+    pub(super) fn escaped(&mut self, classes: u16) -> Option<&'a str> {
+        let from = self.at;
+        loop {
+            self.run(classes);
+            if !self.eat(b'%') {
+                return Some(&self.text[from..self.at]);
+            }
+            let digits = self.text.as_bytes().get(self.at..self.at + 2)?;
+            if !digits.iter().all(u8::is_ascii_hexdigit) {
+                return None;
+            }
+            self.at += 2;
+        }
+    }
+
+    /// Steps over white space. Returns whether there was any.
+    pub(super) fn white(&mut self) -> bool {
+        match self.peek() {
+            Some(byte) if is(byte, WHITE) => !self.run(WHITE).is_empty(),
+            Some(_) | None => false,
+        }
+    }
+
+    /// A quoted string, its quotes included.
+    pub(super) fn quoted(&mut self) -> Option<&'a str> {
+        let rest = self.rest();
+        let close = closing_quote(rest).filter(|_| rest.starts_with('"'))?;
+        self.at += close + 1;
+        Some(&rest[..=close])
+    }
+
+    /// Value of a parameter that was found valid before, unless it is quoted.
+    pub(super) fn value(&mut self) -> &'a str {
+        let from = self.at;
+        while !self.run(KNOWN).is_empty() || self.eat(b'=') {}
+        &self.text[from..self.at]
+    }
+
+    /// A host: name, IPv4 address, or IPv6 address in its brackets.
+    pub(super) fn host(&mut self) -> Option<&'a str> {
+        if self.peek() == Some(b'[') {
+            let rest = self.rest();
+            let end = memchr::memchr(b']', rest.as_bytes())?;
+            ipv6(&rest[1..end])?;
+            self.at += end + 1;
+            return Some(&rest[..=end]);
+        }
+        self.some(HOST).filter(|host| is_host(host.as_bytes()))
+    }
+
+    /// A port number.
+    pub(super) fn port(&mut self) -> Option<u16> {
+        self.some(DIGIT)?.parse().ok()
+    }
+}
+
+/// Byte offset of the quote that closes the quoted string which `value` starts with.
+pub(super) fn closing_quote(value: &str) -> Option<usize> {
+    let bytes = value.as_bytes();
+    let mut from = 1;
+    loop {
+        let at = from + memchr::memchr2(b'"', b'\\', bytes.get(from..)?)?;
+        if bytes[at] == b'"' {
+            return Some(at);
+        }
+        from = at + 2;
+    }
+}
+
+/// Whether bytes of [`HOST`] are a host name or an IPv4 address: a last label that starts with a digit
+/// is none of a name (RFC 3261 §25.1).
+fn is_host(host: &[u8]) -> bool {
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    let (mut previous, mut last_label) = (b'.', 0);
+    for (at, &byte) in host.iter().enumerate() {
+        match (previous, byte) {
+            (b'.' | b'-', b'.') | (b'.', b'-') => return false,
+            (_, b'.') => last_label = at + 1,
+            _ => {}
+        }
+        previous = byte;
+    }
+    match host.get(last_label) {
+        Some(byte) if byte.is_ascii_digit() => is_ipv4(host),
+        Some(_) => previous != b'-',
+        None => false,
+    }
+}
+
+fn is_ipv4(host: &[u8]) -> bool {
+    let octet = |label: &[u8]| {
+        let value = label.iter().try_fold(0_u16, |value, digit| {
+            digit
+                .is_ascii_digit()
+                .then(|| value.saturating_mul(10) + u16::from(digit - b'0'))
+        });
+        (1..=3).contains(&label.len()) && value.is_some_and(|value| value < 256)
+    };
+    host.split(|&byte| byte == b'.').count() == 4 && host.split(|&byte| byte == b'.').all(octet)
+}
+
+/// An IPv6 address without brackets. The third colon that RFC 3261's grammar lets precede an
+/// embedded IPv4 address is tolerated (RFC 5118 §4.10).
+pub(super) fn ipv6(text: &str) -> Option<Ipv6Addr> {
+    text.parse().ok().or_else(|| {
+        let (front, back) = text.split_once(":::")?;
+        let is_ipv4 = is_ipv4(back.as_bytes());
+        is_ipv4.then(|| format!("{front}::{back}").parse().ok())?
+    })
+}
