@@ -1,6 +1,7 @@
 //! The generator as its callers see it: worker threads behind blocking calls.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -88,6 +89,7 @@ enum Order {
     Run {
         plan: Arc<LoadPlan>,
         epoch: Instant,
+        running: Arc<AtomicU32>,
         on_progress: Arc<dyn Fn(Progress) + Send + Sync>,
         reply: mpsc::Sender<Result<LoadReport, String>>,
     },
@@ -196,10 +198,12 @@ impl Generator {
         self.prepare(plan)?;
         let plan = Arc::new(plan.clone());
         let on_progress: Arc<dyn Fn(Progress) + Send + Sync> = Arc::new(on_progress);
+        let running = Arc::new(AtomicU32::new(workers));
         let epoch = Instant::now() + HEAD_START;
         let replies = self.order(|reply| Order::Run {
             plan: Arc::clone(&plan),
             epoch,
+            running: Arc::clone(&running),
             on_progress: Arc::clone(&on_progress),
             reply,
         });
@@ -296,6 +300,7 @@ async fn carry_out(worker: &std::rc::Rc<Worker>, order: Order) {
         Order::Run {
             plan,
             epoch,
+            running,
             on_progress,
             reply,
         } => {
@@ -306,7 +311,7 @@ async fn carry_out(worker: &std::rc::Rc<Worker>, order: Order) {
                 // Walking the page tables for resident memory would delay the load.
                 ProcessSnapshot::take_without_rss()
             };
-            let outcome = worker.run(&plan, epoch, on_edge).await;
+            let outcome = worker.run(&plan, epoch, &running, on_edge).await;
             let _ = reply.send(outcome);
         }
     }

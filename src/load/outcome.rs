@@ -165,7 +165,7 @@ pub struct CalleeCounts {
     pub abandoned: u64,
     /// Responses that they sent again for want of an ACK.
     pub retransmissions: u64,
-    /// Messages that they could not use.
+    /// Requests that they refused, and messages that were none.
     pub unexpected: u64,
     /// Responses that their flow no longer took.
     pub unsent: u64,

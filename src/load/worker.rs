@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -28,6 +29,8 @@ use crate::measure::snapshot::ProcessSnapshot;
 use crate::sip::{Accounts, Caller, Outbox, Registration, Reliability, TimerQueue, Timing};
 use crate::transport::{Flow, Stack, Transport, TransportError, User};
 
+/// How often a worker that has finished looks whether the others have.
+const FINISH_POLL: Duration = Duration::from_millis(2);
 /// Operations started before the connections get a turn.
 const STARTS_PER_TURN: usize = 16;
 
@@ -193,12 +196,13 @@ impl Worker {
         })
     }
 
-    /// Runs `plan`, whose time zero is `epoch`. `on_edge` is called when the measurement begins and
+    /// Runs `plan`, whose time zero is `epoch`. `running` counts the workers whose operations go on. `on_edge` is called when the measurement begins and
     /// again when it ends, and returns what it costs the process by then.
     pub(super) async fn run(
         self: &Rc<Self>,
         plan: &LoadPlan,
         epoch: Instant,
+        running: &AtomicU32,
         on_edge: impl Fn(Progress) -> ProcessSnapshot,
     ) -> Result<LoadReport, String> {
         let window_start = epoch + Duration::from_secs_f64(plan.warm_up_seconds);
@@ -225,6 +229,7 @@ impl Worker {
             arrivals.next().expect("arrivals have no end")
         };
         let mut edges = Edges::default();
+        let mut has_finished = false;
         loop {
             let mut started = 0;
             while next < window_end && started < STARTS_PER_TURN && next <= Instant::now() {
@@ -246,7 +251,14 @@ impl Worker {
             }
             let is_over = next >= window_end && self.state.borrow().in_flight == 0;
             if now >= window_end && (is_over || now >= give_up) {
-                break;
+                if !std::mem::replace(&mut has_finished, true) {
+                    running.fetch_sub(1, Ordering::Relaxed);
+                }
+                // Callers of other workers may still talk to callees of this one.
+                let is_needed = self.callees.is_some() && running.load(Ordering::Relaxed) > 0;
+                if !is_needed || now >= give_up {
+                    break;
+                }
             }
             let is_behind = next < window_end && next <= now;
             if is_behind {
@@ -258,6 +270,7 @@ impl Worker {
                 .filter(|edge| *edge > now)
                 .chain(self.next_timer())
                 .chain((next < window_end).then_some(next))
+                .chain(has_finished.then_some(now + FINISH_POLL))
                 .min()
                 .unwrap_or(give_up);
             self.wait(&mut pacer, deadline).await?;

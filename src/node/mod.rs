@@ -150,7 +150,7 @@ impl NodeConfig {
             address: interface.listen.unwrap_or(([0, 0, 0, 0], 0).into()),
             reliability: Reliability::of(stack.is_stream()),
             is_protected: stack.protected && (stack.tunnel.is_none() || self.tunnels_protect),
-            is_mutual: stack.carrier == "mtls",
+            is_mutual: stack.mutual,
         });
         let routes = self.routes.iter().map(|route| Route {
             domain: route.domain.clone(),

@@ -266,26 +266,18 @@ pub(crate) fn write_received(out: &mut Value<'_>, element: &str, source: SocketA
     if is_source && !asks && via.received.is_none() {
         return out.text(element);
     }
-    // Parameters are borrowed from the element; what precedes the first stays as it is.
-    let first = via.params.iter().next().map(|(name, _)| name);
-    let sent_by_end = first.map_or(element.len(), |name| {
-        let at = name.as_ptr() as usize - element.as_ptr() as usize;
-        element[..at].rfind(';').unwrap_or(at)
-    });
-    out.text(element[..sent_by_end].trim_end());
+    let front = &element[..element.len() - via.params.as_str().len()];
+    out.text(front.trim_end());
     for (name, value) in via.params.iter() {
-        if name.eq_ignore_ascii_case("received") {
-            continue;
-        }
-        out.text(";");
-        out.text(name);
         if asks && name.eq_ignore_ascii_case("rport") {
             // In place: the parameter must not occur twice.
-            out.text("=");
+            out.text(";rport=");
             out.decimal(source.port().into());
-        } else if let Some(value) = value {
-            out.text("=");
-            out.text(value);
+        } else if !name.eq_ignore_ascii_case("received") {
+            out.text(";");
+            out.text(name);
+            out.text(if value.is_some() { "=" } else { "" });
+            out.text(value.unwrap_or_default());
         }
     }
     if asks || !is_source {
@@ -316,7 +308,9 @@ pub fn reason_phrase(status: u16) -> &'static str {
         415 => "Unsupported Media Type",
         416 => "Unsupported URI Scheme",
         420 => "Bad Extension",
+        421 => "Extension Required",
         423 => "Interval Too Brief",
+        430 => "Flow Failed",
         439 => "First Hop Lacks Outbound Support",
         480 => "Temporarily Unavailable",
         481 => "Call/Transaction Does Not Exist",
@@ -406,7 +400,7 @@ mod tests {
             ),
             (
                 "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";RPORT ;branch=z",
-                "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";RPORT=5070;branch=z;received=192.0.2.1",
+                "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";rport=5070;branch=z;received=192.0.2.1",
             ),
             (
                 "SIP/2.0/TCP p;branch=y, SIP/2.0/TCP q;branch=z;rport",

@@ -116,6 +116,8 @@ pub struct Message<'a> {
     start: StartLine<'a>,
     headers: &'a str,
     first: [Option<&'a str>; HEADERS],
+    /// How many lines there are of each; at most [`MAX_HEADERS`].
+    count: [u8; HEADERS],
     repeated: u32,
     body: &'a [u8],
     fault: Option<ParseError>,
@@ -139,6 +141,7 @@ impl<'a> Message<'a> {
             start,
             headers: headers.ok_or(ParseError::StartLine)?,
             first: [None; HEADERS],
+            count: [0; HEADERS],
             repeated: 0,
             body,
             fault,
@@ -150,10 +153,10 @@ impl<'a> Message<'a> {
 
     /// The pass over the header fields.
     fn scan(&mut self) -> Result<(), ParseError> {
-        let mut count = 0;
+        let mut lines = 0;
         for (line, is_tidy) in (Lines { rest: self.headers }) {
-            count += 1;
-            if count > MAX_HEADERS {
+            lines += 1;
+            if lines > MAX_HEADERS {
                 return Err(ParseError::TooManyHeaders);
             }
             let Some((name, value)) = parse::split_header(line).filter(|_| is_tidy) else {
@@ -163,6 +166,7 @@ impl<'a> Message<'a> {
             let Some(header) = Header::from_name(name) else {
                 continue;
             };
+            self.count[header as usize] += 1;
             let first = &mut self.first[header as usize];
             if first.is_none() {
                 *first = Some(value);
@@ -267,16 +271,20 @@ impl<'a> Message<'a> {
 
     /// Values of all header fields of that name, one a line, in order.
     pub fn lines(&self, header: Header) -> impl Iterator<Item = &'a str> + use<'a> {
-        // Most header fields occur once: no second pass for them.
-        let once = self.repeated & (1 << header as u32) == 0;
-        let first = self.header(header).filter(|_| once);
-        let all = (!once).then(|| self.headers());
-        first.into_iter().chain(
-            all.into_iter()
-                .flatten()
-                .filter(move |(name, _)| Header::from_name(name) == Some(header))
-                .map(|(_, value)| value),
-        )
+        let first = self.header(header);
+        // Most header fields occur once, and those that do not stand together: no second pass over
+        // all of them.
+        let further = usize::from(self.count[header as usize]).saturating_sub(1);
+        let behind = first.filter(|_| further > 0).map_or("", |first| {
+            let offset = first.as_ptr() as usize - self.headers.as_ptr() as usize;
+            &self.headers[offset + first.len()..]
+        });
+        let others = Lines { rest: behind }
+            .filter_map(|(line, _)| parse::split_header(line))
+            .filter(move |(name, _)| Header::from_name(name) == Some(header))
+            .map(|(_, value)| value)
+            .take(further);
+        first.into_iter().chain(others)
     }
 
     /// Elements of all header fields of that name, with lists on one line taken apart

@@ -169,6 +169,12 @@ impl<'a> Params<'a> {
         cursor.is_at_end().then_some(params)
     }
 
+    /// All of them as they were written: empty, or from the first semicolon on.
+    #[must_use]
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+
     /// All of them in order: name and, unless it is a flag, value. Quotes are part of a value;
     /// [`unquoted`] tells what it says.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
@@ -247,7 +253,7 @@ pub struct Via<'a> {
     pub received: Option<&'a str>,
     /// RFC 3581: `Some(None)` asks for it, `Some(Some(port))` was filled in.
     pub rport: Option<Option<u16>>,
-    /// These and all others (`maddr`, `ttl`, `alias`, …).
+    /// These and all others (`maddr`, `ttl`, …).
     pub params: Params<'a>,
 }
 
@@ -359,7 +365,7 @@ impl<'a> NameAddr<'a> {
                 tag = value;
             }
         })?;
-        is_uri(uri).then_some(Self {
+        has_scheme(uri).then_some(Self {
             display,
             uri,
             bracketed,
@@ -377,14 +383,17 @@ impl<'a> NameAddr<'a> {
 
 /// Whether a text is a URI of any scheme, as far as that can be told (RFC 3986 §3).
 fn is_uri(text: &str) -> bool {
+    has_scheme(text) && text.bytes().all(|byte| lex::is(byte, URI))
+}
+
+/// Whether a text starts with a scheme, and something follows it.
+fn has_scheme(text: &str) -> bool {
+    let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     let bytes = text.as_bytes();
-    let colon = bytes.iter().position(|&byte| byte == b':');
-    let scheme = &bytes[..colon.unwrap_or(0)];
-    let valid = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-    scheme.first().is_some_and(u8::is_ascii_alphabetic)
-        && scheme.iter().all(valid)
-        && scheme.len() + 1 < bytes.len()
-        && bytes.iter().all(|&byte| lex::is(byte, URI))
+    let length = bytes.iter().take_while(|&&byte| is_scheme(byte)).count();
+    bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.get(length) == Some(&b':')
+        && length + 1 < bytes.len()
 }
 
 /// One element of `Contact` (RFC 3261 §20.10).

@@ -4,13 +4,13 @@
 
 #![no_main]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hopbench::sip::digest::{Challenge, Identity};
 use hopbench::sip::emit::Value;
 use hopbench::sip::{
-    Accounts, Header, Message, Outbound, Reliability, Server, ServerConfig, Source, StartLine, Uri,
+    Accounts, Header, Interface, Message, Outbound, Server, ServerConfig, Source, StartLine, Uri,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -20,11 +20,19 @@ const ANSWERED_CHALLENGES: usize = 2;
 /// Timer steps that are taken after the last message.
 const STEPS: usize = 64;
 
+/// Where the messages come from.
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 88)), 5060);
+
 struct Sent(Vec<Vec<u8>>);
 
 impl Outbound<u8> for Sent {
-    fn send(&mut self, _flow: &u8, message: &[u8]) {
+    fn send(&mut self, _flow: &u8, message: &[u8]) -> bool {
         self.0.push(message.to_vec());
+        true
+    }
+
+    fn peer_of(&self, _flow: &u8) -> SocketAddr {
+        PEER
     }
 }
 
@@ -37,7 +45,10 @@ struct Peer {
 fuzz_target!(|input: &[u8]| {
     let accounts = Accounts::new("example.com", "secret", 16);
     let address = SocketAddr::from(([192, 0, 2, 1], 5060));
-    let mut config = ServerConfig::new(accounts.clone(), address);
+    let interfaces = ["UDP", "TCP"]
+        .map(|via| Interface::unprotected(via, address))
+        .to_vec();
+    let mut config = ServerConfig::new(accounts.clone(), interfaces);
     config.ring = Duration::from_secs(1);
     let now = Instant::now();
     let server = Server::new(config, [7; 32], now);
@@ -79,21 +90,18 @@ impl Peer {
     /// The only place that knows how a server is called.
     fn send(&mut self, message: &[u8], index: usize) -> Vec<Vec<u8>> {
         self.now += Duration::from_millis(100);
-        let reliability = match index % 2 {
-            0 => Reliability::Datagram,
-            _ => Reliability::Stream,
-        };
+        let interface = index % 2;
         let source = Source {
-            flow: &((index % 2) as u8),
-            peer: SocketAddr::from(([192, 0, 2, 2], 40_000)),
-            reliability,
+            flow: &(interface as u8),
+            peer: PEER,
+            interface,
         };
         let mut sent = Sent(Vec::new());
         self.server.receive(self.now, source, message, &mut sent);
         let source = Source {
             flow: &1,
-            peer: SocketAddr::from(([192, 0, 2, 2], 40_000)),
-            reliability: Reliability::Stream,
+            peer: PEER,
+            interface: 1,
         };
         self.server.refuse_unframed(source, message, &mut sent);
         sent.0

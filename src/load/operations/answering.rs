@@ -52,7 +52,6 @@ impl Answering {
             retransmissions_sent,
             malformed,
             rejected,
-            ignored,
             ..
         } = *self.server.counters();
         CalleeCounts {
@@ -61,7 +60,7 @@ impl Answering {
             cancelled: calls_cancelled,
             abandoned: calls_abandoned,
             retransmissions: retransmissions_sent,
-            unexpected: malformed + rejected + ignored,
+            unexpected: malformed + rejected,
             unsent: self.unsent,
         }
     }

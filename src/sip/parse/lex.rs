@@ -122,12 +122,11 @@ impl<'a> Cursor<'a> {
 
     /// Steps over all bytes of one of the classes, of which there may be none.
     pub(super) fn run(&mut self, classes: u16) -> &'a str {
-        let from = self.at;
-        let bytes = self.text.as_bytes();
-        while self.at < bytes.len() && is(bytes[self.at], classes) {
-            self.at += 1;
-        }
-        &self.text[from..self.at]
+        let rest = self.rest();
+        let end = rest.bytes().position(|byte| !is(byte, classes));
+        let run = &rest[..end.unwrap_or(rest.len())];
+        self.at += run.len();
+        run
     }
 
     /// Like [`Cursor::run`] for at least one byte.
@@ -227,14 +226,16 @@ fn is_host(host: &[u8]) -> bool {
 
 fn is_ipv4(host: &[u8]) -> bool {
     let octet = |label: &[u8]| {
-        let value = label.iter().try_fold(0_u16, |value, digit| {
-            digit
-                .is_ascii_digit()
-                .then(|| value.saturating_mul(10) + u16::from(digit - b'0'))
-        });
-        (1..=3).contains(&label.len()) && value.is_some_and(|value| value < 256)
+        // Three digits at most, so that the value cannot overflow.
+        (1..=3).contains(&label.len())
+            && label.iter().all(u8::is_ascii_digit)
+            && label
+                .iter()
+                .fold(0, |value, digit| value * 10 + u16::from(digit - b'0'))
+                < 256
     };
-    host.split(|&byte| byte == b'.').count() == 4 && host.split(|&byte| byte == b'.').all(octet)
+    let labels = || host.split(|&byte| byte == b'.');
+    labels().count() == 4 && labels().all(octet)
 }
 
 /// An IPv6 address without brackets. The third colon that RFC 3261's grammar lets precede an
