@@ -1,125 +1,162 @@
 //! What opening a flow costs, both ends on one core over loopback, and under it the bare
 //! cryptography: the floor that no transport gets below.
+//!
+//! Rows are named as cells are: `tls?resumption=ticket` differs from `tls` in that alone.
 
 use std::hint::black_box;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 use criterion::{Criterion, criterion_group, criterion_main};
-use hopbench::transport::{Flow, Handler, Settings, User, stacks};
-use rustls::crypto::{CryptoProvider, ring};
+use hopbench::transport::{
+    CryptoProvider, Flow, Handler, HandshakeKind, Identity, KeyExchangeGroup, KeyType, Resumption,
+    Settings, Stack, TlsOptions, TlsSettings, TlsVersion, Transport, User, stacks,
+};
+use rustls::crypto::CryptoProvider as Provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    CipherSuite, ClientConfig, ClientConnection, NamedGroup, RootCertStore, ServerConfig,
+    ServerConnection,
+};
+use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
-struct Ignore;
-
-impl Handler for Ignore {
-    fn message(&self, _flow: &Flow, _message: &[u8]) {}
+/// The ways to speak TLS that are compared: the default, and what differs from it in one thing.
+fn variants() -> Vec<TlsOptions> {
+    let default = TlsOptions::default();
+    let mut variants = vec![
+        default,
+        TlsOptions {
+            resumption: Resumption::Ticket,
+            ..default
+        },
+        TlsOptions {
+            version: TlsVersion::V1_2,
+            ..default
+        },
+        TlsOptions {
+            key_type: KeyType::Rsa2048,
+            ..default
+        },
+    ];
+    if cfg!(feature = "aws-lc-rs") {
+        use KeyExchangeGroup::{X25519, X25519MlKem768};
+        variants.extend(
+            [X25519, X25519MlKem768].map(|key_exchange_group| TlsOptions {
+                provider: CryptoProvider::AwsLcRs,
+                key_exchange_group,
+                ..default
+            }),
+        );
+    }
+    variants
 }
 
-/// Connect, secure, close: each stack of the registry.
+fn row(name: &str, options: &TlsOptions) -> String {
+    let parameters = options.distinguishing();
+    let parameters = parameters.iter().enumerate().map(|(index, (key, value))| {
+        let separator = if index == 0 { '?' } else { '&' };
+        format!("{separator}{key}={}", value.as_str().expect("a name"))
+    });
+    parameters.fold(name.to_owned(), |row, parameter| row + &parameter)
+}
+
+const MESSAGE: &[u8] = b"OPTIONS sip:hopbench.test SIP/2.0\r\nContent-Length: 0\r\n\r\n";
+
+/// A server that sends messages back.
+struct Echo;
+
+impl Handler for Echo {
+    fn message(&self, flow: &Flow, message: &[u8]) {
+        flow.send(message).expect("an open flow");
+    }
+}
+
+/// A client that is told when its message is back.
+#[derive(Default)]
+struct Asking(Notify);
+
+impl Handler for Asking {
+    fn message(&self, _flow: &Flow, _message: &[u8]) {
+        self.0.notify_one();
+    }
+}
+
+/// Connect, secure, a short message there and back, close: each stack of the registry. The message
+/// makes sure that the server is through with the handshake, and brings its ticket to the client.
 fn stacks_over_loopback(criterion: &mut Criterion) {
-    let settings = Settings::generate(1).expect("random numbers");
     let mut group = criterion.benchmark_group("handshake");
-    for stack in stacks() {
-        group.bench_function(stack.name, |bencher| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
-            bencher.iter_custom(|iterations| {
-                LocalSet::new().block_on(&runtime, async {
-                    let transport = stack.open(&settings).expect("complete settings");
-                    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-                    let handler = Rc::new(Ignore);
-                    let listening = transport.listen(any_port, handler.clone()).await;
-                    let target = listening.as_ref().expect("a free port").local;
-                    let started = std::time::Instant::now();
-                    for _ in 0..iterations {
-                        let connected = transport.connect(User(0), target, handler.clone()).await;
-                        connected.expect("the server listens").flow.close();
-                    }
-                    started.elapsed()
-                })
+    for options in variants() {
+        let settings = Settings::generate_with(1, &options).expect("random numbers");
+        let differs = options != TlsOptions::default();
+        let speaks_tls = |stack: &&Stack| matches!(stack.carrier, "tls" | "mtls");
+        for stack in stacks()
+            .iter()
+            .filter(|stack| !differs || speaks_tls(stack))
+        {
+            group.bench_function(row(stack.name, &options), |bencher| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .expect("a runtime");
+                bencher.iter_custom(|iterations| {
+                    LocalSet::new().block_on(&runtime, open_flows(stack, &settings, iterations))
+                });
             });
-        });
+        }
     }
     group.finish();
 }
 
-/// Both ends of a TLS 1.3 handshake in memory, without and with a client certificate.
-fn tls_floor(criterion: &mut Criterion) {
-    let settings = Settings::generate(1)
-        .expect("random numbers")
-        .tls
-        .expect("generated");
-    // What the stacks negotiate.
-    let provider = Arc::new(CryptoProvider {
-        kx_groups: vec![ring::kx_group::X25519],
-        cipher_suites: vec![ring::cipher_suite::TLS13_AES_256_GCM_SHA384],
-        ..ring::default_provider()
-    });
-    let identity = |identity: &hopbench::transport::Identity| {
-        let chain = CertificateDer::pem_slice_iter(identity.chain_pem.as_bytes())
-            .collect::<Result<Vec<_>, _>>()
-            .expect("a generated chain");
-        let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes());
-        (chain, key.expect("a generated key"))
-    };
-    let mut roots = RootCertStore::empty();
-    let authority = CertificateDer::from_pem_slice(settings.ca_pem.as_bytes());
-    roots
-        .add(authority.expect("generated"))
-        .expect("a certificate");
-    let roots = Arc::new(roots);
-    let name = ServerName::try_from(settings.server_name.clone()).expect("a DNS name");
+/// How long opening `iterations` flows takes, one after the other.
+async fn open_flows(stack: &Stack, settings: &Settings, iterations: u64) -> Duration {
+    let transport = stack.open(settings).expect("complete settings");
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listening = transport.listen(any_port, Rc::new(Echo)).await;
+    let target = listening.as_ref().expect("a free port").local;
+    let handler = Rc::new(Asking::default());
+    // The first handshake is always a full one.
+    open_flow(&*transport, target, &handler).await;
+    let tls = settings.tls.as_ref().expect("generated");
+    let is_resumed = tls.options.resumption == Resumption::Ticket;
+    let started = Instant::now();
+    for _ in 0..iterations {
+        let kind = open_flow(&*transport, target, &handler).await;
+        assert_eq!(kind == Some(HandshakeKind::Resumed), is_resumed);
+    }
+    started.elapsed()
+}
 
+async fn open_flow(
+    transport: &dyn Transport,
+    target: SocketAddr,
+    handler: &Rc<Asking>,
+) -> Option<HandshakeKind> {
+    let connected = transport.connect(User(0), target, handler.clone()).await;
+    let connected = connected.expect("the server listens");
+    connected.flow.send(MESSAGE).expect("an open flow");
+    handler.0.notified().await;
+    connected.flow.close();
+    connected.phases.handshake_kind
+}
+
+/// Both ends of a TLS handshake in memory, without and with a client certificate.
+fn tls_floor(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("handshake");
-    for mutual in [false, true] {
-        let client = ClientConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("TLS 1.3")
-            .with_root_certificates(roots.clone());
-        let server = ServerConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("TLS 1.3");
-        let (server_chain, server_key) = identity(settings.server.as_ref().expect("generated"));
-        let (mut client, server) = if mutual {
-            let (chain, key) = identity(settings.client.as_ref().expect("generated"));
-            let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
-                roots.clone(),
-                provider.clone(),
-            );
-            let verifier = verifier.build().expect("trusted certificates");
-            (
-                client
-                    .with_client_auth_cert(chain, key)
-                    .expect("an identity"),
-                server.with_client_cert_verifier(verifier),
-            )
-        } else {
-            (client.with_no_client_auth(), server.with_no_client_auth())
-        };
-        let mut server = server
-            .with_single_cert(server_chain, server_key)
-            .expect("an identity");
-        client.resumption = rustls::client::Resumption::disabled();
-        server.send_tls13_tickets = 0;
-        let (client, server) = (Arc::new(client), Arc::new(server));
-        let id = if mutual {
-            "floor: mutual TLS in memory"
-        } else {
-            "floor: TLS in memory"
-        };
-        group.bench_function(id, |bencher| {
-            bencher.iter(|| {
+    for options in variants() {
+        let settings = TlsSettings::generate(&options).expect("random numbers");
+        let name = ServerName::try_from(settings.server_name.clone()).expect("a DNS name");
+        let is_resumed = options.resumption == Resumption::Ticket;
+        for (carrier, is_mutual) in [("tls", false), ("mtls", true)] {
+            let (client, server) = in_memory(&settings, is_mutual);
+            let handshake = || {
                 let mut client = ClientConnection::new(client.clone(), name.clone());
                 let client = client.as_mut().expect("a configuration");
                 let mut server = ServerConnection::new(server.clone()).expect("a configuration");
@@ -127,10 +164,94 @@ fn tls_floor(criterion: &mut Criterion) {
                     carry(client, &mut server).expect("the client's flight");
                     carry(&mut server, client).expect("the server's flight");
                 }
-            });
-        });
+                client.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+            };
+            handshake();
+            assert_eq!(handshake(), is_resumed);
+            let id = row(&format!("floor: {carrier} in memory"), &options);
+            group.bench_function(id, |bencher| bencher.iter(handshake));
+        }
     }
     group.finish();
+}
+
+/// What the stacks negotiate, asked of rustls without them.
+fn in_memory(settings: &TlsSettings, is_mutual: bool) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
+    let options = &settings.options;
+    let provider = Arc::new(pinned(options));
+    let version = match options.version {
+        TlsVersion::V1_2 => &rustls::version::TLS12,
+        TlsVersion::V1_3 => &rustls::version::TLS13,
+    };
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_slice(settings.ca_pem.as_bytes());
+    let authority = authority.expect("a generated certificate");
+    roots.add(authority).expect("a certificate");
+    let roots = Arc::new(roots);
+    let client = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[version])
+        .expect("suites of that version")
+        .with_root_certificates(roots.clone());
+    let server = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[version])
+        .expect("suites of that version");
+    let (mut client, server) = if is_mutual {
+        let (chain, key) = decode(settings.client.as_ref());
+        let client = client.with_client_auth_cert(chain, key);
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+        let verifier = verifier.expect("trusted certificates");
+        (
+            client.expect("an identity"),
+            server.with_client_cert_verifier(verifier),
+        )
+    } else {
+        (client.with_no_client_auth(), server.with_no_client_auth())
+    };
+    let (chain, key) = decode(settings.server.as_ref());
+    let mut server = server.with_single_cert(chain, key).expect("an identity");
+    match options.resumption {
+        Resumption::Off => {
+            client.resumption = rustls::client::Resumption::disabled();
+            server.send_tls13_tickets = 0;
+        }
+        Resumption::Ticket => {
+            server.send_tls13_tickets = 1;
+            server.ticketer = rustls::crypto::ring::Ticketer::new().expect("random numbers");
+        }
+    }
+    (Arc::new(client), Arc::new(server))
+}
+
+fn pinned(options: &TlsOptions) -> Provider {
+    let mut provider = match options.provider {
+        CryptoProvider::Ring => rustls::crypto::ring::default_provider(),
+        #[cfg(feature = "aws-lc-rs")]
+        CryptoProvider::AwsLcRs => rustls::crypto::aws_lc_rs::default_provider(),
+        #[cfg(not(feature = "aws-lc-rs"))]
+        CryptoProvider::AwsLcRs => unreachable!("variants are those of this build"),
+    };
+    provider.cipher_suites.retain(|suite| {
+        matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_256_GCM_SHA384
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+        )
+    });
+    let group = match options.key_exchange_group {
+        KeyExchangeGroup::X25519 => NamedGroup::X25519,
+        KeyExchangeGroup::X25519MlKem768 => NamedGroup::X25519MLKEM768,
+    };
+    provider.kx_groups.retain(|known| known.name() == group);
+    provider
+}
+
+fn decode(identity: Option<&Identity>) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let identity = identity.expect("a generated identity");
+    let chain = CertificateDer::pem_slice_iter(identity.chain_pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .expect("a generated chain");
+    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes());
+    (chain, key.expect("a generated key"))
 }
 
 /// Moves what `from` has to say to `to`.

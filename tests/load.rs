@@ -8,11 +8,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use hopbench::load::{
-    ArrivalLaw, Arrivals, BackOff, Generator, GeneratorConfig, GeneratorError, Lifecycle, LoadPlan,
-    Mix, Stage, Workload,
+    ArrivalLaw, Arrivals, BackOff, Callees, Generator, GeneratorConfig, GeneratorError, KindCounts,
+    Lifecycle, LoadPlan, LoadReport, Mix, PlanError, Stage, Workload,
 };
 use hopbench::node::{Node, NodeConfig};
-use hopbench::sip::Accounts;
+use hopbench::sip::{Accounts, Service};
 use hopbench::transport::Settings;
 
 const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
@@ -21,8 +21,15 @@ fn accounts() -> Accounts {
     Accounts::new("hopbench.test", "hopbench", 64)
 }
 
-/// A node on a thread of its own, which ends with the process.
+/// A registrar that answers calls, on a thread of its own, which ends with the process.
 fn start_node(stack: &'static str) -> SocketAddr {
+    start_node_with(stack, |_| {})
+}
+
+fn start_node_with(
+    stack: &'static str,
+    configure: impl FnOnce(&mut NodeConfig) + Send + 'static,
+) -> SocketAddr {
     let (sender, address) = mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -31,7 +38,8 @@ fn start_node(stack: &'static str) -> SocketAddr {
             .unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let (any, settings) = (ANY_PORT.into(), Settings::default());
-            let config = NodeConfig::answering(stack, any, settings, accounts());
+            let mut config = NodeConfig::answering(stack, any, settings, accounts());
+            configure(&mut config);
             let node = Node::listen(&config).await.unwrap();
             sender.send(node.local()).unwrap();
             node.run().await;
@@ -100,7 +108,11 @@ fn several_workers_share_users_and_arrivals_and_may_be_asked_again() {
         for plan in [calls, per_call, plan()] {
             let report = generator.run(&plan, |_| {}).unwrap();
             assert_eq!(report.offered, 20, "{stack} {plan:?}");
-            assert_eq!(report.succeeded, 20, "{stack} {plan:?} {report:?}");
+            assert_eq!(
+                report.succeeded, 20,
+                "{stack} {plan:?} {:?}",
+                report.failures
+            );
             assert_eq!(report.lost_hops, 0, "{stack} {plan:?}");
         }
     }
@@ -311,4 +323,351 @@ fn a_request_without_a_length_is_refused_before_its_connection_is_closed() {
         );
         assert!(answer.contains("\r\nCSeq: 1 OPTIONS\r\n"), "{answer}");
     }
+}
+
+/// Generator whose callees register at the same node as its callers.
+fn with_callees(stack: &str, target: SocketAddr, workers: u32) -> GeneratorConfig {
+    GeneratorConfig {
+        callees: Some(Callees {
+            target,
+            accounts: accounts(),
+        }),
+        ..config(stack, target, workers)
+    }
+}
+
+/// Nothing failed, nothing was out of place.
+fn assert_clean(report: &LoadReport, offered: u64, place: &str) {
+    assert_eq!(report.offered, offered, "{place}");
+    assert_eq!(report.succeeded, offered, "{place}: {:?}", report.failures);
+    assert_eq!((report.unexpected, report.unsent), (0, 0), "{place}");
+    assert_eq!(report.lost_hops, 0, "{place}");
+    if let Some(callees) = report.callees {
+        assert_eq!(
+            callees.unexpected + callees.unsent,
+            0,
+            "{place}: {callees:?}"
+        );
+    }
+}
+
+/// Workload, lifecycle, whether calls are challenged → hops opened per operation.
+#[test]
+fn each_lifecycle_opens_its_hops() {
+    let table = [
+        (Workload::Register, Lifecycle::PerTransaction, false, 2),
+        (Workload::Register, Lifecycle::PerRegistration, false, 1),
+        (Workload::Reregister, Lifecycle::PerRegistration, false, 0),
+        (Workload::Invite, Lifecycle::PerTransaction, false, 2),
+        (Workload::Invite, Lifecycle::PerTransaction, true, 3),
+        (Workload::Invite, Lifecycle::PerCall, false, 1),
+        (Workload::Invite, Lifecycle::PerCall, true, 1),
+        (Workload::Invite, Lifecycle::PerRegistration, false, 0),
+        (Workload::Invite, Lifecycle::PerRegistration, true, 0),
+    ];
+    for stack in ["udp", "tcp"] {
+        for authenticate in [false, true] {
+            let node = start_node_with(stack, move |config| {
+                config.authenticate_calls = authenticate;
+            });
+            let generator = Generator::start(&config(stack, node, 2)).unwrap();
+            for (workload, lifecycle, _, hops) in table.iter().filter(|row| row.2 == authenticate) {
+                let plan = LoadPlan {
+                    workload: *workload,
+                    lifecycle: *lifecycle,
+                    talk_seconds: 0.01,
+                    ..plan()
+                };
+                let report = generator.run(&plan, |_| {}).unwrap();
+                let place = format!("{stack} {workload:?} {lifecycle:?} {authenticate}");
+                assert_clean(&report, 20, &place);
+                assert_eq!(report.hops_opened, 20 * hops, "{place}");
+                let setups = report.latencies.get("setup_latency_ns");
+                assert_eq!(
+                    setups.map_or(0, |setups| setups.count()),
+                    20 * hops,
+                    "{place}"
+                );
+                assert_eq!(report.stale_nonces, 0, "{place}");
+            }
+        }
+    }
+}
+
+/// What rings how long, and whether the proxy asks callers for credentials.
+#[test]
+fn callees_answer_over_the_hops_that_they_registered_on() {
+    for (stack, workers) in [("udp", 1), ("tcp", 3)] {
+        for (ring_seconds, authenticate) in [(0.0, false), (0.05, true)] {
+            let node = start_node_with(stack, move |config| {
+                config.service = Service::Proxy;
+                config.authenticate_calls = authenticate;
+            });
+            let generator = Generator::start(&with_callees(stack, node, workers)).unwrap();
+            for lifecycle in Lifecycle::ALL {
+                let plan = LoadPlan {
+                    workload: Workload::Invite,
+                    lifecycle,
+                    users: 20,
+                    ring_seconds,
+                    talk_seconds: 0.01,
+                    ..plan()
+                };
+                let report = generator.run(&plan, |_| {}).unwrap();
+                let place = format!("{stack} {ring_seconds} {lifecycle:?}");
+                assert_clean(&report, 20, &place);
+                let callees = report.callees.unwrap();
+                assert_eq!((callees.answered, callees.completed), (20, 20), "{place}");
+                assert_eq!(callees.cancelled + callees.abandoned, 0, "{place}");
+            }
+            // Users who were callees are callers now.
+            let plan = LoadPlan {
+                workload: Workload::Invite,
+                users: 30,
+                ..plan()
+            };
+            let report = generator.run(&plan, |_| {}).unwrap();
+            assert_clean(&report, 20, stack);
+        }
+    }
+}
+
+#[test]
+fn callees_need_accounts_of_their_own() {
+    let generator = Generator::start(&with_callees("tcp", ANY_PORT.into(), 1)).unwrap();
+    let crowded = LoadPlan {
+        users: 33,
+        ..plan()
+    };
+    let error = generator.run(&crowded, |_| {}).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            GeneratorError::TooFewAccounts {
+                wanted: 66,
+                count: 64
+            }
+        ),
+        "{error}"
+    );
+    let senseless = LoadPlan {
+        workload: Workload::Avalanche,
+        lifecycle: Lifecycle::PerCall,
+        ..plan()
+    };
+    let error = generator.run(&senseless, |_| {}).unwrap_err();
+    let GeneratorError::Plan(PlanError::Lifecycle { .. }) = error else {
+        panic!("{error}");
+    };
+}
+
+#[test]
+fn a_mix_counts_each_kind_and_expects_its_own_end_of_it() {
+    for stack in ["udp", "tcp"] {
+        let node = start_node_with(stack, |config| config.service = Service::Proxy);
+        let generator = Generator::start(&with_callees(stack, node, 2)).unwrap();
+        let plan = LoadPlan {
+            workload: Workload::Mixed,
+            users: 32,
+            ring_seconds: 0.05,
+            mix: Mix {
+                register: 1.0,
+                reregister: 1.0,
+                call: 1.0,
+                cancelled_call: 1.0,
+                unknown_callee: 1.0,
+            },
+            duration_seconds: 0.5,
+            ..plan()
+        };
+        let report = generator.run(&plan, |_| {}).unwrap();
+        assert_clean(&report, 50, stack);
+        let kinds = &report.operations_by_kind;
+        assert_eq!(kinds.len(), 5, "{kinds:?}");
+        for (kind, counts) in kinds {
+            assert_eq!(
+                (counts.offered, counts.failed),
+                (counts.succeeded, 0),
+                "{kind}"
+            );
+        }
+        let sum: u64 = kinds.values().map(|counts| counts.offered).sum();
+        assert_eq!(sum, 50);
+        let callees = report.callees.unwrap();
+        assert_eq!(callees.answered, kinds["call"].offered);
+        assert_eq!(callees.cancelled, kinds["cancelled-call"].offered);
+        assert_eq!(report.answered, kinds["call"].offered);
+    }
+}
+
+/// Without ringing the answer crosses the CANCEL, which is not what a cancelled call is to end with;
+/// and whoever answers at the node answers nobody.
+#[test]
+fn a_call_that_ends_otherwise_than_expected_has_failed() {
+    let generator = Generator::start(&config("tcp", start_node("tcp"), 1)).unwrap();
+    let plan = LoadPlan {
+        workload: Workload::Mixed,
+        users: 32,
+        // The node does not ring, whatever the plan says.
+        ring_seconds: 0.05,
+        mix: Mix {
+            register: 0.0,
+            reregister: 0.0,
+            call: 0.0,
+            cancelled_call: 1.0,
+            unknown_callee: 0.0,
+        },
+        ..plan()
+    };
+    let report = generator.run(&plan, |_| {}).unwrap();
+    let expected = KindCounts {
+        offered: 20,
+        succeeded: 0,
+        failed: 20,
+    };
+    assert_eq!(report.operations_by_kind["cancelled-call"], expected);
+    let causes: Vec<&String> = report.failures.keys().collect();
+    assert_eq!(
+        causes,
+        ["expected 487, found an answer that crossed CANCEL"]
+    );
+}
+
+fn avalanche(users: u32) -> LoadPlan {
+    LoadPlan {
+        workload: Workload::Avalanche,
+        users,
+        back_off: BackOff {
+            base_seconds: 0.1,
+            max_seconds: 0.2,
+        },
+        ..plan()
+    }
+}
+
+#[test]
+fn after_an_avalanche_everybody_is_back() {
+    for stack in ["udp", "tcp"] {
+        let generator = Generator::start(&config(stack, start_node(stack), 3)).unwrap();
+        let report = generator.run(&avalanche(30), |_| {}).unwrap();
+        assert_clean(&report, 30, stack);
+        assert_eq!(report.operations_by_kind["comeback"].succeeded, 30);
+        assert_eq!((report.refused, report.retried), (0, 0));
+        assert_eq!(report.hops_opened, 30);
+        let outages = &report.latencies["outage_ns"];
+        assert_eq!(outages.count(), 30);
+        // Nobody comes back before half the base.
+        let recovery_ns = report.recovery_ns.unwrap();
+        assert!(recovery_ns >= 50_000_000, "{recovery_ns}");
+        // They are registered: calls need no preparation.
+        let calls = LoadPlan {
+            workload: Workload::Invite,
+            users: 30,
+            ..plan()
+        };
+        let report = generator.run(&calls, |_| {}).unwrap();
+        assert_clean(&report, 20, stack);
+        assert_eq!(report.recovery_ns, None);
+    }
+}
+
+/// Serves one connection after the other with a script each: a status for each request, and the end
+/// of the connection after them.
+fn start_scripted(script: &'static [&'static [&'static str]]) -> SocketAddr {
+    let listener = TcpListener::bind(ANY_PORT).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for statuses in script {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            for status in *statuses {
+                let mut response = format!("SIP/2.0 {status}\r\n");
+                for line in lines.by_ref().map_while(Result::ok) {
+                    if line.is_empty() {
+                        break;
+                    }
+                    let name = line.split(':').next().unwrap();
+                    if ["Via", "From", "To", "Call-ID", "CSeq"].contains(&name) {
+                        response += &format!("{line}\r\n");
+                    }
+                }
+                if status.starts_with("401") {
+                    response += "WWW-Authenticate: Digest realm=\"hopbench.test\", nonce=\"n\", \
+                                 stale=true, qop=\"auth\"\r\n";
+                }
+                response += "Content-Length: 0\r\n\r\n";
+                stream.write_all(response.as_bytes()).unwrap();
+            }
+            let is_last_word = statuses.last().is_some_and(|status| *status == "200 OK");
+            if is_last_word {
+                // The user keeps it until it drops it itself.
+                let _ = lines.by_ref().map_while(Result::ok).count();
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_user_that_is_turned_away_comes_back_later() {
+    let script: &[&[&str]] = &[
+        &["200 OK"],
+        &[],
+        &["503 Service Unavailable"],
+        &["401 Unauthorized", "403 Forbidden"],
+        &["401 Unauthorized", "200 OK"],
+    ];
+    let generator = Generator::start(&config("tcp", start_scripted(script), 1)).unwrap();
+    let report = generator.run(&avalanche(1), |_| {}).unwrap();
+    assert_eq!(
+        (report.offered, report.succeeded),
+        (1, 1),
+        "{:?}",
+        report.failures
+    );
+    assert_eq!((report.refused, report.retried), (3, 3));
+    // Half of 0.1 s, then thrice half of the longest wait.
+    let recovery_ns = report.recovery_ns.unwrap();
+    assert!(recovery_ns >= 350_000_000, "{recovery_ns}");
+}
+
+#[test]
+fn a_user_that_never_comes_back_has_failed_for_its_last_reason() {
+    let script: &[&[&str]] = &[&["200 OK"], &["503 Service Unavailable"]];
+    let generator = Generator::start(&config("tcp", start_scripted(script), 1)).unwrap();
+    let plan = LoadPlan {
+        drain_seconds: 0.3,
+        ..avalanche(1)
+    };
+    let report = generator.run(&plan, |_| {}).unwrap();
+    assert_eq!(
+        (report.offered, report.failed()),
+        (1, 1),
+        "{:?}",
+        report.failures
+    );
+    assert_eq!(report.recovery_ns, None);
+    assert!(report.refused >= 1);
+}
+
+#[test]
+fn a_refresh_with_a_stale_nonce_takes_another_round_and_is_counted() {
+    let script: &[&[&str]] = &[&[
+        "401 Unauthorized",
+        "200 OK",
+        "200 OK",
+        "401 Unauthorized",
+        "200 OK",
+    ]];
+    let generator = Generator::start(&config("tcp", start_scripted(script), 1)).unwrap();
+    let plan = LoadPlan {
+        workload: Workload::Reregister,
+        rate_per_second: 20.0,
+        duration_seconds: 0.1,
+        users: 1,
+        ..plan()
+    };
+    let report = generator.run(&plan, |_| {}).unwrap();
+    assert_clean(&report, 2, "reregister");
+    assert_eq!((report.stale_nonces, report.hops_opened), (1, 0));
 }

@@ -10,6 +10,7 @@ mod report;
 mod scenario;
 mod statistics;
 mod testbed;
+mod topology;
 
 use std::process::ExitCode;
 

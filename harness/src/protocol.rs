@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use hopbench::load::{LoadPlan, LoadReport, Stage};
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::node::NodeCounters;
+use hopbench::transport::WireCounters;
 use serde::{Deserialize, Serialize};
 
 /// To a node.
@@ -21,6 +22,18 @@ pub(crate) enum NodeOrder {
     /// Answered likewise, without resident memory: to read that, the kernel walks the node's page
     /// tables on the thread that serves its load.
     Usage,
+    /// Answered by [`NodeReply::Wire`]. The node asks the kernel for each of its connections: not in
+    /// the middle of a load.
+    Wire,
+}
+
+/// What a node has put on the wire and taken from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WireReading {
+    /// By interface; `None` where the kernel does not tell.
+    pub(crate) interfaces: Vec<Option<WireCounters>>,
+    /// Of SIP messages, both directions, all interfaces.
+    pub(crate) sip_bytes: u64,
 }
 
 /// From a node.
@@ -39,6 +52,8 @@ pub(crate) enum NodeReply {
         /// The node.
         counters: Box<NodeCounters>,
     },
+    /// What crossed its interfaces.
+    Wire(WireReading),
     /// It cannot go on; the process ends.
     Failed {
         /// For the user.

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use hopbench::load::{ArrivalLaw, Lifecycle, Stage, Workload};
-use hopbench::transport::{self, Stack};
+use hopbench::load::{ArrivalLaw, BackOff, Lifecycle, Mix, Stage, Workload};
+use hopbench::transport::{self, Stack, TlsOptions};
 use serde::Deserialize;
+
+use crate::topology::{CHAIN_MAX, Site, Topology};
 
 /// A scenario and the text that it was read from.
 #[derive(Clone, Debug)]
@@ -26,6 +28,10 @@ pub(crate) struct Plan {
     pub(crate) summary: String,
     /// Names in the registry of stacks.
     pub(crate) stacks: Vec<String>,
+    /// Stacks between proxies, each with every one of `stacks` at the edge; without the key, the
+    /// same as at the edge.
+    #[serde(default)]
+    pub(crate) core_stacks: Vec<String>,
     /// The experiment `setup`, if it is wanted.
     pub(crate) setup: Option<Setup>,
     /// The experiment `memory`, if it is wanted.
@@ -33,6 +39,8 @@ pub(crate) struct Plan {
     /// The experiments `throughput`.
     #[serde(default)]
     pub(crate) throughput: Vec<Throughput>,
+    /// The experiment `chain`, if it is wanted.
+    pub(crate) chain: Option<Chain>,
 }
 
 /// Latency by phase of a user who comes, under a light load.
@@ -50,6 +58,12 @@ pub(crate) struct Setup {
     /// Law of the gaps.
     #[serde(default)]
     pub(crate) arrivals: ArrivalLaw,
+    /// What users register through.
+    #[serde(default)]
+    pub(crate) topology: Topology,
+    /// How TLS is spoken; each is a cell of the stacks over TLS.
+    #[serde(default)]
+    pub(crate) variants: Vec<TlsOptions>,
 }
 
 /// Memory over the number of connections.
@@ -62,6 +76,9 @@ pub(crate) struct Memory {
     pub(crate) connections: Vec<u32>,
     /// Repetitions, interleaved between the stacks.
     pub(crate) blocks: u32,
+    /// How TLS is spoken; each is a cell of the stacks over TLS.
+    #[serde(default)]
+    pub(crate) variants: Vec<TlsOptions>,
 }
 
 /// Cost and latency of operations at given rates.
@@ -88,13 +105,54 @@ pub(crate) struct Throughput {
     /// From answer to hang-up.
     #[serde(default)]
     pub(crate) talk_seconds: f64,
+    /// From INVITE to answer, where the generator's own users are called.
+    #[serde(default)]
+    pub(crate) ring_seconds: f64,
+    /// What calls pass.
+    #[serde(default)]
+    pub(crate) topology: Topology,
+    /// How TLS is spoken; each is a cell of the stacks over TLS.
+    #[serde(default)]
+    pub(crate) variants: Vec<TlsOptions>,
+    /// Whether callers have to prove who they are.
+    #[serde(default)]
+    pub(crate) authenticate_calls: bool,
+    /// What is done how often, of the workload `mixed`.
+    #[serde(default)]
+    pub(crate) mix: Mix,
+    /// How long users wait before they come back, of the workload `avalanche`.
+    #[serde(default)]
+    pub(crate) back_off: BackOff,
+}
+
+/// Calls through chains of proxies, under a light load.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Chain {
+    /// Lengths of the chain; each is a cell.
+    pub(crate) proxies: Vec<u32>,
+    /// Calls.
+    pub(crate) rate_per_second: f64,
+    /// Callers that take turns.
+    pub(crate) users: u32,
+    /// Load before the measurement.
+    pub(crate) warm_up_seconds: f64,
+    /// The measurement, in each block.
+    pub(crate) duration_seconds: f64,
+    /// Repetitions, interleaved between the stacks and the lengths.
+    pub(crate) blocks: u32,
+    /// Law of the gaps.
+    #[serde(default)]
+    pub(crate) arrivals: ArrivalLaw,
 }
 
 /// The scenarios that are built in: name and text.
-pub(crate) const PROFILES: [(&str, &str); 3] = [
+pub(crate) const PROFILES: [(&str, &str); 5] = [
     ("quick", include_str!("../scenarios/quick.toml")),
     ("standard", include_str!("../scenarios/standard.toml")),
     ("full", include_str!("../scenarios/full.toml")),
+    ("lifecycles", include_str!("../scenarios/lifecycles.toml")),
+    ("workloads", include_str!("../scenarios/workloads.toml")),
 ];
 
 impl Scenario {
@@ -137,26 +195,44 @@ impl Scenario {
 }
 
 impl Plan {
-    /// The stacks by their rows.
+    /// The places where a question is asked over `topology`: each stack, with each core stack where
+    /// there is a core, and each variant where there is TLS.
     ///
     /// # Errors
-    /// When one does not exist.
-    pub(crate) fn stack_rows(&self) -> anyhow::Result<Vec<&'static Stack>> {
-        self.stacks
-            .iter()
-            .map(|name| Ok(transport::find(name)?))
-            .collect()
-    }
-
-    /// Users that a run needs at the most.
-    pub(crate) fn users(&self) -> u32 {
-        let memory = self
-            .memory
-            .iter()
-            .flat_map(|memory| memory.connections.iter().copied());
-        let throughput = self.throughput.iter().map(|throughput| throughput.users);
-        let setup = self.setup.iter().map(Setup::users);
-        memory.chain(throughput).chain(setup).max().unwrap_or(1)
+    /// When a stack does not exist.
+    pub(crate) fn sites(
+        &self,
+        topology: Topology,
+        variants: &[TlsOptions],
+        authenticate_calls: bool,
+    ) -> anyhow::Result<Vec<Site>> {
+        let usual = [TlsOptions::default()];
+        let variants = if variants.is_empty() {
+            &usual
+        } else {
+            variants
+        };
+        let core_stacks = rows(&self.core_stacks).context("in `core_stacks`")?;
+        let mut sites = Vec::new();
+        for stack in rows(&self.stacks).context("in `stacks`")? {
+            let cores = match core_stacks.as_slice() {
+                named if topology.has_core() && !named.is_empty() => named,
+                _ => &[stack],
+            };
+            for core in cores {
+                let has_tls = is_tls(stack) || is_tls(core);
+                for tls in if has_tls { variants } else { &usual } {
+                    sites.push(Site {
+                        topology,
+                        stack,
+                        core,
+                        tls: *tls,
+                        authenticate_calls,
+                    });
+                }
+            }
+        }
+        Ok(sites)
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -164,7 +240,7 @@ impl Plan {
             !self.stacks.is_empty(),
             "`stacks` is empty: name at least one stack"
         );
-        self.stack_rows().context("in `stacks`")?;
+        self.sites(Topology::Trapezoid, &[], false)?;
         if let Some(setup) = &self.setup {
             check_load(
                 "setup",
@@ -173,6 +249,7 @@ impl Plan {
                 setup.blocks,
             )?;
             check_seconds("setup.warm_up_seconds", setup.warm_up_seconds)?;
+            check_variants("setup", &setup.variants)?;
         }
         if let Some(memory) = &self.memory {
             memory.check()?;
@@ -180,8 +257,21 @@ impl Plan {
         for (index, throughput) in self.throughput.iter().enumerate() {
             throughput.check(&format!("throughput[{index}]"))?;
         }
+        if let Some(chain) = &self.chain {
+            chain.check()?;
+        }
         Ok(())
     }
+}
+
+fn rows(names: &[String]) -> anyhow::Result<Vec<&'static Stack>> {
+    let rows = names.iter().map(|name| Ok(transport::find(name)?));
+    rows.collect()
+}
+
+/// Whether the variants of TLS concern it.
+pub(crate) fn is_tls(stack: &Stack) -> bool {
+    stack.via_transport == "TLS"
 }
 
 impl Setup {
@@ -212,7 +302,7 @@ impl Memory {
             self.connections.is_sorted_by(|a, b| a < b) && self.connections[0] > 0,
             "`memory.connections` must be positive and ascending"
         );
-        Ok(())
+        check_variants("memory", &self.variants)
     }
 }
 
@@ -224,15 +314,41 @@ impl Throughput {
             self.duration_seconds,
             self.blocks,
         )?;
-        check_seconds(&format!("{place}.warm_up_seconds"), self.warm_up_seconds)?;
-        check_seconds(&format!("{place}.talk_seconds"), self.talk_seconds)?;
-        ensure!(self.users > 0, "`{place}.users` is 0: somebody has to call");
+        for rate in &self.rates_per_second {
+            let load = self.load(*rate).check();
+            load.with_context(|| format!("in `{place}`"))?;
+        }
+        check_variants(place, &self.variants)
+    }
+}
+
+impl Chain {
+    fn check(&self) -> anyhow::Result<()> {
+        let rates = [self.rate_per_second];
+        check_load("chain", &rates, self.duration_seconds, self.blocks)?;
+        self.load().check().context("in `chain`")?;
         ensure!(
-            !(self.workload == Workload::Register && self.lifecycle == Lifecycle::PerCall),
-            "`{place}`: a registration has no call to live for; use lifecycle = \"per-registration\""
+            self.proxies.len() >= 3,
+            "`chain.proxies` has {} lengths: a line needs at least 3",
+            self.proxies.len()
+        );
+        let is_ascending = self.proxies.is_sorted_by(|a, b| a < b);
+        ensure!(
+            is_ascending && self.proxies.iter().all(|proxies| *proxies <= CHAIN_MAX),
+            "`chain.proxies` must be ascending, from 0 to at most {CHAIN_MAX}"
         );
         Ok(())
     }
+}
+
+fn check_variants(place: &str, variants: &[TlsOptions]) -> anyhow::Result<()> {
+    for (index, variant) in variants.iter().enumerate() {
+        ensure!(
+            !variants[..index].contains(variant),
+            "`{place}.variants[{index}]` is there twice: each variant is a cell"
+        );
+    }
+    Ok(())
 }
 
 fn check_load(place: &str, rates: &[f64], seconds: f64, blocks: u32) -> anyhow::Result<()> {
@@ -278,7 +394,48 @@ mod tests {
             assert_eq!(scenario.plan.name, name);
             assert_eq!(scenario.sha256.len(), 64);
             assert_eq!(scenario.plan.stacks.len(), transport::stacks().len());
+            let experiments = crate::experiment::experiments(&scenario.plan, &[]).unwrap();
+            let mut ids = std::collections::BTreeSet::new();
+            for trial in experiments.iter().flat_map(|experiment| &experiment.trials) {
+                let id = trial.subject.id.to_string();
+                assert!(ids.insert(id.clone()), "{name}: {id} is there twice");
+            }
         }
+    }
+
+    #[test]
+    fn every_core_stack_meets_every_edge_where_there_is_a_core() {
+        let mut plan = Scenario::profile("quick").unwrap().plan;
+        plan.stacks = vec!["tcp".into(), "tls".into()];
+        let names = |plan: &Plan, topology, variants: &[TlsOptions]| -> Vec<String> {
+            let sites = plan.sites(topology, variants, false).unwrap();
+            let name = |site: &Site| format!("{}+{}", site.stack.name, site.core.name);
+            sites.iter().map(name).collect()
+        };
+        let trapezoid = Topology::Trapezoid;
+        assert_eq!(names(&plan, trapezoid, &[]), ["tcp+tcp", "tls+tls"]);
+        plan.core_stacks = vec!["mtls".into(), "udp@wireguard".into()];
+        assert_eq!(names(&plan, Topology::Edge, &[]), ["tcp+tcp", "tls+tls"]);
+        let expected = [
+            "tcp+mtls",
+            "tcp+udp@wireguard",
+            "tls+mtls",
+            "tls+udp@wireguard",
+        ];
+        assert_eq!(names(&plan, trapezoid, &[]), expected);
+        let two = [
+            TlsOptions::default(),
+            TlsOptions {
+                key_type: hopbench::transport::KeyType::Rsa2048,
+                ..TlsOptions::default()
+            },
+        ];
+        // A variant of TLS is one of each site with TLS.
+        assert_eq!(
+            names(&plan, Topology::Direct, &two),
+            ["tcp+tcp", "tls+tls", "tls+tls"]
+        );
+        assert_eq!(names(&plan, trapezoid, &two).len(), 7);
     }
 
     #[test]
@@ -313,6 +470,41 @@ mod tests {
                 vec!["throughput[0]", "per-registration"],
             ),
             ("users = 100", "", vec!["line", "users"]),
+            (
+                "[chain]\nproxies = [0, 1, 2, 3, 4]",
+                "[chain]\nproxies = [0, 1, 9]",
+                vec!["chain.proxies", "at most 8"],
+            ),
+            (
+                "[chain]\nproxies = [0, 1, 2, 3, 4]",
+                "[chain]\nproxies = [0, 4]",
+                vec!["chain.proxies", "at least 3"],
+            ),
+            (
+                "users = 100",
+                "users = 100\ntopology = \"ring\"",
+                vec!["line", "\"ring\"", "trapezoid"],
+            ),
+            (
+                "users = 100",
+                "users = 100\ntopology = \"chain-9\"",
+                vec!["line", "chain-8"],
+            ),
+            (
+                "users = 100",
+                "users = 100\nvariants = [{ tls_version = \"1.1\" }]",
+                vec!["line", "`1.2` or `1.3`"],
+            ),
+            (
+                "users = 100",
+                "users = 100\nvariants = [{}, {}]",
+                vec!["throughput[0].variants[1]", "twice"],
+            ),
+            (
+                "stacks = [\"udp\",",
+                "core_stacks = [\"upd\"]\nstacks = [\"udp\",",
+                vec!["core_stacks", "upd"],
+            ),
             ("name =", "name ==", vec!["line 4"]),
         ];
         for (from, to, expected) in cases {

@@ -1,6 +1,8 @@
 //! Places nodes and generators as child processes of this binary, so that processor time, heap and
 //! resident memory belong to one side each. Children die with their parent.
 
+mod nodes;
+
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -18,7 +20,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::interrupt;
-use crate::protocol::{LoadOrder, LoadReply, NodeOrder, NodeReply};
+use crate::protocol::{LoadOrder, LoadReply, NodeOrder, NodeReply, WireReading};
+
+pub(crate) use nodes::{Nodes, Wire};
 
 /// A reply to an order that takes no time of its own.
 const PROMPT: Duration = Duration::from_secs(20);
@@ -34,6 +38,8 @@ pub(crate) enum Failure {
     Interrupted,
     /// For the cell's reason.
     Failed(String),
+    /// This machine or build cannot do it; for the cell's reason.
+    Unsupported(String),
 }
 
 /// Result of what children do.
@@ -99,12 +105,14 @@ impl Testbed {
     }
 
     /// Starts a node and waits until it listens.
-    pub(crate) fn node(&self, config: &NodeConfig) -> Outcome<NodeProcess> {
+    fn node(&self, config: &NodeConfig) -> Outcome<NodeProcess> {
         let process = self.start("node", &self.placement.node, config)?;
         match process.reply(PROMPT)? {
             NodeReply::Listening { addresses } => Ok(NodeProcess { process, addresses }),
             NodeReply::Failed { reason } => Err(Failure::of(reason)),
-            other @ NodeReply::Snapshot { .. } => Err(process.unexpected(&other)),
+            other @ (NodeReply::Snapshot { .. } | NodeReply::Wire(_)) => {
+                Err(process.unexpected(&other))
+            }
         }
     }
 
@@ -164,25 +172,37 @@ impl Testbed {
 }
 
 /// A node at work.
-pub(crate) struct NodeProcess {
+struct NodeProcess {
     process: Process<NodeReply>,
     addresses: Vec<Option<SocketAddr>>,
 }
 
 impl NodeProcess {
-    /// Where its first interface listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.addresses[0].expect("the first interface of a node listens")
+    /// Where an interface that listens does so.
+    fn address(&self, interface: usize) -> SocketAddr {
+        self.addresses[interface].expect("this interface listens")
     }
 
-    /// What it costs and has seen so far.
-    pub(crate) fn snapshot(&mut self) -> Outcome<(ProcessSnapshot, NodeCounters)> {
+    /// What it costs, with resident memory, and has seen so far.
+    fn snapshot(&mut self) -> Outcome<(ProcessSnapshot, NodeCounters)> {
         self.read(&NodeOrder::Snapshot)
     }
 
     /// What it costs so far, without resident memory: in the middle of a load.
-    pub(crate) fn usage(&mut self) -> Outcome<ProcessSnapshot> {
+    fn usage(&mut self) -> Outcome<ProcessSnapshot> {
         Ok(self.read(&NodeOrder::Usage)?.0)
+    }
+
+    /// What has crossed its interfaces so far.
+    fn wire(&mut self) -> Outcome<WireReading> {
+        self.process.order(&NodeOrder::Wire)?;
+        match self.process.reply(PROMPT)? {
+            NodeReply::Wire(reading) => Ok(reading),
+            NodeReply::Failed { reason } => Err(Failure::of(reason)),
+            other @ (NodeReply::Listening { .. } | NodeReply::Snapshot { .. }) => {
+                Err(self.process.unexpected(&other))
+            }
+        }
     }
 
     fn read(&mut self, order: &NodeOrder) -> Outcome<(ProcessSnapshot, NodeCounters)> {
@@ -190,7 +210,9 @@ impl NodeProcess {
         match self.process.reply(PROMPT)? {
             NodeReply::Snapshot { process, counters } => Ok((process, *counters)),
             NodeReply::Failed { reason } => Err(Failure::of(reason)),
-            other @ NodeReply::Listening { .. } => Err(self.process.unexpected(&other)),
+            other @ (NodeReply::Listening { .. } | NodeReply::Wire(_)) => {
+                Err(self.process.unexpected(&other))
+            }
         }
     }
 }
@@ -203,31 +225,31 @@ pub(crate) struct LoadProcess {
 impl LoadProcess {
     /// Brings the first `users` users to `stage`.
     ///
-    /// Given up when `node` dies: over datagrams a generator would wait for it for half a minute.
-    pub(crate) fn populate(&mut self, users: u32, stage: Stage, node: &NodeProcess) -> Outcome<()> {
+    /// Given up when a node dies: over datagrams a generator would wait for it for half a minute.
+    pub(crate) fn populate(&mut self, users: u32, stage: Stage, nodes: &Nodes) -> Outcome<()> {
         self.process.order(&LoadOrder::Populate { users, stage })?;
         // Ten a second is slower than any stack, and faster than anybody's patience.
         let limit = PROMPT + Duration::from_secs_f64(f64::from(users) / 10.0);
-        match self.process.reply_while(limit, || node.process.check())? {
+        match self.process.reply_while(limit, || nodes.check())? {
             LoadReply::Populated => Ok(()),
             LoadReply::Failed { reason } => Err(Failure::of(reason)),
             other => Err(self.process.unexpected(&other)),
         }
     }
 
-    /// Runs a load against `node`; `at_edge` is called when the measurement begins and when it ends.
+    /// Runs a load against `nodes`; `at_edge` is called when the measurement begins and when it ends.
     pub(crate) fn run(
         &mut self,
         plan: &LoadPlan,
-        node: &mut NodeProcess,
-        mut at_edge: impl FnMut(&mut NodeProcess) -> Outcome<()>,
+        nodes: &mut Nodes,
+        mut at_edge: impl FnMut(&mut Nodes) -> Outcome<()>,
     ) -> Outcome<LoadReport> {
         let length = plan.warm_up_seconds + plan.duration_seconds + plan.drain_seconds;
         let limit = PROMPT + Duration::from_secs_f64(length);
         self.process.order(&LoadOrder::Run(plan.clone()))?;
         loop {
-            match self.process.reply_while(limit, || node.process.check())? {
-                LoadReply::MeasurementBegins | LoadReply::MeasurementEnds => at_edge(node)?,
+            match self.process.reply_while(limit, || nodes.check())? {
+                LoadReply::MeasurementBegins | LoadReply::MeasurementEnds => at_edge(nodes)?,
                 LoadReply::Finished(report) => return Ok(*report),
                 LoadReply::Failed { reason } => return Err(Failure::of(reason)),
                 other @ (LoadReply::Ready | LoadReply::Populated | LoadReply::Snapshot(_)) => {

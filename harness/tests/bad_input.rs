@@ -35,6 +35,28 @@ fn wrong_usage_is_explained_and_exits_with_2() {
             &["run", "--experiments", "latency"],
             &["latency", "setup, memory, throughput"],
         ),
+        (
+            &["run", "--core-stack", "tsl"],
+            &["--core-stack", "tsl", "did you mean \"tls\""],
+        ),
+        (
+            &["node", "--route", "b.example=tls@127.0.0.1:5061"],
+            &["b.example", "--service proxy"],
+        ),
+        (
+            &["node", "--service", "proxy", "--route", "b.example"],
+            &["--route", "DOMAIN=STACK@HOST:PORT"],
+        ),
+        (
+            &[
+                "node",
+                "--service",
+                "proxy",
+                "--route",
+                "*=mtls@127.0.0.1:5061",
+            ],
+            &["mtls", "--credentials"],
+        ),
         (&["run", &missing], &["missing.toml", "No such file"]),
         (
             &["run", &broken],
@@ -115,6 +137,14 @@ fn wrong_usage_is_explained_and_exits_with_2() {
             &["mtls", "--credentials FOLDER"],
         ),
         (&["node", "--stack", "sctp"], &["sctp", "tcp"]),
+        (
+            &["node", "--stack", "tls", "--tls-version", "1.1"],
+            &["1.1", "`1.2` or `1.3`"],
+        ),
+        (
+            &["node", "--stack=tls", "--key-exchange-group=X25519MLKEM768"],
+            &["X25519MLKEM768", "ring", "aws-lc-rs has it"],
+        ),
         (&["node", "--stack", "tcp", "--ring=-1"], &["--ring", "-1"]),
         (&["node", "--stack", "tcp", "--ring", "1e300"], &["--ring"]),
     ];

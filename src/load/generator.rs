@@ -1,12 +1,14 @@
 //! The generator as its callers see it: worker threads behind blocking calls.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::outcome::LoadReport;
-use super::plan::{GeneratorConfig, LoadPlan, Stage};
+use super::plan::{GeneratorConfig, LoadPlan, PlanError, Stage};
+use super::population::Population;
 use super::worker::Worker;
 use crate::measure::snapshot::ProcessSnapshot;
 use crate::transport::{Stack, find};
@@ -17,7 +19,9 @@ const HEAD_START: Duration = Duration::from_millis(20);
 /// A load generator: worker threads with their users and hops, which live until it is dropped.
 pub struct Generator {
     workers: Vec<WorkerThread>,
+    /// Users that have an account, in either role.
     accounts: u32,
+    has_callees: bool,
 }
 
 struct WorkerThread {
@@ -51,6 +55,9 @@ pub enum GeneratorError {
         /// The first failure.
         cause: String,
     },
+    /// The plan makes no sense.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// More users than accounts.
     #[error(
         "{wanted} users were asked for, but only {count} accounts exist: raise the account count"
@@ -76,13 +83,13 @@ pub enum GeneratorError {
 
 enum Order {
     Populate {
-        users: u32,
-        stage: Stage,
+        population: Population,
         reply: mpsc::Sender<Result<(), String>>,
     },
     Run {
         plan: Arc<LoadPlan>,
         epoch: Instant,
+        running: Arc<AtomicU32>,
         on_progress: Arc<dyn Fn(Progress) + Send + Sync>,
         reply: mpsc::Sender<Result<LoadReport, String>>,
     },
@@ -104,21 +111,51 @@ impl Generator {
         for index in 0..config.workers {
             workers.push(WorkerThread::start(config.clone(), stack, index)?);
         }
+        let callees = config
+            .callees
+            .as_ref()
+            .map(|callees| callees.accounts.count());
         let accounts = config.accounts.count();
-        Ok(Self { workers, accounts })
+        Ok(Self {
+            workers,
+            accounts: callees.map_or(accounts, |callees| callees.min(accounts)),
+            has_callees: callees.is_some(),
+        })
     }
 
-    /// Opens hops until the first `users` users have reached `stage`. Hops stay open.
+    /// Opens hops until the first `users` users, and as many callees if there are any, have reached
+    /// `stage`. Hops stay open.
     ///
     /// # Errors
     /// With the first failure, once nothing is under way any more; or with fewer accounts than users.
     pub fn populate(&self, users: u32, stage: Stage) -> Result<(), GeneratorError> {
-        self.check_accounts(users)?;
-        let replies = self.order(|reply| Order::Populate {
+        self.bring(Population {
             users,
-            stage,
-            reply,
-        });
+            callers: Some(stage),
+            callees: self.has_callees.then_some(stage),
+        })
+    }
+
+    /// Brings users where `plan` wants them before it starts: callers as [`LoadPlan::population`]
+    /// says, callees to their registration. Those who are there already stay.
+    ///
+    /// # Errors
+    /// As [`Generator::populate`].
+    pub fn prepare(&self, plan: &LoadPlan) -> Result<(), GeneratorError> {
+        self.bring(Population {
+            users: plan.users,
+            callers: plan.population(),
+            callees: self.has_callees.then_some(Stage::Registered),
+        })
+    }
+
+    fn bring(&self, population: Population) -> Result<(), GeneratorError> {
+        let users = population.users;
+        self.check_accounts(users)?;
+        let Some(stage) = population.callers.or(population.callees) else {
+            return Ok(());
+        };
+        let replies = self.order(|reply| Order::Populate { population, reply });
         for outcome in outcomes(&replies) {
             outcome?.map_err(|cause| GeneratorError::Populate {
                 users,
@@ -129,36 +166,44 @@ impl Generator {
         Ok(())
     }
 
-    fn check_accounts(&self, wanted: u32) -> Result<(), GeneratorError> {
+    fn check_accounts(&self, users: u32) -> Result<(), GeneratorError> {
         let count = self.accounts;
+        let each = if self.has_callees { 2 } else { 1 };
+        let wanted = users.saturating_mul(each);
         if wanted > count {
             return Err(GeneratorError::TooFewAccounts { wanted, count });
         }
         Ok(())
     }
 
-    /// Runs a load and blocks until its drain is over. The first worker tells `on_progress`.
+    /// Runs a load and blocks until its drain is over. Users are brought where it wants them first, as
+    /// by [`Generator::prepare`]. The first worker tells `on_progress`.
     ///
     /// # Errors
-    /// When a worker fails as such, or the plan has more users than there are accounts or fewer than
-    /// there are workers. Failed operations are counted in the report instead.
+    /// When a worker fails as such, the plan makes no sense ([`LoadPlan::check`]), has more users than
+    /// there are accounts or fewer than there are workers, or users cannot be brought where it wants
+    /// them. Failed operations are counted in the report instead.
     pub fn run(
         &self,
         plan: &LoadPlan,
         on_progress: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<LoadReport, GeneratorError> {
+        plan.check()?;
         self.check_accounts(plan.users)?;
         let workers = u32::try_from(self.workers.len()).expect("workers were counted in 32 bits");
         if plan.users < workers {
             let users = plan.users;
             return Err(GeneratorError::TooFewUsers { users, workers });
         }
+        self.prepare(plan)?;
         let plan = Arc::new(plan.clone());
         let on_progress: Arc<dyn Fn(Progress) + Send + Sync> = Arc::new(on_progress);
+        let running = Arc::new(AtomicU32::new(workers));
         let epoch = Instant::now() + HEAD_START;
         let replies = self.order(|reply| Order::Run {
             plan: Arc::clone(&plan),
             epoch,
+            running: Arc::clone(&running),
             on_progress: Arc::clone(&on_progress),
             reply,
         });
@@ -248,17 +293,14 @@ impl WorkerThread {
 
 async fn carry_out(worker: &std::rc::Rc<Worker>, order: Order) {
     match order {
-        Order::Populate {
-            users,
-            stage,
-            reply,
-        } => {
-            let outcome = worker.populate(worker.share_of(users), stage).await;
+        Order::Populate { population, reply } => {
+            let outcome = worker.populate(population).await;
             let _ = reply.send(outcome);
         }
         Order::Run {
             plan,
             epoch,
+            running,
             on_progress,
             reply,
         } => {
@@ -269,7 +311,7 @@ async fn carry_out(worker: &std::rc::Rc<Worker>, order: Order) {
                 // Walking the page tables for resident memory would delay the load.
                 ProcessSnapshot::take_without_rss()
             };
-            let outcome = worker.run(&plan, epoch, on_edge).await;
+            let outcome = worker.run(&plan, epoch, &running, on_edge).await;
             let _ = reply.send(outcome);
         }
     }

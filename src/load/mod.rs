@@ -10,12 +10,14 @@ mod operations;
 mod outcome;
 mod pacer;
 mod plan;
+mod population;
 mod single;
 mod worker;
 
 pub use arrivals::{ArrivalLaw, Arrivals};
 pub use generator::{Generator, GeneratorError, Progress};
-pub use outcome::{LoadReport, Moment};
+pub use operations::OperationKind;
+pub use outcome::{CalleeCounts, KindCounts, LoadReport, Moment};
 pub use plan::{
     BackOff, Callees, GeneratorConfig, Lifecycle, LoadPlan, Mix, PlanError, Stage, Workload,
 };

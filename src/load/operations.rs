@@ -1,27 +1,36 @@
-//! What a worker's operations do: open a hop, register on it, call over it; and the handler that
-//! carries them on when messages arrive.
+//! What a worker's operations do: open a hop, register on it, call over it, come back; and the
+//! handler that carries them on when messages arrive.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::task::spawn_local;
-
+mod answering;
+mod avalanche;
 mod calling;
+mod hops;
+mod kinds;
 mod registering;
 mod turns;
 
+pub(super) use answering::Answering;
+pub(super) use avalanche::Comeback;
 pub(super) use calling::{CallShape, CallSlots};
+pub(super) use kinds::Kinds;
+pub use kinds::OperationKind;
 pub(super) use registering::RegistrationOperation;
 pub(super) use turns::Turns;
 
 use super::outcome::Moment;
-use super::plan::{Lifecycle, LoadPlan, Workload};
-use super::worker::{State, TimerKey, UserSlot, Worker};
-use crate::sip::{Agent, Message, Method, Registration, StartLine};
-use crate::transport::{CloseReason, Connected, Flow, Handler, Phases, User};
+use super::plan::LoadPlan;
+use super::worker::{Role, State, TimerKey, Worker};
+use crate::sip::{Agent, Message, Method};
+use crate::transport::{CloseReason, Flow, Handler};
 
 /// Lifetime that registrations ask for: longer than any run.
 const EXPIRES_SECONDS: u32 = 3600;
+
+/// How a response starts; everything else is a request.
+const RESPONSE: &[u8] = b"SIP/2.0 ";
 
 /// One operation from its intended start to its end.
 #[derive(Clone, Copy)]
@@ -30,6 +39,10 @@ pub(super) struct Operation {
     pub(super) order: u64,
     /// The user that it belongs to, as a slot of the worker's table.
     pub(super) slot: u32,
+    /// What that user is.
+    pub(super) role: Role,
+    /// What it is about.
+    pub(super) kind: OperationKind,
     /// When it was meant to start.
     pub(super) intended: Instant,
     /// When it did.
@@ -42,146 +55,42 @@ impl Worker {
         let now = Instant::now();
         let operation = {
             let state = &mut *self.state.borrow_mut();
+            let kind = state.kinds.next();
             let recorder = state.recorder.as_mut().expect("a run has a recorder");
-            if recorder.covers(intended) {
-                recorder.report.offered += 1;
+            if recorder.offered(kind, intended) {
                 recorder.record(
                     Moment::SchedulingLag,
                     now.saturating_duration_since(intended),
                 );
             }
             let Some(slot) = state.turns.take() else {
-                return recorder.failed(intended, "every user of the generator was busy");
+                return recorder.failed(kind, intended, "every user of the generator was busy");
             };
             state.in_flight += 1;
             Operation {
                 order: state.order,
                 slot,
+                role: Role::Caller,
+                kind,
                 intended,
                 started: now,
             }
         };
-        let slot = operation.slot;
-        let shape = CallShape {
-            lifecycle: plan.lifecycle,
-            talk: Duration::from_secs_f64(plan.talk_seconds),
-        };
-        match (plan.workload, plan.lifecycle) {
-            (Workload::Register, _) => self.open_then_register(operation),
-            (Workload::Invite, Lifecycle::PerCall) => self.open_then_call(operation, shape),
-            (Workload::Invite, Lifecycle::PerRegistration) => {
-                let flow = self.state.borrow().flow(slot);
-                match flow {
-                    Some(flow) => self.begin_call(operation, flow, shape),
-                    None => self.fail(operation, "the registered hop was lost"),
-                }
+        match operation.kind {
+            OperationKind::Register => self.open_then_register(operation, plan.lifecycle),
+            OperationKind::Reregister => self.refresh(operation, plan.lifecycle),
+            OperationKind::Call | OperationKind::CancelledCall | OperationKind::UnknownCallee => {
+                self.start_call(operation, CallShape::of(plan));
             }
-            (Workload::Invite, Lifecycle::PerTransaction)
-            | (Workload::Reregister | Workload::Mixed | Workload::Avalanche, _) => {
-                self.fail(operation, "the generator cannot run this workload");
-            }
-        }
-    }
-
-    /// Opens the user's hop and leaves it at that.
-    pub(super) fn open_only(self: &Rc<Self>, operation: Operation) {
-        self.open_then(operation, |worker, operation, flow| {
-            worker.keep_hop(operation.slot, flow);
-            worker.succeed(&mut worker.state.borrow_mut(), operation);
-        });
-    }
-
-    /// Opens the user's hop, in place of an older one, and registers on it.
-    pub(super) fn open_then_register(self: &Rc<Self>, operation: Operation) {
-        let old = self
-            .state
-            .borrow_mut()
-            .user(operation.slot)
-            .and_then(|user| user.flow.take());
-        if let Some(flow) = old {
-            flow.close();
-        }
-        self.open_then(operation, |worker, operation, flow| {
-            worker.keep_hop(operation.slot, flow);
-            worker.begin_registration(operation);
-        });
-    }
-
-    fn open_then_call(self: &Rc<Self>, operation: Operation, shape: CallShape) {
-        self.open_then(operation, move |worker, operation, flow| {
-            worker.begin_call(operation, flow, shape);
-        });
-    }
-
-    fn open_then(
-        self: &Rc<Self>,
-        operation: Operation,
-        then: impl FnOnce(&Rc<Self>, Operation, Flow) + 'static,
-    ) {
-        let worker = Rc::clone(self);
-        spawn_local(async move {
-            let handler = Rc::new(WorkerHandler(Rc::clone(&worker)));
-            let user = worker.user_of(operation.slot);
-            let outcome = worker.transport.connect(user, worker.target, handler).await;
-            if operation.order != worker.state.borrow().order {
-                // The books that knew of this hop are closed, and the user may have another by now.
-                if let Ok(Connected { flow, .. }) = outcome {
-                    flow.close();
-                }
-                return;
-            }
-            match outcome {
-                Err(error) => worker.fail(operation, &error.to_string()),
-                Ok(Connected { flow, phases }) => {
-                    worker.record_phases(operation, phases);
-                    then(&worker, operation, flow);
-                }
-            }
-        });
-    }
-
-    /// Makes `flow` the user's hop, on which it is not registered yet.
-    fn keep_hop(&self, slot: u32, flow: Flow) {
-        let registration = Registration::new(self.user_of(slot).0);
-        let mut state = self.state.borrow_mut();
-        match &mut state.users[slot as usize] {
-            Some(user) => {
-                user.flow = Some(flow);
-                user.registration = registration;
-                user.is_registered = false;
-            }
-            vacant => {
-                *vacant = Some(Box::new(UserSlot {
-                    flow: Some(flow),
-                    registration,
-                    is_registered: false,
-                    operation: None,
-                    scheduled: None,
-                }));
-            }
-        }
-    }
-
-    fn record_phases(&self, operation: Operation, phases: Phases) {
-        let now = Instant::now();
-        let mut state = self.state.borrow_mut();
-        let Some(recorder) = &mut state.recorder else {
-            return;
-        };
-        if recorder.covers(operation.intended) {
-            recorder.record(Moment::Setup, now - operation.intended);
-            if let Some(duration) = phases.transport_connect {
-                recorder.record(Moment::TransportConnect, duration);
-            }
-            if let Some(duration) = phases.security_handshake {
-                recorder.record(Moment::SecurityHandshake, duration);
+            OperationKind::Comeback => {
+                self.fail(operation, "nobody comes back before its hop was dropped");
             }
         }
     }
 
     fn succeed(&self, state: &mut State, operation: Operation) {
         if let Some(recorder) = &mut state.recorder {
-            recorder.succeeded(operation.intended, Instant::now());
+            recorder.succeeded(operation.kind, operation.intended, Instant::now());
         }
         self.end(state, operation);
     }
@@ -192,7 +101,7 @@ impl Worker {
 
     fn fail_in(&self, state: &mut State, operation: Operation, cause: &str) {
         match &mut state.recorder {
-            Some(recorder) => recorder.failed(operation.intended, cause),
+            Some(recorder) => recorder.failed(operation.kind, operation.intended, cause),
             None => {
                 state.first_failure.get_or_insert_with(|| cause.to_owned());
             }
@@ -209,10 +118,10 @@ impl Worker {
         }
     }
 
-    fn agent(&self, user: User, flow: &Flow) -> Agent<'_> {
+    fn agent(&self, role: Role, slot: u32, flow: &Flow) -> Agent<'_> {
         Agent {
-            accounts: &self.accounts,
-            user: user.0,
+            accounts: self.accounts_of(role),
+            user: self.user_of(slot).0,
             transport: self.stack.via_transport,
             reliability: self.reliability,
             sent_by: flow.local(),
@@ -235,14 +144,16 @@ impl Worker {
     }
 
     /// Carries on what is due at `now`.
-    pub(super) fn fire_timers(&self, now: Instant) {
+    pub(super) fn fire_timers(self: &Rc<Self>, now: Instant) {
         let state = &mut *self.state.borrow_mut();
         while let Some(key) = state.timers.pop_due(now) {
             match key {
                 TimerKey::Registration(slot) => self.fire_registration(state, slot, now),
                 TimerKey::Call(slot) => self.fire_call(state, slot, now),
+                TimerKey::Comeback(slot) => self.come_back(state, slot, now),
             }
         }
+        self.answer_timeouts(state, now);
     }
 
     /// What a timer wrote without an event is a request sent again.
@@ -254,62 +165,20 @@ impl Worker {
         }
     }
 
-    fn on_message(&self, flow: &Flow, bytes: &[u8]) {
+    fn on_message(self: &Rc<Self>, flow: &Flow, bytes: &[u8]) {
         let now = Instant::now();
         let state = &mut *self.state.borrow_mut();
+        if !bytes.starts_with(RESPONSE) {
+            return self.on_request(state, flow, bytes, now);
+        }
         let Ok(message) = Message::parse(bytes) else {
             state.unexpected += 1;
             return;
         };
-        let method = match message.start_line() {
-            StartLine::Response { .. } => message.cseq().map(|(_, method)| method),
-            // In the direct topology nobody calls the generator's users.
-            StartLine::Request { .. } => {
-                state.unexpected += 1;
-                return;
-            }
-        };
-        match method {
-            Ok(Method::Register) => self.on_register_response(state, flow, &message, now),
-            Ok(_) => self.on_call_response(state, &message, now),
+        match message.cseq() {
+            Ok((_, Method::Register)) => self.on_register_response(state, flow, &message, now),
+            Ok(_) => self.on_call_response(state, flow, &message, now),
             Err(_) => state.unexpected += 1,
-        }
-    }
-
-    /// A hop ended without having been closed here, or before that was done: whatever ran on it has
-    /// failed.
-    fn on_lost_hop(&self, flow: &Flow, reason: &CloseReason) {
-        let slot = self.slot_of(flow);
-        let cause = format!("the hop was lost: {reason}");
-        let state = &mut *self.state.borrow_mut();
-        let mut is_known = false;
-        // The user may have another hop by now, which is none of this one's business.
-        if let Some(user) = state.user(slot)
-            && user.flow.take_if(|hop| hop.is_same_as(flow)).is_some()
-        {
-            is_known = true;
-            user.is_registered = false;
-            if let Some(current) = user.operation.take() {
-                self.fail_in(state, current.operation, &cause);
-            }
-        }
-        let lost: Vec<usize> = state
-            .calls
-            .iter()
-            .filter(|(_, call)| call.flow.is_same_as(flow))
-            .map(|(index, _)| index)
-            .collect();
-        for index in lost {
-            is_known = true;
-            let call = state.calls.remove(index);
-            self.fail_in(state, call.operation, &cause);
-        }
-        if is_known {
-            state.lost_hops += 1;
-            if state.recorder.is_none() {
-                // A population that has shrunk while it grew is not what was asked for.
-                state.first_failure.get_or_insert(cause);
-            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::operations::OperationKind;
 use crate::measure::histogram::{LatencyHistogram, ThroughputWindows, WindowCounts};
 use crate::measure::snapshot::ProcessSnapshot;
 
@@ -33,13 +34,15 @@ pub enum Moment {
     SessionRequestDelayUncorrected,
     /// BYE → its 200 (SDD, RFC 6076 §4.4).
     SessionDisconnectDelay,
+    /// A hop dropped → its user is registered again over another.
+    Outage,
     /// Intended → actual start of an operation.
     SchedulingLag,
 }
 
 impl Moment {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::TransportConnect,
         Self::SecurityHandshake,
         Self::Setup,
@@ -50,6 +53,7 @@ impl Moment {
         Self::SessionRequestDelay,
         Self::SessionRequestDelayUncorrected,
         Self::SessionDisconnectDelay,
+        Self::Outage,
         Self::SchedulingLag,
     ];
 
@@ -67,6 +71,7 @@ impl Moment {
             Self::SessionRequestDelay => "session_request_delay_ns",
             Self::SessionRequestDelayUncorrected => "session_request_delay_uncorrected_ns",
             Self::SessionDisconnectDelay => "session_disconnect_delay_ns",
+            Self::Outage => "outage_ns",
             Self::SchedulingLag => "scheduling_lag_ns",
         }
     }
@@ -87,8 +92,35 @@ pub struct LoadReport {
     pub never_started: u64,
     /// Operations that ended successfully within the measurement, whenever they began.
     pub completed_in_window: u64,
+    /// Operations that ended successfully at all, warm-up and drain included.
+    #[serde(default)]
+    pub completed: u64,
+    /// Its operations by kind, under [`OperationKind::name`]; a kind that was not offered is absent.
+    #[serde(default)]
+    pub operations_by_kind: BTreeMap<String, KindCounts>,
     /// Calls of the measurement that were answered (SER counts these).
     pub answered: u64,
+    /// Hops opened for operations of the measurement.
+    #[serde(default)]
+    pub hops_opened: u64,
+    /// Of these, those whose handshake resumed an earlier session.
+    #[serde(default)]
+    pub resumed_handshakes: u64,
+    /// Refreshes whose nonce had become too old, so that they took another round.
+    #[serde(default)]
+    pub stale_nonces: u64,
+    /// Attempts to come back that failed: the hop did not open, or the registration was refused.
+    #[serde(default)]
+    pub refused: u64,
+    /// Attempts to come back after a failed one.
+    #[serde(default)]
+    pub retried: u64,
+    /// From the drop of all hops until the last user was registered again; `None` unless all were.
+    #[serde(default)]
+    pub recovery_ns: Option<u64>,
+    /// What the generator's own callees did since the load began, its warm-up included.
+    #[serde(default)]
+    pub callees: Option<CalleeCounts>,
     /// Requests that this side sent again for want of a response.
     pub retransmissions: u64,
     /// Messages that belonged to nothing.
@@ -109,6 +141,50 @@ pub struct LoadReport {
     pub busiest_worker_ratio: f64,
 }
 
+/// Operations of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindCounts {
+    /// Those whose intended start lies in the measurement.
+    pub offered: u64,
+    /// Those of them that ended as expected.
+    pub succeeded: u64,
+    /// The others.
+    pub failed: u64,
+}
+
+/// What callees did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CalleeCounts {
+    /// Calls that they answered.
+    pub answered: u64,
+    /// Calls that ended with BYE.
+    pub completed: u64,
+    /// Calls that were cancelled while they rang.
+    pub cancelled: u64,
+    /// Calls whose ACK or BYE never came.
+    pub abandoned: u64,
+    /// Responses that they sent again for want of an ACK.
+    pub retransmissions: u64,
+    /// Requests that they refused, and messages that were none.
+    pub unexpected: u64,
+    /// Responses that their flow no longer took.
+    pub unsent: u64,
+}
+
+impl CalleeCounts {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            answered: self.answered + other.answered,
+            completed: self.completed + other.completed,
+            cancelled: self.cancelled + other.cancelled,
+            abandoned: self.abandoned + other.abandoned,
+            retransmissions: self.retransmissions + other.retransmissions,
+            unexpected: self.unexpected + other.unexpected,
+            unsent: self.unsent + other.unsent,
+        }
+    }
+}
+
 impl LoadReport {
     /// Operations of the measurement that failed.
     #[must_use]
@@ -123,7 +199,28 @@ impl LoadReport {
         self.succeeded += other.succeeded;
         self.never_started += other.never_started;
         self.completed_in_window += other.completed_in_window;
+        self.completed += other.completed;
         self.answered += other.answered;
+        self.hops_opened += other.hops_opened;
+        self.resumed_handshakes += other.resumed_handshakes;
+        self.stale_nonces += other.stale_nonces;
+        self.refused += other.refused;
+        self.retried += other.retried;
+        // Who has not come back has not come back, whatever other workers' users did.
+        self.recovery_ns = self
+            .recovery_ns
+            .zip(other.recovery_ns)
+            .map(|(one, another)| one.max(another));
+        self.callees = match (self.callees, other.callees) {
+            (Some(one), Some(another)) => Some(one.plus(another)),
+            (one, another) => one.or(another),
+        };
+        for (kind, counts) in other.operations_by_kind {
+            let sum = self.operations_by_kind.entry(kind).or_default();
+            sum.offered += counts.offered;
+            sum.succeeded += counts.succeeded;
+            sum.failed += counts.failed;
+        }
         self.retransmissions += other.retransmissions;
         self.unexpected += other.unexpected;
         self.unsent += other.unsent;
@@ -147,6 +244,9 @@ pub(super) struct Recorder {
     end: Instant,
     moments: Vec<LatencyHistogram>,
     windows: ThroughputWindows,
+    kinds: [KindCounts; OperationKind::ALL.len()],
+    /// The longest outage of a user that came back.
+    longest_outage: Option<Duration>,
     pub(super) report: LoadReport,
 }
 
@@ -158,6 +258,8 @@ impl Recorder {
             end,
             moments: vec![LatencyHistogram::default(); Moment::ALL.len()],
             windows: ThroughputWindows::new(start),
+            kinds: [KindCounts::default(); OperationKind::ALL.len()],
+            longest_outage: None,
             report: LoadReport {
                 window_seconds: (end - start).as_secs_f64(),
                 ..LoadReport::default()
@@ -174,10 +276,27 @@ impl Recorder {
         self.moments[moment as usize].record(duration);
     }
 
-    /// An operation intended for `intended` ended well at `now`.
-    pub(super) fn succeeded(&mut self, intended: Instant, now: Instant) {
+    /// An operation is meant to start at `intended`. Returns whether it counts.
+    pub(super) fn offered(&mut self, kind: OperationKind, intended: Instant) -> bool {
+        let counts = self.covers(intended);
+        if counts {
+            self.report.offered += 1;
+            self.kinds[kind as usize].offered += 1;
+        }
+        counts
+    }
+
+    /// A user came back.
+    pub(super) fn recovered_after(&mut self, outage: Duration) {
+        self.longest_outage = self.longest_outage.max(Some(outage));
+    }
+
+    /// An operation intended for `intended` ended as expected at `now`.
+    pub(super) fn succeeded(&mut self, kind: OperationKind, intended: Instant, now: Instant) {
+        self.report.completed += 1;
         if self.covers(intended) {
             self.report.succeeded += 1;
+            self.kinds[kind as usize].succeeded += 1;
         }
         if self.covers(now) {
             self.report.completed_in_window += 1;
@@ -186,8 +305,9 @@ impl Recorder {
     }
 
     /// An operation intended for `intended` failed.
-    pub(super) fn failed(&mut self, intended: Instant, cause: &str) {
+    pub(super) fn failed(&mut self, kind: OperationKind, intended: Instant, cause: &str) {
         if self.covers(intended) {
+            self.kinds[kind as usize].failed += 1;
             match self.report.failures.get_mut(cause) {
                 Some(count) => *count += 1,
                 None => {
@@ -197,8 +317,51 @@ impl Recorder {
         }
     }
 
-    /// Closes the books.
-    pub(super) fn finish(mut self) -> LoadReport {
+    /// Closes the books. What was offered and has not ended failed for want of an open hop; what was
+    /// due and `never_started` failed too: leaving it out would make a generator that cannot keep up
+    /// look like one that was asked for less.
+    pub(super) fn finish(
+        mut self,
+        never_started: impl Iterator<Item = OperationKind>,
+    ) -> LoadReport {
+        let mut causes = [
+            ("the hop was not open before the drain ended", 0),
+            (
+                "the generator did not get to start it before the drain ended",
+                0,
+            ),
+        ];
+        for counts in &mut self.kinds {
+            let connecting = counts
+                .offered
+                .saturating_sub(counts.succeeded + counts.failed);
+            counts.failed += connecting;
+            causes[0].1 += connecting;
+        }
+        for kind in never_started {
+            self.report.offered += 1;
+            self.report.never_started += 1;
+            let counts = &mut self.kinds[kind as usize];
+            counts.offered += 1;
+            counts.failed += 1;
+            causes[1].1 += 1;
+        }
+        for (cause, count) in causes {
+            if count > 0 {
+                self.report.failures.insert(cause.to_owned(), count);
+            }
+        }
+        for (kind, counts) in OperationKind::ALL.into_iter().zip(self.kinds) {
+            if counts.offered > 0 {
+                let kinds = &mut self.report.operations_by_kind;
+                kinds.insert(kind.name().to_owned(), counts);
+            }
+        }
+        let are_all_back = self.report.succeeded == self.report.offered;
+        self.report.recovery_ns = self
+            .longest_outage
+            .filter(|_| are_all_back)
+            .map(|outage| u64::try_from(outage.as_nanos()).unwrap_or(u64::MAX));
         for (moment, histogram) in Moment::ALL.into_iter().zip(self.moments) {
             if histogram.count() > 0 {
                 self.report

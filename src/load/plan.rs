@@ -171,8 +171,8 @@ pub struct LoadPlan {
     pub users: u32,
     /// From answer to hang-up.
     pub talk_seconds: f64,
-    /// From INVITE to its 200, of the generator's own callees. Where the node answers, it has a
-    /// setting of its own.
+    /// From INVITE to its 200, of the generator's own callees. A node that answers has a setting of its
+    /// own, which has to be the same.
     #[serde(default)]
     pub ring_seconds: f64,
     /// What is done how often, of [`Workload::Mixed`].
@@ -270,6 +270,12 @@ pub enum PlanError {
     /// All weights are 0.
     #[error("expected a weight above 0 in the mix, found none")]
     EmptyMix,
+    /// Calls that are answered at once cannot be cancelled.
+    #[error(
+        "expected `ring_seconds` above 0 for calls that are cancelled while they ring, found 0: raise \
+         it, or set `mix.cancelled_call` to 0"
+    )]
+    NoRing,
     /// On average more users are in a call than there are.
     #[error(
         "expected users for {needed:.1} operations at a time, found {users}: raise `users`, or lower \
@@ -346,6 +352,9 @@ impl LoadPlan {
         if total <= 0.0 {
             return Err(PlanError::EmptyMix);
         }
+        if self.mix.cancelled_call > 0.0 && self.ring_seconds <= 0.0 {
+            return Err(PlanError::NoRing);
+        }
         // In a call a user does nothing else; everything else is over soon.
         let seconds = self.talk_seconds + self.ring_seconds;
         let needed = self.rate_per_second * self.mix.call / total * seconds;
@@ -415,7 +424,7 @@ mod tests {
             drain_seconds: 1.0,
             users: 10,
             talk_seconds: 0.0,
-            ring_seconds: 0.0,
+            ring_seconds: 1.0,
             mix: Mix::default(),
             back_off: BackOff::default(),
             seed: 1,
@@ -502,6 +511,13 @@ mod tests {
             ),
             (
                 LoadPlan {
+                    ring_seconds: 0.0,
+                    ..mixed()
+                },
+                "`ring_seconds` above 0",
+            ),
+            (
+                LoadPlan {
                     mix: silent,
                     ..mixed()
                 },
@@ -519,7 +535,7 @@ mod tests {
                     talk_seconds: 10.0,
                     ..mixed()
                 },
-                "users for 50.0 operations",
+                "users for 55.0 operations",
             ),
         ];
         for (plan, expected) in cases {
@@ -536,6 +552,10 @@ mod tests {
             fields.remove(added);
         }
         let read: LoadPlan = serde_json::from_value(json).unwrap();
-        assert_eq!(read, plan(Workload::Invite, Lifecycle::PerCall));
+        let expected = LoadPlan {
+            ring_seconds: 0.0,
+            ..plan(Workload::Invite, Lifecycle::PerCall)
+        };
+        assert_eq!(read, expected);
     }
 }

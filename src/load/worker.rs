@@ -7,26 +7,32 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use slab::Slab;
 use tokio::sync::Notify;
 
 use super::arrivals::Arrivals;
 use super::generator::Progress;
-use super::operations::{CallShape, CallSlots, Operation, RegistrationOperation, Turns};
+use super::operations::{
+    Answering, CallShape, CallSlots, Comeback, Kinds, Operation, OperationKind,
+    RegistrationOperation, Turns,
+};
 use super::outcome::{LoadReport, Recorder};
 use super::pacer::Pacer;
-use super::plan::{GeneratorConfig, LoadPlan, Stage};
+use super::plan::{Callees, GeneratorConfig, LoadPlan, Workload};
 use crate::measure::cpu;
 use crate::measure::snapshot::ProcessSnapshot;
 use crate::sip::{Accounts, Caller, Outbox, Registration, Reliability, TimerQueue, Timing};
 use crate::transport::{Flow, Stack, Transport, TransportError, User};
 
+/// How often a worker that has finished looks whether the others have.
+const FINISH_POLL: Duration = Duration::from_millis(2);
 /// Operations started before the connections get a turn.
 const STARTS_PER_TURN: usize = 16;
-/// Hops that are opened at the same time while a population grows.
-const POPULATE_CONCURRENCY: usize = 32;
 
 /// One worker of a generator. Lives inside a [`tokio::task::LocalSet`].
 pub(super) struct Worker {
@@ -34,9 +40,10 @@ pub(super) struct Worker {
     workers: u32,
     pub(super) stack: &'static Stack,
     pub(super) reliability: Reliability,
-    pub(super) target: SocketAddr,
+    target: SocketAddr,
     pub(super) transport: Box<dyn Transport>,
     pub(super) accounts: Accounts,
+    pub(super) callees: Option<Callees>,
     pub(super) timing: Timing,
     /// Makes Call-IDs, tags and branches of this worker differ from those of others.
     pub(super) seed: u64,
@@ -54,6 +61,11 @@ pub(super) struct State {
     pub(super) call_slots: CallSlots,
     pub(super) timers: TimerQueue<TimerKey>,
     pub(super) turns: Turns,
+    pub(super) kinds: Kinds,
+    /// Of waiting times.
+    pub(super) random: ChaCha8Rng,
+    /// Present while a load with callees runs.
+    pub(super) answering: Option<Answering>,
     pub(super) outbox: Outbox,
     /// Present while a load runs.
     pub(super) recorder: Option<Recorder>,
@@ -77,14 +89,27 @@ pub(super) enum TimerKey {
     Registration(u32),
     /// A slot of the call table.
     Call(usize),
+    /// A user that waits before it comes back.
+    Comeback(u32),
+}
+
+/// What a user is to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It registers, calls and comes back, at the generator's target.
+    Caller,
+    /// It registers where [`Callees`] says, and is called.
+    Callee,
 }
 
 /// One user that has, or had, a hop.
 pub(super) struct UserSlot {
     pub(super) flow: Option<Flow>,
+    pub(super) role: Role,
     pub(super) registration: Registration,
     pub(super) is_registered: bool,
     pub(super) operation: Option<RegistrationOperation>,
+    pub(super) comeback: Option<Box<Comeback>>,
     /// When the earliest entry in the timer queue that points to this user is due.
     pub(super) scheduled: Option<Instant>,
 }
@@ -93,17 +118,21 @@ pub(super) struct UserSlot {
 pub(super) struct CallSlot {
     pub(super) caller: Caller,
     pub(super) operation: Operation,
+    /// The hop that it uses, or used last.
     pub(super) flow: Flow,
+    /// Whether it still uses it; not between two transactions that have a hop each.
+    pub(super) has_hop: bool,
     pub(super) invite_sent: Instant,
     /// When the first response other than 100 came.
     pub(super) progressed: Option<Instant>,
+    pub(super) is_answered: bool,
     pub(super) shape: CallShape,
     pub(super) bye_sent: Option<Instant>,
 }
 
 impl State {
     /// What an earlier order left under way counts no more.
-    fn begin_order(&mut self, turns: Turns, wake_below: usize) {
+    pub(super) fn begin_order(&mut self, turns: Turns, wake_below: usize) {
         self.order += 1;
         self.in_flight = 0;
         self.turns = turns;
@@ -139,6 +168,7 @@ impl Worker {
             target: config.target,
             transport,
             accounts: config.accounts.clone(),
+            callees: config.callees.clone(),
             timing: Timing::default(),
             seed: config.seed ^ u64::from(index) << 48,
             epoch: Instant::now(),
@@ -148,6 +178,9 @@ impl Worker {
                 call_slots: CallSlots::default(),
                 timers: TimerQueue::new(),
                 turns: Turns::none(),
+                kinds: Kinds::One(OperationKind::Register),
+                random: ChaCha8Rng::seed_from_u64(config.seed ^ u64::from(index) << 48),
+                answering: None,
                 outbox: Outbox::new(),
                 recorder: None,
                 order: 0,
@@ -163,76 +196,13 @@ impl Worker {
         })
     }
 
-    /// Opens hops until the first `count` of this worker's users have reached `stage`.
-    pub(super) async fn populate(self: &Rc<Self>, count: u32, stage: Stage) -> Result<(), String> {
-        let mut pacer = new_pacer()?;
-        {
-            let mut state = self.state.borrow_mut();
-            state.first_failure = None;
-            state.begin_order(Turns::none(), POPULATE_CONCURRENCY);
-        }
-        let mut next = 0;
-        loop {
-            while next < count && self.state.borrow().in_flight < POPULATE_CONCURRENCY {
-                self.advance(next, stage);
-                next += 1;
-            }
-            let now = Instant::now();
-            self.fire_timers(now);
-            {
-                let mut state = self.state.borrow_mut();
-                if state.first_failure.is_some() {
-                    next = count;
-                }
-                if next == count && state.in_flight == 0 {
-                    return match state.first_failure.take() {
-                        None => Ok(()),
-                        Some(failure) => Err(failure),
-                    };
-                }
-            }
-            let deadline = self.next_timer().unwrap_or(now + Duration::from_secs(1));
-            self.wait(&mut pacer, deadline).await?;
-        }
-    }
-
-    /// Brings one user to `stage`, if it has not reached it yet.
-    fn advance(self: &Rc<Self>, slot: u32, stage: Stage) {
-        let now = Instant::now();
-        let operation = Operation {
-            order: self.state.borrow().order,
-            slot,
-            intended: now,
-            started: now,
-        };
-        let (has_hop, is_registered) = match self.state.borrow_mut().user(slot) {
-            None => (false, false),
-            Some(user) => (user.flow.is_some(), user.is_registered),
-        };
-        match stage {
-            Stage::Handshaken | Stage::Registered if has_hop && is_registered => {}
-            Stage::Handshaken if has_hop => {}
-            Stage::Handshaken => {
-                self.state.borrow_mut().in_flight += 1;
-                self.open_only(operation);
-            }
-            Stage::Registered => {
-                self.state.borrow_mut().in_flight += 1;
-                if has_hop {
-                    self.begin_registration(operation);
-                } else {
-                    self.open_then_register(operation);
-                }
-            }
-        }
-    }
-
-    /// Runs `plan`, whose time zero is `epoch`. `on_edge` is called when the measurement begins and
+    /// Runs `plan`, whose time zero is `epoch`. `running` counts the workers whose operations go on. `on_edge` is called when the measurement begins and
     /// again when it ends, and returns what it costs the process by then.
     pub(super) async fn run(
         self: &Rc<Self>,
         plan: &LoadPlan,
         epoch: Instant,
+        running: &AtomicU32,
         on_edge: impl Fn(Progress) -> ProcessSnapshot,
     ) -> Result<LoadReport, String> {
         let window_start = epoch + Duration::from_secs_f64(plan.warm_up_seconds);
@@ -243,12 +213,23 @@ impl Worker {
             let mut state = self.state.borrow_mut();
             state.recorder = Some(Recorder::new(window_start, window_end));
             state.begin_order(Turns::new(self.share_of(plan.users), plan), 0);
+            state.kinds = Kinds::new(plan, self.index);
+            let ring = Duration::from_secs_f64(plan.ring_seconds);
+            let callees = self.callees.as_ref();
+            state.answering = callees.map(|callees| Answering::new(self, callees, ring));
         }
         let (law, rate) = (plan.arrivals, plan.rate_per_second);
         let mut arrivals = Arrivals::new(law, rate, plan.seed, self.index, self.workers)
             .map(|offset| epoch + offset);
-        let mut next = arrivals.next().expect("arrivals have no end");
+        let is_avalanche = plan.workload == Workload::Avalanche;
+        let mut next = if is_avalanche {
+            // Everything starts when the hops drop.
+            window_end
+        } else {
+            arrivals.next().expect("arrivals have no end")
+        };
         let mut edges = Edges::default();
+        let mut has_finished = false;
         loop {
             let mut started = 0;
             while next < window_end && started < STARTS_PER_TURN && next <= Instant::now() {
@@ -260,6 +241,9 @@ impl Worker {
             self.fire_timers(now);
             if edges.before.is_none() && now >= window_start {
                 edges.before = Some((on_edge(Progress::MeasurementBegins), cpu::thread_ns(), now));
+                if is_avalanche {
+                    self.drop_all_hops(self.share_of(plan.users), plan.back_off, now);
+                }
             }
             if edges.after.is_none() && now >= window_end {
                 edges.after = Some((on_edge(Progress::MeasurementEnds), cpu::thread_ns(), now));
@@ -267,7 +251,14 @@ impl Worker {
             }
             let is_over = next >= window_end && self.state.borrow().in_flight == 0;
             if now >= window_end && (is_over || now >= give_up) {
-                break;
+                if !std::mem::replace(&mut has_finished, true) {
+                    running.fetch_sub(1, Ordering::Relaxed);
+                }
+                // Callers of other workers may still talk to callees of this one.
+                let is_needed = self.callees.is_some() && running.load(Ordering::Relaxed) > 0;
+                if !is_needed || now >= give_up {
+                    break;
+                }
             }
             let is_behind = next < window_end && next <= now;
             if is_behind {
@@ -279,6 +270,7 @@ impl Worker {
                 .filter(|edge| *edge > now)
                 .chain(self.next_timer())
                 .chain((next < window_end).then_some(next))
+                .chain(has_finished.then_some(now + FINISH_POLL))
                 .min()
                 .unwrap_or(give_up);
             self.wait(&mut pacer, deadline).await?;
@@ -291,40 +283,29 @@ impl Worker {
         Ok(self.close_books(edges, never_started as u64))
     }
 
-    /// Whoever is still under way has failed. So has what was due and did not even start: leaving it
-    /// out would make a generator that cannot keep up look like one that was asked for less.
+    /// Whoever is still under way has failed.
     fn close_books(&self, edges: Edges, never_started: u64) -> LoadReport {
         let state = &mut *self.state.borrow_mut();
         let mut recorder = state.recorder.take().expect("a run has a recorder");
         let unfinished = "no final response before the drain ended";
-        for call in state.calls.drain() {
-            recorder.failed(call.operation.intended, unfinished);
+        for mut call in state.calls.drain() {
+            recorder.failed(call.operation.kind, call.operation.intended, unfinished);
             call.leave_hop();
         }
         for user in state.users.iter_mut().flatten() {
-            if let Some(current) = user.operation.take() {
-                recorder.failed(current.operation.intended, unfinished);
+            let (current, comeback) = (user.operation.take(), user.comeback.take());
+            let cause = comeback
+                .as_ref()
+                .and_then(|comeback| comeback.cause.as_deref());
+            let comeback = comeback.as_ref().map(|comeback| comeback.operation);
+            if let Some(operation) = current.map(|current| current.operation).or(comeback) {
+                let cause = cause.unwrap_or(unfinished);
+                recorder.failed(operation.kind, operation.intended, cause);
             }
         }
         state.begin_order(Turns::none(), 0);
-        let mut report = recorder.finish();
-        let connecting = report
-            .offered
-            .saturating_sub(report.succeeded + report.failed());
-        if connecting > 0 {
-            report.failures.insert(
-                "the hop was not open before the drain ended".into(),
-                connecting,
-            );
-        }
-        if never_started > 0 {
-            report.offered += never_started;
-            report.never_started = never_started;
-            report.failures.insert(
-                "the generator did not get to start it before the drain ended".into(),
-                never_started,
-            );
-        }
+        let mut report = recorder.finish((0..never_started).map(|_| state.kinds.next()));
+        report.callees = state.answering.take().map(|answering| answering.counts());
         report.unexpected = std::mem::take(&mut state.unexpected);
         report.unsent = std::mem::take(&mut state.unsent);
         report.lost_hops = std::mem::take(&mut state.lost_hops);
@@ -342,7 +323,7 @@ impl Worker {
     }
 
     /// Waits until `deadline`, or until something happens that the pulse must know.
-    async fn wait(&self, pacer: &mut Pacer, deadline: Instant) -> Result<(), String> {
+    pub(super) async fn wait(&self, pacer: &mut Pacer, deadline: Instant) -> Result<(), String> {
         self.alarm.set(Some(deadline));
         let alarm = tokio::select! {
             result = pacer.wait_until(deadline) => result,
@@ -359,8 +340,15 @@ impl Worker {
         }
     }
 
-    fn next_timer(&self) -> Option<Instant> {
-        self.state.borrow().timers.next_deadline()
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        let state = self.state.borrow();
+        let answering = state.answering.as_ref().and_then(Answering::deadline);
+        state
+            .timers
+            .next_deadline()
+            .into_iter()
+            .chain(answering)
+            .min()
     }
 
     /// Whether this is the worker that reports progress.
@@ -371,6 +359,27 @@ impl Worker {
     /// This worker's part of `count`.
     pub(super) fn share_of(&self, count: u32) -> u32 {
         count / self.workers + u32::from(self.index < count % self.workers)
+    }
+
+    /// The slots of those users of `first..first + count` that are this worker's.
+    pub(super) fn slots_of(&self, first: u32, count: u32) -> impl Iterator<Item = u32> + use<> {
+        self.share_of(first)..self.share_of(first + count)
+    }
+
+    /// Where users of that role register.
+    pub(super) fn target(&self, role: Role) -> SocketAddr {
+        match (role, &self.callees) {
+            (Role::Callee, Some(callees)) => callees.target,
+            (Role::Caller, _) | (Role::Callee, None) => self.target,
+        }
+    }
+
+    /// The accounts of users of that role.
+    pub(super) fn accounts_of(&self, role: Role) -> &Accounts {
+        match (role, &self.callees) {
+            (Role::Callee, Some(callees)) => &callees.accounts,
+            (Role::Caller, _) | (Role::Callee, None) => &self.accounts,
+        }
     }
 
     pub(super) fn user_of(&self, slot: u32) -> User {
@@ -389,6 +398,6 @@ struct Edges {
     after: Option<(ProcessSnapshot, u64, Instant)>,
 }
 
-fn new_pacer() -> Result<Pacer, String> {
+pub(super) fn new_pacer() -> Result<Pacer, String> {
     Pacer::new().map_err(|error| format!("the generator got no timer: {error}"))
 }

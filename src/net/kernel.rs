@@ -11,9 +11,10 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
+use super::wire::{MeteredStream, Side};
 use super::{
     DatagramCounters, DatagramNetwork, DatagramPeer, DatagramSocket, NetError, StreamListener,
-    StreamNetwork, StreamPeer, scratch,
+    StreamNetwork, StreamPeer, WireMeter, scratch,
 };
 use crate::tunnel::MAX_DATAGRAM_BYTES;
 
@@ -31,7 +32,7 @@ const RECEIVE_BATCH: usize = 64;
 const SEND_QUEUE_LENGTH: usize = 64;
 
 /// Networking by the kernel, unprotected.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Kernel {
     /// How long a TCP connect may take.
     pub connect_limit: Duration,
@@ -39,6 +40,8 @@ pub struct Kernel {
     pub share_port: bool,
     /// Where client sockets bind; the kernel chooses if it is `None`.
     pub source: Option<IpAddr>,
+    /// Counts what its sockets put on the wire and take from it.
+    pub meter: WireMeter,
 }
 
 impl Kernel {
@@ -54,7 +57,7 @@ impl Kernel {
             socket.set_recv_buffer_size(SERVER_BUFFER_BYTES)?;
             socket.set_send_buffer_size(SERVER_BUFFER_BYTES)?;
             socket.bind(&address.into())?;
-            UdpPort::new(UdpSocket::from_std(socket.into())?)
+            UdpPort::new(UdpSocket::from_std(socket.into())?, self.meter.clone())
         };
         bind().map_err(|source| NetError::Bind { address, source })
     }
@@ -65,7 +68,7 @@ impl Kernel {
             let socket = UdpSocket::bind(SocketAddr::new(self.source_for(target), 0)).await?;
             socket.connect(target).await?;
             socket.writable().await?;
-            UdpPort::new(socket)
+            UdpPort::new(socket, self.meter.clone())
         };
         connect
             .await
@@ -125,8 +128,12 @@ fn choose_port_on_connect(_socket: &TcpSocket) -> io::Result<()> {
 }
 
 impl StreamNetwork for Kernel {
-    type Stream = TcpStream;
+    type Stream = MeteredStream;
     type Listener = KernelListener;
+
+    fn meter(&self) -> &WireMeter {
+        &self.meter
+    }
 
     fn listen(&self, address: SocketAddr) -> Result<KernelListener, NetError> {
         let listen = || {
@@ -140,7 +147,11 @@ impl StreamNetwork for Kernel {
             socket.bind(address)?;
             let listener = socket.listen(BACKLOG)?;
             let bound = listener.local_addr()?;
-            Ok(KernelListener { listener, bound })
+            Ok(KernelListener {
+                listener,
+                bound,
+                meter: self.meter.clone(),
+            })
         };
         listen().map_err(|source| NetError::Bind { address, source })
     }
@@ -149,7 +160,7 @@ impl StreamNetwork for Kernel {
         &self,
         _user: u32,
         target: SocketAddr,
-    ) -> Result<StreamPeer<TcpStream>, NetError> {
+    ) -> Result<StreamPeer<MeteredStream>, NetError> {
         let started = Instant::now();
         let connected = tokio::time::timeout(self.connect_limit, self.connect_tcp(target))
             .await
@@ -162,7 +173,7 @@ impl StreamNetwork for Kernel {
         let (local, stream) =
             with_address.map_err(|source| NetError::Connect { target, source })?;
         Ok(StreamPeer {
-            stream,
+            stream: self.meter.stream(stream, target, Side::Connecting),
             local,
             peer: target,
             transport_connect: Some(started.elapsed()),
@@ -176,22 +187,23 @@ impl StreamNetwork for Kernel {
 pub struct KernelListener {
     listener: TcpListener,
     bound: SocketAddr,
+    meter: WireMeter,
 }
 
 impl StreamListener for KernelListener {
-    type Stream = TcpStream;
+    type Stream = MeteredStream;
 
     fn bound(&self) -> SocketAddr {
         self.bound
     }
 
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<StreamPeer<TcpStream>>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<StreamPeer<MeteredStream>>> {
         let (stream, peer) = ready!(self.listener.poll_accept(cx))?;
         stream.set_nodelay(true)?;
         Poll::Ready(Ok(StreamPeer {
             local: stream.local_addr()?,
             peer,
-            stream,
+            stream: self.meter.stream(stream, peer, Side::Accepting),
             transport_connect: None,
             security_handshake: None,
         }))
@@ -204,6 +216,10 @@ impl DatagramNetwork for Kernel {
 
     fn bind(&self, address: SocketAddr) -> Result<UdpPort, NetError> {
         self.bind_port(address)
+    }
+
+    fn meter(&self) -> &WireMeter {
+        &self.meter
     }
 
     async fn connect(
@@ -229,10 +245,11 @@ pub struct UdpPort {
     queue: RefCell<VecDeque<(SocketAddr, Box<[u8]>)>>,
     unsent: Cell<u64>,
     driver: RefCell<Option<Waker>>,
+    meter: WireMeter,
 }
 
 impl UdpPort {
-    fn new(socket: UdpSocket) -> io::Result<Self> {
+    fn new(socket: UdpSocket, meter: WireMeter) -> io::Result<Self> {
         Ok(Self {
             local: socket.local_addr()?,
             connected: socket.peer_addr().is_ok(),
@@ -240,6 +257,7 @@ impl UdpPort {
             queue: RefCell::default(),
             unsent: Cell::new(0),
             driver: RefCell::new(None),
+            meter,
         })
     }
 
@@ -267,17 +285,19 @@ impl UdpPort {
         }
     }
 
-    fn try_send(&self, peer: SocketAddr, datagram: &[u8]) -> io::Result<usize> {
-        if !self.connected {
-            return self.socket.try_send_to(datagram, peer);
-        }
-        match self.socket.try_send(datagram) {
-            // This tells the fate of an earlier datagram, in place of sending this one.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                self.socket.try_send(datagram)
-            }
-            result => result,
-        }
+    fn try_send(&self, peer: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        let sent = match self.connected {
+            false => self.socket.try_send_to(datagram, peer),
+            true => match self.socket.try_send(datagram) {
+                // This tells the fate of an earlier datagram, in place of sending this one.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    self.socket.try_send(datagram)
+                }
+                result => result,
+            },
+        };
+        self.meter.count_datagram(peer, sent?);
+        Ok(())
     }
 
     fn count_unsent(&self) {
@@ -293,7 +313,7 @@ impl UdpPort {
             match self.try_send(*peer, datagram) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(_) => self.count_unsent(),
-                Ok(_) => {}
+                Ok(()) => {}
             }
             queue.pop_front();
         }
@@ -323,7 +343,7 @@ impl DatagramSocket for UdpPort {
             match self.try_send(peer, payload) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return self.count_unsent(),
-                Ok(_) => return,
+                Ok(()) => return,
             }
         }
         if queue.len() < SEND_QUEUE_LENGTH {
@@ -346,7 +366,10 @@ impl DatagramSocket for UdpPort {
             self.flush(cx);
             let mut datagram = ReadBuf::new(&mut buffer);
             match self.socket.poll_recv_from(cx, &mut datagram) {
-                Poll::Ready(Ok(from)) => receive(from, datagram.filled()),
+                Poll::Ready(Ok(from)) => {
+                    self.meter.count_datagram(from, datagram.filled().len());
+                    receive(from, datagram.filled());
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
                 Poll::Pending => return Poll::Pending,
             }

@@ -10,6 +10,7 @@ mod kernel;
 pub mod scratch;
 mod timer;
 mod tunneled;
+mod wire;
 
 use std::future::Future;
 use std::io;
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use kernel::{Kernel, KernelListener, UdpPort};
 pub use tunneled::{Tunneled, TunneledSocket};
+pub use wire::{MeteredStream, WireCounters, WireMeter};
 
 use crate::tunnel::Drops;
 
@@ -48,6 +50,9 @@ pub trait DatagramNetwork {
         user: u32,
         target: SocketAddr,
     ) -> impl Future<Output = Result<DatagramPeer<Self::Client>, NetError>>;
+
+    /// Counts what all its sockets put on the wire and take from it: outside of a tunnel.
+    fn meter(&self) -> &WireMeter;
 }
 
 /// A user's datagram socket and how it came to be.
@@ -136,6 +141,9 @@ pub trait StreamNetwork {
         user: u32,
         target: SocketAddr,
     ) -> impl Future<Output = Result<StreamPeer<Self::Stream>, NetError>>;
+
+    /// Counts what all its connections put on the wire and take from it: outside of a tunnel.
+    fn meter(&self) -> &WireMeter;
 }
 
 /// A listening socket.

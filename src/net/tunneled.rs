@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::timer::Timer;
 use super::{
     DatagramCounters, DatagramNetwork, DatagramPeer, DatagramSocket, Kernel, NetError, UdpPort,
-    scratch,
+    WireMeter, scratch,
 };
 use crate::tunnel::{
     DropCause, Endpoint, Gateway, IP_UDP_HEADER_BYTES, Initiator, MAX_DATAGRAM_BYTES, MAX_USERS,
@@ -49,6 +49,10 @@ impl<P: Protection + 'static> DatagramNetwork for Tunneled<P> {
         let port = self.kernel.bind_port(address)?;
         let gateway = Gateway::new(Rc::clone(&self.protection));
         Ok(TunneledSocket::new(port, gateway, P::OVERHEAD_BYTES))
+    }
+
+    fn meter(&self) -> &WireMeter {
+        &self.kernel.meter
     }
 
     async fn connect(

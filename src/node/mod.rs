@@ -22,7 +22,7 @@ use crate::sip::{
 };
 use crate::transport::{
     self, CloseReason, DatagramCounters, Flow, Handler, Listening, Settings, Stack, Transport,
-    TransportError, UnknownStack,
+    TransportError, UnknownStack, WireCounters,
 };
 use hops::{Hops, Side};
 
@@ -113,6 +113,9 @@ pub struct NodeCounters {
     pub hops_opened: u64,
     /// Messages that their flow no longer took.
     pub unsent: u64,
+    /// Bytes of the SIP messages that it received and sent.
+    #[serde(default)]
+    pub sip_bytes: u64,
     /// Datagrams that the system did not take, or that the tunnel dropped (datagrams only).
     #[serde(default)]
     pub datagrams: Option<DatagramCounters>,
@@ -147,7 +150,7 @@ impl NodeConfig {
             address: interface.listen.unwrap_or(([0, 0, 0, 0], 0).into()),
             reliability: Reliability::of(stack.is_stream()),
             is_protected: stack.protected && (stack.tunnel.is_none() || self.tunnels_protect),
-            is_mutual: stack.carrier == "mtls",
+            is_mutual: stack.mutual,
         });
         let routes = self.routes.iter().map(|route| Route {
             domain: route.domain.clone(),
@@ -293,6 +296,17 @@ impl Node {
         }
     }
 
+    /// What each interface has put on the wire and taken from it, in both directions and whoever
+    /// opened the connections. Asks the kernel for each open one; `None` where it does not tell.
+    #[must_use]
+    pub fn wire(&self) -> Vec<Option<WireCounters>> {
+        let hops = self.core.hops.borrow();
+        hops.sides()
+            .iter()
+            .map(|side| side.transport.wire())
+            .collect()
+    }
+
     /// Carries on what is due: retransmissions, ringing, expiry. Never ends; messages are answered
     /// without it.
     pub async fn run(&self) {
@@ -328,6 +342,7 @@ impl Core {
     }
 
     fn receive(self: &Rc<Self>, interface: usize, flow: &Flow, message: &[u8]) {
+        self.counters.borrow_mut().sip_bytes += message.len() as u64;
         {
             let mut server = self.server.borrow_mut();
             if let Some(address) = self.own_address(interface, flow) {
@@ -433,9 +448,12 @@ impl Handler for Port {
 struct Sender<'a>(&'a Rc<Core>);
 
 impl Sender<'_> {
-    fn counted(&self, is_sent: bool) -> bool {
-        if !is_sent {
-            self.0.counters.borrow_mut().unsent += 1;
+    fn counted(&self, is_sent: bool, message: &[u8]) -> bool {
+        let mut counters = self.0.counters.borrow_mut();
+        if is_sent {
+            counters.sip_bytes += message.len() as u64;
+        } else {
+            counters.unsent += 1;
         }
         is_sent
     }
@@ -443,7 +461,7 @@ impl Sender<'_> {
 
 impl Outbound<Flow> for Sender<'_> {
     fn send(&mut self, flow: &Flow, message: &[u8]) -> bool {
-        self.counted(flow.send(message).is_ok())
+        self.counted(flow.send(message).is_ok(), message)
     }
 
     fn peer_of(&self, flow: &Flow) -> SocketAddr {
@@ -451,12 +469,12 @@ impl Outbound<Flow> for Sender<'_> {
     }
 
     fn send_to(&mut self, hop: NextHop, message: &[u8]) -> bool {
-        self.counted(self.0.send_to(hop, message))
+        self.counted(self.0.send_to(hop, message), message)
     }
 
     fn send_back(&mut self, peer: NextHop, message: &[u8]) -> bool {
         let is_sent = self.0.hops.borrow_mut().send_back(peer, message);
-        self.counted(is_sent)
+        self.counted(is_sent, message)
     }
 
     fn alias(&mut self, address: NextHop, flow: &Flow) {

@@ -16,8 +16,22 @@ pub struct Known {
     pub title: &'static str,
 }
 
-/// Every metric key, in the order of a connection's life.
-pub const KNOWN: &[Known] = &[
+/// Every metric key, in the order of a connection's life; then those of single nodes and hops.
+pub const KNOWN: &[Known] = &{
+    let mut known = [COMMON[0]; COMMON.len() + BY_PLACE.len()];
+    let mut index = 0;
+    while index < known.len() {
+        known[index] = if index < COMMON.len() {
+            COMMON[index]
+        } else {
+            BY_PLACE[index - COMMON.len()]
+        };
+        index += 1;
+    }
+    known
+};
+
+const COMMON: &[Known] = &[
     lower_ns("transport_connect_ns", "TCP connect"),
     lower_ns("security_handshake_ns", "Security handshake"),
     lower_ns("setup_latency_ns", "Hop set-up"),
@@ -36,6 +50,11 @@ pub const KNOWN: &[Known] = &[
     lower_ns(
         "hop_ready_to_registered_uncorrected_ns",
         "Registered, from the actual start",
+    ),
+    lower_ns("outage_ns", "Outage of a user whose hop dropped"),
+    lower_ns(
+        "avalanche_recovery_ns",
+        "Time until every user is back after all hops dropped",
     ),
     lower_ns("scheduling_lag_ns", "Scheduling lag of the generator"),
     higher(
@@ -74,6 +93,26 @@ pub const KNOWN: &[Known] = &[
     lower("failed_count", Unit::Count, "Failed operations"),
     lower("retransmissions_count", Unit::Count, "Requests sent again"),
     lower(
+        "refused_count",
+        Unit::Count,
+        "Attempts to come back that failed",
+    ),
+    lower(
+        "retried_count",
+        Unit::Count,
+        "Attempts to come back after a failed one",
+    ),
+    lower(
+        "stale_nonces_count",
+        Unit::Count,
+        "Refreshes that a stale nonce cost another round",
+    ),
+    higher(
+        "resumed_handshakes_count",
+        Unit::Count,
+        "Handshakes that resumed an earlier session",
+    ),
+    lower(
         "server_socket_drops_count",
         Unit::Count,
         "Datagrams that the server's socket dropped",
@@ -85,6 +124,32 @@ pub const KNOWN: &[Known] = &[
     ),
     lower_ns("client_cpu_ns_per_operation", "Client CPU per operation"),
     lower_ns("server_cpu_ns_per_operation", "Server CPU per operation"),
+    lower_ns(
+        "session_request_delay_fixed_ns",
+        "Session request delay without a proxy, by the fit",
+    ),
+    lower_ns(
+        "session_request_delay_per_hop_ns",
+        "Session request delay that each further hop adds",
+    ),
+    higher(
+        "session_request_delay_r_squared_ratio",
+        Unit::Ratio,
+        "Fit of session request delay over proxies (r²)",
+    ),
+    lower_ns(
+        "server_cpu_fixed_ns",
+        "Server CPU per call without a proxy, by the fit",
+    ),
+    lower_ns(
+        "server_cpu_per_hop_ns",
+        "Server CPU per call that each further hop adds",
+    ),
+    higher(
+        "server_cpu_r_squared_ratio",
+        Unit::Ratio,
+        "Fit of server CPU over proxies (r²)",
+    ),
     lower(
         "client_heap_bytes_per_connection",
         Unit::Bytes,
@@ -138,6 +203,37 @@ pub const KNOWN: &[Known] = &[
     ),
     lower("wire_overhead_ratio", Unit::Ratio, "Wire bytes ÷ SIP bytes"),
 ];
+
+/// The figures of each node and of each hop, numbered from the caller on.
+macro_rules! by_place {
+    ($($place:literal)*) => {
+        &[
+            $(
+                lower_ns(
+                    concat!("node_", $place, "_cpu_ns_per_operation"),
+                    concat!("CPU of node ", $place, " per operation"),
+                ),
+                lower(
+                    concat!("node_", $place, "_rss_bytes"),
+                    Unit::Bytes,
+                    concat!("Resident memory of node ", $place),
+                ),
+                lower(
+                    concat!("hop_", $place, "_wire_bytes_per_operation"),
+                    Unit::Bytes,
+                    concat!("Bytes on the wire of hop ", $place, " per operation"),
+                ),
+                lower(
+                    concat!("hop_", $place, "_wire_packets_per_operation"),
+                    Unit::Count,
+                    concat!("Packets on hop ", $place, " per operation"),
+                ),
+            )*
+        ]
+    };
+}
+
+const BY_PLACE: &[Known] = by_place!(1 2 3 4 5 6 7 8 9);
 
 /// The entry of `key` in [`KNOWN`].
 #[must_use]

@@ -201,3 +201,6 @@ fn same_uri(claimed: &str, requested: &str) -> bool {
             (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
         }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,8 @@ pub(crate) struct Call<F> {
     pub(crate) peer: SocketAddr,
     /// The interface that it came to.
     pub(crate) interface: usize,
+    /// Own address there: each flow of a user agent has another.
+    pub(crate) local: SocketAddr,
     pub(crate) message: Vec<u8>,
 }
 
@@ -101,6 +103,8 @@ pub(crate) struct NewCall<F> {
     pub(crate) peer: SocketAddr,
     /// The interface that it came to.
     pub(crate) interface: usize,
+    /// Own address there.
+    pub(crate) local: SocketAddr,
 }
 
 /// Names one call beyond its end.
@@ -184,6 +188,7 @@ impl<F> Calls<F> {
             flow: new.flow,
             peer: new.peer,
             interface: new.interface,
+            local: new.local,
             message: self.spare.pop().unwrap_or_default(),
         })
     }

@@ -251,11 +251,9 @@ pub struct Via<'a> {
     pub branch: Option<&'a str>,
     /// Where the request really came from (RFC 3261 §18.2.1).
     pub received: Option<&'a str>,
-    /// Whether the sender takes requests over this connection too (RFC 5923 §5).
-    pub alias: bool,
     /// RFC 3581: `Some(None)` asks for it, `Some(Some(port))` was filled in.
     pub rport: Option<Option<u16>>,
-    /// These and all others (`maddr`, `ttl`, …).
+    /// These and all others (`maddr`, `ttl`, `alias`, …).
     pub params: Params<'a>,
 }
 
@@ -279,14 +277,12 @@ impl<'a> Via<'a> {
             cursor.white();
             port = Some(cursor.port()?);
         }
-        let (mut branch, mut received, mut alias, mut rport) = (None, None, false, None);
+        let (mut branch, mut received, mut rport) = (None, None, None);
         let params = Params::of_header(&mut cursor, |name, value| {
             if name.eq_ignore_ascii_case("branch") {
                 branch = value;
             } else if name.eq_ignore_ascii_case("received") {
                 received = value;
-            } else if name.eq_ignore_ascii_case("alias") {
-                alias = true;
             } else if name.eq_ignore_ascii_case("rport") {
                 rport = Some(value);
             }
@@ -304,7 +300,6 @@ impl<'a> Via<'a> {
             port,
             branch,
             received,
-            alias,
             rport,
             params,
         })

@@ -16,18 +16,18 @@
 //! `Service-Route` (RFC 3608) is not followed: calls leave over the flow anyway.
 
 mod backoff;
+mod response;
 
 use std::time::Instant;
 
-use super::account::host_label;
 use super::agent::{Agent, Branch, ContactHost, hex16, mix};
 use super::digest::{Challenger, DigestError, Identity, Session};
 use super::emit::{Value, Writer};
 use super::header::{Header, Method};
 use super::message::Message;
 use super::outbox::Outbox;
-use super::parse::{Contact, Uri};
 use super::transaction::{ClientTransaction, Fired, Kind, OnResponse};
+use response::{failure, granted_seconds};
 
 pub use backoff::{BACKOFF_BASE_ALL_FAILED, BACKOFF_BASE_SOME_WORK, BACKOFF_MAX, backoff};
 
@@ -178,6 +178,15 @@ impl Registration {
             self.identity = agent.identity(self.key, now);
         }
         self.begin(Intent::Unregister, agent, now, outbox);
+    }
+
+    /// Sends the present request as if for the first time, over `agent`'s flow: the one that it was
+    /// written for has served its last transaction. The owner has let nothing of it out.
+    pub fn send_anew(&mut self, agent: &Agent<'_>, now: Instant, outbox: &mut Outbox) {
+        let (kind, timing) = (Kind::NonInvite, agent.timing);
+        let transaction = ClientTransaction::new(kind, agent.reliability, timing, now);
+        self.transaction = Some(transaction);
+        self.write(agent, outbox);
     }
 
     fn begin(&mut self, intent: Intent, agent: &Agent<'_>, now: Instant, outbox: &mut Outbox) {
@@ -387,47 +396,6 @@ impl Registration {
     }
 }
 
-/// The lifetime that a 200 grants to this agent's contact (RFC 3261 §10.2.4).
-fn granted_seconds(agent: &Agent<'_>, message: &Message<'_>) -> Option<u32> {
-    let username = agent.accounts.username(agent.user);
-    let is_ours = |uri: &str| {
-        Uri::parse(uri).is_ok_and(|uri| {
-            let host = uri.host.strip_suffix(".invalid");
-            uri.user == Some(&username) && host == Some(&host_label(agent.user))
-        })
-    };
-    let of_contact = message
-        .contacts()
-        .flatten()
-        .find_map(|contact| match contact {
-            Contact::Address(address) if is_ours(address.uri) => address
-                .params
-                .value("expires")
-                .and_then(super::parse::delta_seconds),
-            Contact::Address(_) | Contact::Any => None,
-        });
-    of_contact.or(message.expires().ok().flatten())
-}
-
-/// What a final response that ends the registration means.
-fn failure(status: u16, message: &Message<'_>) -> RegistrationFailure {
-    match status {
-        300..400 => RegistrationFailure::Redirected { status },
-        439 => RegistrationFailure::FirstHopLacksOutbound,
-        503 => RegistrationFailure::Unavailable {
-            retry_after_seconds: retry_after_seconds(message),
-        },
-        _ => RegistrationFailure::Rejected { status },
-    }
-}
-
-/// `Retry-After` without the comment and parameters that may follow (RFC 3261 §20.33).
-fn retry_after_seconds(message: &Message<'_>) -> Option<u32> {
-    let value = message.header(Header::RetryAfter)?;
-    let digits = value.bytes().take_while(u8::is_ascii_digit).count();
-    super::parse::delta_seconds(&value[..digits])
-}
-
 /// `;+sip.instance="<urn:uuid:…>"` (RFC 5626 §4.1), the same for a user always.
 fn write_instance(line: &mut Value<'_>, user: u32) {
     let (high, low) = (mix(u64::from(user)), mix(!u64::from(user)));
@@ -443,3 +411,6 @@ fn write_instance(line: &mut Value<'_>, user: u32) {
     line.hex(low, 12);
     line.text(">\"");
 }
+
+#[cfg(test)]
+mod tests;

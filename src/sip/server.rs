@@ -243,10 +243,7 @@ impl<F: Clone> Server<F> {
             self.reject(exchange, error.status(), out, |_| {});
             return;
         }
-        if let Some(extension) = exchange.request.header(Header::Require) {
-            self.reject(exchange, 420, out, |writer| {
-                writer.header("Unsupported", extension);
-            });
+        if self.lacks_extension(exchange, out) {
             return;
         }
         match exchange.method {
@@ -268,6 +265,33 @@ impl<F: Clone> Server<F> {
         }
     }
 
+    /// Refuses a request that requires what this server does not know, and lists that (RFC 3261 §8.2.2.3).
+    fn lacks_extension(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) -> bool {
+        let known: &[&str] = match exchange.method {
+            Method::Register => &["path", "outbound"],
+            _ => &[],
+        };
+        let is_unknown = |option: &&str| !known.iter().any(|it| it.eq_ignore_ascii_case(option));
+        let required = || {
+            exchange
+                .request
+                .elements(Header::Require)
+                .filter(is_unknown)
+        };
+        if required().next().is_none() {
+            return false;
+        }
+        self.reject(exchange, 420, out, |writer| {
+            writer.header_with(Header::Unsupported.name(), |line| {
+                for (index, option) in required().enumerate() {
+                    line.text(if index > 0 { ", " } else { "" });
+                    line.text(option);
+                }
+            });
+        });
+        true
+    }
+
     fn capabilities(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
         self.respond(exchange, 200, out, |writer| {
             writer.header("Allow", ALLOW);
@@ -287,7 +311,7 @@ impl<F: Clone> Server<F> {
         };
         let host = via.host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(ip) = host.parse::<IpAddr>()
-            && via.alias
+            && via.params.has("alias")
             && ip.to_canonical() == source.peer.ip().to_canonical()
         {
             let address = SocketAddr::new(ip, via.port.unwrap_or(5061));
@@ -303,7 +327,7 @@ impl<F: Clone> Server<F> {
         error: &ParseError,
         out: &mut impl Outbound<F>,
     ) {
-        self.refuse_unserved(&exchange.source, &exchange.request, error.status(), out);
+        self.refuse(&exchange.source, &exchange.request, error.status(), out);
     }
 
     /// A deadline has come.
@@ -507,12 +531,12 @@ impl<F: Clone> Server<F> {
         let is_number = length.is_some_and(|length| decimal::<u64>(length).is_some());
         let is_repeated = request.lines(Header::ContentLength).nth(1).is_some();
         let status = if is_number && !is_repeated { 513 } else { 400 };
-        self.refuse_unserved(&source, &request, status, out);
+        self.refuse(&source, &request, status, out);
     }
 
     /// Answers a request that has no transaction, since it is not fit for one: what it lacks, the
     /// answer lacks as well.
-    fn refuse_unserved(
+    fn refuse(
         &mut self,
         source: &Source<'_, F>,
         request: &Message<'_>,

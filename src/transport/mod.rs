@@ -28,7 +28,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use crate::net::DatagramCounters;
+pub use crate::net::{DatagramCounters, WireCounters};
 pub use credentials::{Identity, Role, TestAuthority, Validity, authority_from_pem_file};
 pub use error::{CloseReason, SendError, TransportError};
 pub(crate) use flow::Link;
@@ -71,6 +71,12 @@ pub trait Transport {
         target: SocketAddr,
         handler: Rc<dyn Handler>,
     ) -> LocalBoxFuture<'_, Result<Connected, TransportError>>;
+
+    /// What all its flows have put on the wire and taken from it, whoever opened them; inside a
+    /// tunnel, what the tunnel has. Asks the kernel for each open connection.
+    ///
+    /// `None` where the kernel does not tell.
+    fn wire(&self) -> Option<WireCounters>;
 }
 
 /// What receives the messages of flows. Methods take `&self`, since flows share their handler; they

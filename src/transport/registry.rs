@@ -23,7 +23,7 @@ pub struct Stack {
     /// Whether the hop is encrypted, and the server authenticated.
     pub protected: bool,
     /// Whether the server too knows who its peer is, by certificate or tunnel key. It is what reusing
-    /// a connection in the other direction asks for (RFC 5923 §5), and what trust between proxies
+    /// a connection in the other direction asks for (RFC 5923 §9.2), and what trust between proxies
     /// rests on.
     pub mutual: bool,
     /// The stack that differs from this one in protection only: what ratios divide by.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Identity, TestAuthority, TlsOptions, TransportError};
-use crate::net::Kernel;
+use crate::net::{Kernel, WireMeter};
 pub use crate::tunnel::WireguardKeys;
 
 /// What [`super::Stack::open`] needs. A stack reads only what concerns it.
@@ -73,6 +73,7 @@ impl From<&Settings> for Kernel {
             connect_limit: settings.limits.connect,
             share_port: settings.share_port,
             source: settings.source,
+            meter: WireMeter::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::acceptor::{self, Handshake, Security};
 use super::{
     Connected, Handler, Limits, Listening, LocalBoxFuture, Settings, Transport, TransportError,
-    User,
+    User, WireCounters,
 };
 use crate::net::{Kernel, StreamNetwork};
 
@@ -65,6 +65,10 @@ impl<N: StreamNetwork, C: Security<N::Stream>> Transport for Streams<N, C> {
             target,
             handler,
         ))
+    }
+
+    fn wire(&self) -> Option<WireCounters> {
+        self.network.meter().total()
     }
 }
 

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::{
     Connected, DatagramCounters, Flow, Guard, Handler, HandshakeKind, Link, Listening,
-    LocalBoxFuture, Phases, SendError, Settings, Transport, TransportError, User,
+    LocalBoxFuture, Phases, SendError, Settings, Transport, TransportError, User, WireCounters,
 };
 use crate::net::{DatagramNetwork, DatagramSocket, Kernel, Tunneled};
 use crate::tunnel::{Clear, MAX_USERS, Wireguard};
@@ -96,6 +96,10 @@ impl<N: DatagramNetwork> Transport for Udp<N> {
                 },
             })
         })
+    }
+
+    fn wire(&self) -> Option<WireCounters> {
+        self.network.meter().total()
     }
 }
 

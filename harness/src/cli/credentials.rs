@@ -144,3 +144,53 @@ fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
     file.and_then(|mut file| file.write_all(text.as_bytes()))
         .with_context(|| format!("cannot write {}", path.display()))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_made_is_read_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("made");
+        let made = open_or_create(&folder, 7, Some(KeyType::Rsa2048)).unwrap();
+        for key_type in [None, Some(KeyType::Rsa2048)] {
+            let read = open_or_create(&folder, 7, key_type).unwrap();
+            let keys = |settings: &Settings| {
+                let tls = settings.tls.as_ref().unwrap();
+                let [server, client] = [&tls.server, &tls.client].map(|end| end.clone().unwrap());
+                (tls.ca_pem.clone(), server.key_pem, client.key_pem)
+            };
+            assert_eq!(keys(&read), keys(&made));
+            assert_eq!(
+                read.wireguard.unwrap().seed,
+                made.wireguard.as_ref().unwrap().seed
+            );
+        }
+        let error = open_or_create(&folder, 7, Some(KeyType::EcdsaP256)).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("ECDSA P-256") && error.contains("found RSA-2048"));
+    }
+
+    #[test]
+    fn a_folder_may_hold_what_its_stacks_need_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = open(folder.path(), 1).unwrap_err().to_string();
+        assert!(error.contains("there are no credentials in"), "{error}");
+
+        let authority = TestAuthority::generate().unwrap();
+        write(folder.path(), CA, &authority.ca_pem()).unwrap();
+        let settings = open(folder.path(), 1).unwrap();
+        let tls = settings.tls.unwrap();
+        assert!(tls.server.is_none() && tls.client.is_none() && settings.wireguard.is_none());
+
+        let client = authority.client("client.test").unwrap();
+        write(folder.path(), CLIENT.0, &client.chain_pem).unwrap();
+        let error = open(folder.path(), 1).unwrap_err().to_string();
+        assert!(
+            error.contains(CLIENT.1),
+            "half an identity is none: {error}"
+        );
+    }
+}

@@ -9,6 +9,7 @@ use hopbench::transport;
 use super::EXIT_OK;
 use crate::experiment;
 use crate::scenario::{PROFILES, Scenario};
+use crate::topology;
 
 /// What to list; everything if nothing is named.
 #[derive(Debug, clap::Args)]
@@ -20,6 +21,7 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
     Stacks,
+    Topologies,
     Profiles,
     Experiments,
     Metrics,
@@ -41,6 +43,12 @@ pub(crate) fn list(args: &Args) -> anyhow::Result<u8> {
                 for stack in transport::stacks() {
                     let control = stack.control.unwrap_or("–");
                     let _ = writeln!(text, "  {:<14} {control:<10} {}", stack.name, stack.summary);
+                }
+            }
+            What::Topologies => {
+                let _ = writeln!(text, "Topologies (`topology` in a scenario):");
+                for (name, path) in topology::NAMES {
+                    let _ = writeln!(text, "  {name:<14} {path}");
                 }
             }
             What::Profiles => {

@@ -4,6 +4,7 @@ mod credentials;
 mod list;
 mod load;
 mod node;
+mod proxy;
 mod report;
 mod run;
 mod tls;
@@ -47,7 +48,7 @@ enum Command {
     Run(run::Args),
     /// Show what there is: stacks, profiles, experiments, metrics
     List(list::Args),
-    /// Be the server under test: registrar and answering UA
+    /// Be the server under test: registrar, and answering UA or proxy
     Node(node::Args),
     /// Generate load against a node, or against any other SIP server
     Load(load::Args),

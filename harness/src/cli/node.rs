@@ -10,10 +10,11 @@ use hopbench::transport::{self, KeyType, Settings};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use super::proxy::ProxyArgs;
 use super::tls::TlsArgs;
 use super::users::Users;
 use super::{EXIT_ERROR, EXIT_OK, by_name, credentials, usage};
-use crate::protocol::{NodeOrder, NodeReply};
+use crate::protocol::{NodeOrder, NodeReply, WireReading};
 
 /// Longest that calls can ring: a day.
 const RING_SECONDS_MAX: f64 = 86_400.0;
@@ -41,6 +42,8 @@ pub(crate) struct Args {
     #[arg(long, hide = true)]
     control: bool,
     #[command(flatten)]
+    proxy: ProxyArgs,
+    #[command(flatten)]
     tls: TlsArgs,
     #[command(flatten)]
     users: Users,
@@ -62,20 +65,24 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
     args.tls.check()?;
     let mut settings = match &args.credentials {
         Some(folder) => credentials::open_or_create(folder, accounts.count(), args.key_type)?,
-        None if stack.protected => {
-            return Err(usage(anyhow::anyhow!(
-                "the stack {} needs certificates or keys: add --credentials FOLDER, which is made \
-                 with fresh ones if it does not exist",
-                stack.name
-            )));
+        None => {
+            let route = args.proxy.protected_stack();
+            if let Some(stack) = Some(stack).filter(|stack| stack.protected).or(route) {
+                return Err(usage(anyhow::anyhow!(
+                    "the stack {} needs certificates or keys: add --credentials FOLDER, which is \
+                     made with fresh ones if it does not exist",
+                    stack.name
+                )));
+            }
+            Settings::default()
         }
-        None => Settings::default(),
     };
     args.tls.apply(&mut settings);
-    let config = NodeConfig {
+    let mut config = NodeConfig {
         ring_seconds: args.ring,
         ..NodeConfig::answering(stack.name, args.listen, settings, accounts)
     };
+    args.proxy.apply(&mut config).map_err(usage)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -131,13 +138,17 @@ fn control() -> anyhow::Result<u8> {
         });
         let answer = async {
             while let Some(order) = inbox.recv().await {
-                let process = match order {
-                    NodeOrder::Snapshot => ProcessSnapshot::take(),
-                    NodeOrder::Usage => ProcessSnapshot::take_without_rss(),
-                };
-                super::reply(&NodeReply::Snapshot {
+                let snapshot = |process| NodeReply::Snapshot {
                     process,
                     counters: Box::new(node.counters()),
+                };
+                super::reply(&match order {
+                    NodeOrder::Snapshot => snapshot(ProcessSnapshot::take()),
+                    NodeOrder::Usage => snapshot(ProcessSnapshot::take_without_rss()),
+                    NodeOrder::Wire => NodeReply::Wire(WireReading {
+                        interfaces: node.wire(),
+                        sip_bytes: node.counters().sip_bytes,
+                    }),
                 });
             }
         };

@@ -1,17 +1,17 @@
 //! `hopbench run`: measures, writes the run's folder, and prints the comparison.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use hopbench::record::{Run, SCHEMA, Verdict};
-use hopbench::sip::Accounts;
-use hopbench::transport::{self, Settings};
+use hopbench::transport::{self, KeyType, Settings, TlsOptions, TlsSettings, WireguardKeys};
 
 use super::{EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, usage};
 use crate::environment;
-use crate::experiment::{self, Bench, Conduct};
+use crate::experiment::{self, Bench, Conduct, Experiment, Trial};
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::report::{self, Format};
@@ -23,13 +23,17 @@ use crate::testbed::{Placement, Testbed};
 pub(crate) struct Args {
     /// A scenario file; without one, the profile's built-in scenario
     scenario: Option<PathBuf>,
-    /// Built-in scenario: quick (about a minute), standard (a quarter of an hour), full (for
-    /// publication)
+    /// Built-in scenario: quick (a minute and a half), standard (a quarter of an hour), full (for
+    /// publication), lifecycles, workloads; `hopbench list profiles` says what is in them
     #[arg(long, default_value = "quick", conflicts_with = "scenario")]
     profile: String,
     /// Only these stacks; a ratio needs its control as well
     #[arg(long, value_delimiter = ',', value_name = "STACK,…")]
     stacks: Vec<String>,
+    /// Between proxies, these stacks, each with every stack at the edge; without it, the same as at
+    /// the edge
+    #[arg(long = "core-stack", value_delimiter = ',', value_name = "STACK,…")]
+    core_stacks: Vec<String>,
     /// Only these experiments
     #[arg(long, value_delimiter = ',', value_name = "EXPERIMENT,…")]
     experiments: Vec<String>,
@@ -53,22 +57,24 @@ pub(crate) fn wants_colour() -> bool {
 /// Measures.
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let scenario = args.scenario().map_err(usage)?;
-    let subjects = experiment::subjects(&scenario.plan, &args.experiments).map_err(usage)?;
-    if subjects.is_empty() {
+    let experiments = experiment::experiments(&scenario.plan, &args.experiments).map_err(usage)?;
+    if experiments.is_empty() {
         return Err(usage(anyhow::anyhow!(
             "nothing to measure: the scenario {} has none of the experiments asked for",
             scenario.plan.name
         )));
     }
     interrupt::watch()?;
-    let users = scenario.plan.users();
-    let settings = Settings::generate(users)?;
-    let accounts = Accounts::new("hopbench.test", "hopbench", users);
+    let settings = Settings {
+        wireguard: Some(WireguardKeys::generate(0)),
+        ..Settings::default()
+    };
+    let certificates = certificates(&experiments)?;
     let testbed = Testbed::new(Placement::of_this_machine())?;
     let bench = Bench {
         testbed: &testbed,
         settings: &settings,
-        accounts: &accounts,
+        certificates: &certificates,
         seed: args.seed,
     };
     let mut run = Run {
@@ -86,13 +92,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     };
     let folder = Folder::create(args.out.as_deref(), &run.run_id)?;
     run.write(&folder.run_file())?;
-    let seconds = subjects
-        .iter()
-        .flatten()
-        .map(|subject| subject.question.expected_seconds() * f64::from(subject.blocks))
-        .sum();
+    let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
+    let seconds = trials.map(Trial::expected_seconds).sum();
     let progress = Progress::new(seconds, args.quiet);
-    let conduct = experiment::conduct(subjects, &bench, &progress, |cells, ratios| {
+    let conduct = experiment::conduct(experiments, &bench, &progress, |cells, ratios| {
         run.cells = cells.to_vec();
         run.ratios = ratios.to_vec();
         Ok(run.write(&folder.run_file())?)
@@ -112,6 +115,22 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         ));
     }
     Ok(exit_code(&run, conduct))
+}
+
+/// Certificates for each kind of key that is asked for, made now and never stored.
+fn certificates(experiments: &[Experiment]) -> anyhow::Result<BTreeMap<KeyType, TlsSettings>> {
+    let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
+    let kinds: BTreeSet<KeyType> = trials
+        .map(|trial| trial.subject.site.tls.key_type)
+        .collect();
+    let generated = kinds.into_iter().map(|key_type| {
+        let options = TlsOptions {
+            key_type,
+            ..TlsOptions::default()
+        };
+        Ok((key_type, TlsSettings::generate(&options)?))
+    });
+    generated.collect()
 }
 
 /// RFC 3339, UTC.
@@ -146,6 +165,12 @@ impl Args {
                 transport::find(name)?;
             }
             scenario.plan.stacks.clone_from(&self.stacks);
+        }
+        if !self.core_stacks.is_empty() {
+            for name in &self.core_stacks {
+                transport::find(name).context("in --core-stack")?;
+            }
+            scenario.plan.core_stacks.clone_from(&self.core_stacks);
         }
         for name in &self.experiments {
             if !experiment::NAMES.iter().any(|(known, _)| known == name) {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use hopbench::measure::histogram::{LatencyHistogram, RateHistogram};
-use hopbench::record::{Cell, Metric, Ratio, Verdict};
+use hopbench::record::{Cell, CellId, Metric, Ratio, Verdict};
+use hopbench::transport;
 use serde_json::json;
 
 use super::{Sample, Subject};
@@ -17,10 +18,12 @@ pub(crate) struct Collected {
     pub(crate) samples: BTreeMap<u32, Sample>,
     /// Why measuring was given up.
     pub(crate) failure: Option<String>,
+    /// Why it cannot be measured here.
+    pub(crate) unsupported: Option<String>,
 }
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them.
-const NOT_COMPARED: [&str; 7] = [
+const NOT_COMPARED: [&str; 9] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
@@ -28,6 +31,8 @@ const NOT_COMPARED: [&str; 7] = [
     "generator_busy_ratio",
     "client_heap_r_squared_ratio",
     "server_heap_r_squared_ratio",
+    "session_request_delay_r_squared_ratio",
+    "server_cpu_r_squared_ratio",
 ];
 
 impl Collected {
@@ -37,6 +42,7 @@ impl Collected {
             subject,
             samples: BTreeMap::new(),
             failure: None,
+            unsupported: None,
         }
     }
 
@@ -70,7 +76,7 @@ impl Collected {
 
     /// Blocks whose figures count. A block in which the generator was the bottleneck is left out as
     /// long as most blocks remain; otherwise the cell is generator-bound, with all its blocks.
-    fn counted(&self) -> BTreeMap<u32, &Sample> {
+    pub(super) fn counted(&self) -> BTreeMap<u32, &Sample> {
         let all: BTreeMap<u32, &Sample> = self.samples.iter().map(|(b, s)| (*b, s)).collect();
         let sound: BTreeMap<u32, &Sample> = all
             .iter()
@@ -84,7 +90,10 @@ impl Collected {
         }
     }
 
-    fn verdict(&self) -> (Verdict, Option<String>) {
+    pub(super) fn verdict(&self) -> (Verdict, Option<String>) {
+        if let Some(reason) = &self.unsupported {
+            return (Verdict::Unsupported, Some(reason.clone()));
+        }
         if let Some(failure) = &self.failure {
             return (Verdict::Failed, Some(failure.clone()));
         }
@@ -108,7 +117,7 @@ impl Collected {
     }
 
     /// The figure of each block, by block.
-    fn values(&self, key: &str) -> BTreeMap<u32, f64> {
+    pub(super) fn values(&self, key: &str) -> BTreeMap<u32, f64> {
         self.counted()
             .into_iter()
             .filter_map(|(block, sample)| Some((block, value(sample, key)?)))
@@ -117,20 +126,21 @@ impl Collected {
 }
 
 /// The ratios of the cells that are ok to their controls that are ok.
-pub(crate) fn ratios(collected: &[Collected], seed: u64) -> Vec<Ratio> {
+pub(crate) fn ratios(collected: &[&Collected], seed: u64) -> Vec<Ratio> {
     let sound: Vec<&Collected> = collected
         .iter()
+        .copied()
         .filter(|cell| cell.verdict().0 == Verdict::Ok)
         .collect();
     let mut ratios = Vec::new();
     for cell in &sound {
-        let stack = cell.subject.stack;
+        let stack = cell.subject.site.stack;
         let mut controls: Vec<&str> = stack.control.into_iter().chain(stack.bare).collect();
         controls.dedup();
         for control in controls {
-            let mut wanted = cell.subject.id.clone();
-            wanted.stack = control.to_owned();
-            if let Some(control) = sound.iter().find(|other| other.subject.id == wanted) {
+            let control = transport::find(control).expect("the registry names its own rows");
+            let find = |id: CellId| sound.iter().find(|other| other.subject.id == id);
+            if let Some(control) = cell.subject.control_ids(control).into_iter().find_map(find) {
                 ratios.extend(ratios_to(cell, control, seed));
             }
         }

@@ -1,33 +1,28 @@
 //! Questions that a load answers: `setup`, how long the phases of a user's coming take under a light
 //! load; `throughput`, what operations at a given rate cost and how long they take.
 
+mod sample;
+
 use std::collections::BTreeMap;
 
 use hopbench::load::{
     ArrivalLaw, BackOff, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix, Moment, Workload,
 };
-use hopbench::measure::histogram::LatencyHistogram;
-use hopbench::measure::snapshot::{ProcessSnapshot, ProcessUsage};
+use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::measure::socket;
-use hopbench::node::NodeConfig;
-use hopbench::transport::Stack;
+use hopbench::transport::Resumption;
 use serde_json::{Value, json};
 
-use super::{Bench, Question, Sample, Subject, cell_id};
-use crate::scenario::{Setup, Throughput};
-use crate::testbed::{Failure, Outcome};
+use super::{Bench, Question, Sample, Subject, Trial, cell_id};
+use crate::scenario::{Plan, Setup, Throughput, is_tls};
+use crate::testbed::{Failure, Nodes, Outcome, Wire};
+use crate::topology::{Site, Topology};
 
 /// After the measurement, operations that began in it get this long to end: longer than a call whose
 /// every message is lost once, shorter than SIP's own 32 s.
-const DRAIN_SECONDS: f64 = 3.0;
-/// More failed operations than this and a cell has failed.
-const FAILED_SHARE_MAX: f64 = 0.01;
-/// Less achieved than this share of what was offered and the server was saturated.
-const ACHIEVED_SHARE_MIN: f64 = 0.95;
-/// A worker that uses more of its processor than this is the bottleneck.
-const BUSY_RATIO_MAX: f64 = 0.9;
-/// A median lag beyond this, if it is also a tenth of the latency, means that the generator was late.
-const LAG_NS_MAX: u64 = 1_000_000;
+pub(super) const DRAIN_SECONDS: f64 = 3.0;
+/// What starting and ending a process takes.
+const PROCESS_SECONDS: f64 = 0.06;
 
 /// Phases that a connection goes through.
 const PHASES: [Moment; 3] = [
@@ -49,106 +44,160 @@ const CALL: [Moment; 3] = [
     Moment::SessionDisconnectDelay,
 ];
 
-/// A load against a fresh node.
-struct Load {
+/// A load against fresh nodes.
+pub(super) struct Load {
     plan: LoadPlan,
     /// Latencies that are published.
     moments: Vec<Moment>,
     /// Whether rates and processor time are published.
     has_rates: bool,
+    /// Whether handshakes are meant to resume sessions.
+    resumes: bool,
+}
+
+/// What was read of a load and of the nodes that served it.
+struct Readings {
+    report: LoadReport,
+    /// Each node when the measurement began, and when it ended.
+    edges: Vec<Vec<ProcessSnapshot>>,
+    /// Each node after the load, with resident memory.
+    after: Vec<ProcessSnapshot>,
+    /// What crossed the hops from before the load until it had drained.
+    wire: Wire,
+    /// Datagrams that the kernel dropped at the nodes; `None` where none can be.
+    drops: Option<f64>,
 }
 
 /// The cells of the experiment `setup`.
-pub(crate) fn setup_subjects(setup: &Setup, stacks: &[&'static Stack]) -> Vec<Subject> {
-    let plan = LoadPlan {
-        workload: Workload::Register,
-        lifecycle: Lifecycle::PerRegistration,
-        arrivals: setup.arrivals,
-        rate_per_second: setup.rate_per_second,
-        warm_up_seconds: setup.warm_up_seconds,
-        duration_seconds: setup.duration_seconds,
-        drain_seconds: DRAIN_SECONDS,
-        users: setup.users(),
-        talk_seconds: 0.0,
-        ring_seconds: 0.0,
-        mix: Mix::default(),
-        back_off: BackOff::default(),
-        seed: 0,
+pub(crate) fn setup_trials(setup: &Setup, plan: &Plan) -> anyhow::Result<Vec<Trial>> {
+    let load = Load {
+        plan: setup.load(),
+        moments: PHASES.into_iter().chain(REGISTRATION).collect(),
+        has_rates: false,
+        resumes: false,
     };
-    let moments: Vec<Moment> = PHASES.into_iter().chain(REGISTRATION).collect();
-    stacks
+    let sites = plan.sites(setup.topology, &setup.variants, false)?;
+    let trials = sites
         .iter()
-        .map(|stack| Subject {
-            id: cell_id("setup", plan.workload.name(), stack, plan.lifecycle.name()),
-            stack,
-            parameters: parameters(&plan, setup.blocks),
-            question: Box::new(Load {
-                plan: plan.clone(),
-                moments: moments.clone(),
-                has_rates: false,
-            }),
-            blocks: setup.blocks,
-        })
-        .collect()
+        .map(|site| load.trial("setup", site, setup.blocks));
+    Ok(trials.collect())
 }
 
 /// The cells of one `[[throughput]]` of a scenario.
-pub(crate) fn throughput_subjects(
+pub(crate) fn throughput_trials(
     throughput: &Throughput,
-    stacks: &[&'static Stack],
-) -> Vec<Subject> {
-    let (workload, lifecycle) = (throughput.workload, throughput.lifecycle);
-    let mut moments = match workload {
-        Workload::Register | Workload::Reregister | Workload::Avalanche => REGISTRATION.to_vec(),
-        Workload::Invite => CALL.to_vec(),
-        Workload::Mixed => REGISTRATION.into_iter().chain(CALL).collect(),
-    };
-    if (workload, lifecycle) != (Workload::Invite, Lifecycle::PerRegistration) {
-        moments.extend(PHASES);
-    }
-    let mut subjects = Vec::new();
+    plan: &Plan,
+) -> anyhow::Result<Vec<Trial>> {
+    let sites = plan.sites(
+        throughput.topology,
+        &throughput.variants,
+        throughput.authenticate_calls,
+    )?;
+    let has_rate_in_id = throughput.rates_per_second.len() > 1;
+    let mut trials = Vec::new();
     for rate in &throughput.rates_per_second {
-        let plan = LoadPlan {
-            workload,
-            lifecycle,
-            arrivals: throughput.arrivals,
-            rate_per_second: *rate,
-            warm_up_seconds: throughput.warm_up_seconds,
-            duration_seconds: throughput.duration_seconds,
+        let load = Load::with_rates(throughput.load(*rate));
+        for site in &sites {
+            let mut trial = load.trial("throughput", site, throughput.blocks);
+            if has_rate_in_id {
+                trial.subject.id = trial.subject.id.with("rate", *rate);
+            }
+            trials.push(trial);
+        }
+    }
+    Ok(trials)
+}
+
+impl Setup {
+    /// The load of one cell.
+    pub(crate) fn load(&self) -> LoadPlan {
+        LoadPlan {
+            workload: Workload::Register,
+            lifecycle: Lifecycle::PerRegistration,
+            arrivals: self.arrivals,
+            rate_per_second: self.rate_per_second,
+            warm_up_seconds: self.warm_up_seconds,
+            duration_seconds: self.duration_seconds,
             drain_seconds: DRAIN_SECONDS,
-            users: throughput.users,
-            talk_seconds: throughput.talk_seconds,
+            users: self.users(),
+            talk_seconds: 0.0,
             ring_seconds: 0.0,
             mix: Mix::default(),
             back_off: BackOff::default(),
             seed: 0,
-        };
-        for stack in stacks {
-            let mut id = cell_id("throughput", workload.name(), stack, lifecycle.name());
-            if throughput.rates_per_second.len() > 1 {
-                id = id.with("rate", *rate);
-            }
-            subjects.push(Subject {
-                id,
-                stack,
-                parameters: parameters(&plan, throughput.blocks),
-                question: Box::new(Load {
-                    plan: plan.clone(),
-                    moments: moments.clone(),
-                    has_rates: true,
-                }),
-                blocks: throughput.blocks,
-            });
         }
     }
-    subjects
+}
+
+impl Throughput {
+    /// The load of the cell with this rate.
+    pub(crate) fn load(&self, rate_per_second: f64) -> LoadPlan {
+        LoadPlan {
+            workload: self.workload,
+            lifecycle: self.lifecycle,
+            arrivals: self.arrivals,
+            rate_per_second,
+            warm_up_seconds: self.warm_up_seconds,
+            duration_seconds: self.duration_seconds,
+            drain_seconds: DRAIN_SECONDS,
+            users: self.users,
+            talk_seconds: self.talk_seconds,
+            ring_seconds: self.ring_seconds,
+            mix: self.mix,
+            back_off: self.back_off,
+            seed: 0,
+        }
+    }
+}
+
+impl Load {
+    /// A load whose rates and processor time are published too.
+    pub(super) fn with_rates(plan: LoadPlan) -> Self {
+        let mut moments = match plan.workload {
+            Workload::Register | Workload::Reregister => REGISTRATION.to_vec(),
+            Workload::Avalanche => vec![Moment::Outage],
+            Workload::Invite => CALL.to_vec(),
+            Workload::Mixed => REGISTRATION.into_iter().chain(CALL).collect(),
+        };
+        if plan.population().is_none() {
+            moments.extend(PHASES);
+        }
+        Self {
+            plan,
+            moments,
+            has_rates: true,
+            resumes: false,
+        }
+    }
+
+    /// One cell that this load answers, at `site`.
+    pub(super) fn trial(&self, experiment: &str, site: &Site, blocks: u32) -> Trial {
+        let (workload, lifecycle) = (self.plan.workload, self.plan.lifecycle);
+        Trial {
+            subject: Subject {
+                id: cell_id(experiment, workload.name(), site, lifecycle.name()),
+                site: *site,
+                parameters: parameters(&self.plan, blocks),
+                blocks,
+            },
+            question: Box::new(Self {
+                plan: self.plan.clone(),
+                moments: self.moments.clone(),
+                has_rates: self.has_rates,
+                // Hops that are kept are opened before the measurement.
+                resumes: is_tls(site.stack)
+                    && site.tls.resumption == Resumption::Ticket
+                    && self.plan.population().is_none(),
+            }),
+        }
+    }
 }
 
 fn parameters(plan: &LoadPlan, blocks: u32) -> BTreeMap<String, Value> {
     let law = match plan.arrivals {
         ArrivalLaw::Poisson | ArrivalLaw::Constant => plan.arrivals.name(),
     };
-    [
+    let mut parameters = BTreeMap::from([
         ("arrivals", json!(law)),
         ("rate_per_second", json!(plan.rate_per_second)),
         ("warm_up_seconds", json!(plan.warm_up_seconds)),
@@ -157,201 +206,87 @@ fn parameters(plan: &LoadPlan, blocks: u32) -> BTreeMap<String, Value> {
         ("talk_seconds", json!(plan.talk_seconds)),
         ("generator_workers", json!(1)),
         ("blocks", json!(blocks)),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value))
-    .collect()
+    ]);
+    match plan.workload {
+        Workload::Mixed => {
+            parameters.insert("mix", json!(plan.mix));
+            parameters.insert("ring_seconds", json!(plan.ring_seconds));
+        }
+        Workload::Avalanche => {
+            parameters.insert("back_off", json!(plan.back_off));
+        }
+        Workload::Register | Workload::Reregister | Workload::Invite => {}
+    }
+    let named = parameters.into_iter();
+    named.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 impl Question for Load {
-    fn measure(&self, bench: &Bench<'_>, stack: &'static Stack, block: u32) -> Outcome<Sample> {
-        let settings = bench.settings_for(self.plan.users);
-        let mut node = bench.testbed.node(&NodeConfig::answering(
-            stack.name,
-            super::any_loopback_port(),
-            settings.clone(),
-            bench.accounts.clone(),
-        ))?;
-        let seed = bench.seed.wrapping_add(u64::from(block));
-        let mut load = bench.testbed.load(&GeneratorConfig {
-            stack: stack.name.into(),
-            target: node.address(),
-            settings,
-            accounts: bench.accounts.clone(),
-            callees: None,
-            workers: 1,
-            seed,
-        })?;
-        let drops_before = server_drops(stack, node.address().port());
-        if let Some(stage) = self.plan.population() {
-            load.populate(self.plan.users, stage, &node)?;
-        }
-        let mut edges: Vec<ProcessSnapshot> = Vec::with_capacity(2);
+    fn measure(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Sample> {
+        let settings = bench.settings_for(site, self.plan.users)?;
+        let mut nodes = bench.testbed.nodes(site, &settings, self.plan.users)?;
         let plan = LoadPlan {
-            seed,
+            seed: bench.seed.wrapping_add(u64::from(block)),
             ..self.plan.clone()
         };
-        let report = load.run(&plan, &mut node, |node| {
-            edges.push(node.usage()?);
+        let mut load = bench.testbed.load(&GeneratorConfig {
+            stack: site.stack.name.into(),
+            target: nodes.target(),
+            settings,
+            accounts: nodes.accounts(),
+            callees: nodes.callees().filter(|_| calls(plan.workload)),
+            workers: 1,
+            seed: plan.seed,
+        })?;
+        let drops_before = datagram_drops(&nodes);
+        if let Some(stage) = plan.population() {
+            load.populate(plan.users, stage, &nodes)?;
+        }
+        let wire_before = nodes.wire()?;
+        let mut edges = Vec::with_capacity(2);
+        let report = load.run(&plan, &mut nodes, |nodes| {
+            edges.push(nodes.usage()?);
             Ok(())
         })?;
-        let drops = server_drops(stack, node.address().port())
-            .zip(drops_before)
-            .map(|(after, before)| after.saturating_sub(before) as f64);
-        // The node must still be there, otherwise its share is not what it seems.
-        node.usage()?;
-        let [before, after] = edges.as_slice() else {
+        let drops = datagram_drops(&nodes).zip(drops_before);
+        if edges.len() != 2 {
             return Err(Failure::Failed(
                 "the load ended without a measurement".into(),
             ));
-        };
-        Ok(self.sample(&report, after.since(before), drops))
+        }
+        // The nodes must still be there, otherwise their share is not what it seems.
+        let after = nodes.snapshots()?;
+        Ok(self.sample(&Readings {
+            report,
+            edges,
+            after: after.into_iter().map(|(process, _)| process).collect(),
+            wire: nodes.wire()?.since(&wire_before),
+            drops: drops.map(|(after, before)| after.saturating_sub(before) as f64),
+        }))
     }
 
-    fn expected_seconds(&self) -> f64 {
-        self.plan.warm_up_seconds + self.plan.duration_seconds + 0.15
+    fn expected_seconds(&self, topology: Topology) -> f64 {
+        let processes = f64::from(topology.nodes() + 1);
+        self.plan.warm_up_seconds + self.plan.duration_seconds + PROCESS_SECONDS * processes
     }
 }
 
-/// Datagrams that the kernel dropped because the server did not read in time.
-fn server_drops(stack: &Stack, port: u16) -> Option<u64> {
-    let is_datagram = stack.tunnel.is_some() || !stack.is_stream();
-    is_datagram
-        .then(|| socket::receive_drops_on_port(port).ok())
-        .flatten()
+/// Whether anybody is called.
+fn calls(workload: Workload) -> bool {
+    match workload {
+        Workload::Invite | Workload::Mixed => true,
+        Workload::Register | Workload::Reregister | Workload::Avalanche => false,
+    }
 }
 
-/// Processor time per second ÷ operations per second. Each side is read by its own clock: the word
-/// that the measurement begins or ends reaches the node later than the generator, and not equally
-/// late. Infinite or not a number without operations.
-fn cpu_ns_per_operation(usage: ProcessUsage, report: &LoadReport) -> f64 {
-    let cpu_share = usage.cpu_ns as f64 / usage.elapsed_ns as f64;
-    cpu_share * report.window_seconds * 1e9 / report.completed_in_window as f64
-}
-
-impl Load {
-    fn sample(&self, report: &LoadReport, server: ProcessUsage, drops: Option<f64>) -> Sample {
-        let mut sample = Sample {
-            generator_bound: self.generator_bound(report),
-            shortfall: self.shortfall(report),
-            ..Sample::default()
-        };
-        let mut latencies = report.latencies.clone();
-        for moment in self.moments.iter().copied().chain([Moment::SchedulingLag]) {
-            sample
-                .latencies
-                .insert(moment.key().into(), latencies.remove(moment.key()));
-        }
-        let mut scalar = |key: &str, value: Option<f64>| {
-            sample
-                .scalars
-                .insert(key.into(), value.filter(|value| value.is_finite()));
-        };
-        scalar(
-            "offered_per_second",
-            Some(report.offered as f64 / report.window_seconds),
-        );
-        scalar(
-            "achieved_per_second",
-            Some(report.completed_in_window as f64 / report.window_seconds),
-        );
-        scalar("failed_count", Some(report.failed() as f64));
-        scalar("retransmissions_count", Some(report.retransmissions as f64));
-        scalar("server_socket_drops_count", drops);
-        scalar("generator_busy_ratio", Some(report.busiest_worker_ratio));
-        if self.has_rates {
-            let client = report.before.zip(report.after);
-            let client = client.map(|(before, after)| after.since(&before));
-            scalar(
-                "client_cpu_ns_per_operation",
-                client.map(|client| cpu_ns_per_operation(client, report)),
-            );
-            scalar(
-                "server_cpu_ns_per_operation",
-                Some(cpu_ns_per_operation(server, report)),
-            );
-            if self.plan.workload == Workload::Invite {
-                let attempts = report.offered as f64;
-                scalar(
-                    "session_establishment_ratio",
-                    Some(report.answered as f64 / attempts),
-                );
-                scalar(
-                    "session_completion_ratio",
-                    Some(report.succeeded as f64 / attempts),
-                );
-            }
-            sample.rates = Some(report.windows.rates());
-        }
-        sample
+/// Datagrams that the kernel dropped because a node did not read in time.
+fn datagram_drops(nodes: &Nodes) -> Option<u64> {
+    let addresses = nodes.datagram_addresses();
+    if addresses.is_empty() {
+        return None;
     }
-
-    /// What the user of this workload waits for.
-    fn latency<'r>(&self, report: &'r LoadReport) -> Option<&'r LatencyHistogram> {
-        let moment = match self.plan.workload {
-            Workload::Register | Workload::Reregister | Workload::Avalanche => Moment::Registered,
-            Workload::Invite | Workload::Mixed => Moment::SessionRequestDelay,
-        };
-        report.latencies.get(moment.key())
-    }
-
-    fn generator_bound(&self, report: &LoadReport) -> Option<String> {
-        let busy = report.busiest_worker_ratio;
-        if busy > BUSY_RATIO_MAX {
-            return Some(format!(
-                "a generator worker used {:.0} % of its processor: lower the rate or add workers",
-                busy * 100.0
-            ));
-        }
-        if report.never_started > 0 {
-            return Some(format!(
-                "the generator did not get to start {} of {} operations: lower the rate or add \
-                 workers",
-                report.never_started, report.offered
-            ));
-        }
-        let lag_ns = report
-            .latencies
-            .get(Moment::SchedulingLag.key())?
-            .median_ns()?;
-        let latency_ns = self.latency(report)?.median_ns()?;
-        (lag_ns > LAG_NS_MAX && lag_ns > latency_ns / 10).then(|| {
-            format!(
-                "half of the operations started more than {} µs late: the generator did not get \
-                 its processor",
-                lag_ns / 1_000
-            )
-        })
-    }
-
-    fn shortfall(&self, report: &LoadReport) -> Option<String> {
-        let offered = report.offered as f64;
-        if report.offered == 0 {
-            return Some(
-                "no operation fell into the measurement: raise the rate or the duration".into(),
-            );
-        }
-        if report.failed() as f64 > offered * FAILED_SHARE_MAX {
-            let (cause, count) = report
-                .failures
-                .iter()
-                .max_by_key(|(_, count)| **count)
-                .expect("something failed");
-            return Some(format!(
-                "{} of {} operations failed, {count} of them so: {cause}",
-                report.failed(),
-                report.offered
-            ));
-        }
-        let achieved = report.completed_in_window as f64;
-        // Of few operations, the ones under way at the edges are more than the margin.
-        let margin = (offered * (1.0 - ACHIEVED_SHARE_MIN)).max(3.0 * offered.sqrt().min(10.0));
-        (achieved < offered - margin).then(|| {
-            format!(
-                "the server was saturated: {:.0} of {:.0} operations a second were achieved",
-                achieved / report.window_seconds,
-                offered / report.window_seconds
-            )
-        })
-    }
+    let drops = addresses.iter();
+    drops
+        .map(|address| socket::receive_drops_on_port(address.port()).ok())
+        .sum()
 }

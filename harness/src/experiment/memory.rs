@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use hopbench::load::{GeneratorConfig, Lifecycle, Stage, Workload};
 use hopbench::measure::snapshot::ProcessSnapshot;
-use hopbench::node::NodeConfig;
-use hopbench::transport::Stack;
+use hopbench::node::NodeCounters;
+use hopbench::transport::{Stack, WireCounters};
 use serde_json::json;
 
-use super::{Bench, Question, Sample, Subject, cell_id};
-use crate::scenario::Memory;
+use super::{Bench, Question, Sample, Subject, Trial, cell_id};
+use crate::scenario::{Memory, Plan};
 use crate::statistics::{self, Regression};
-use crate::testbed::{Failure, LoadProcess, NodeProcess, Outcome};
+use crate::testbed::{Failure, LoadProcess, Nodes, Outcome};
+use crate::topology::{Site, Topology};
 
 /// Memory is read when two readings this far apart agree.
 const CALM: Duration = Duration::from_millis(8);
@@ -27,68 +28,91 @@ struct Ramp {
 }
 
 /// The cells of the experiment `memory`.
-pub(crate) fn subjects(memory: &Memory, stacks: &[&'static Stack]) -> Vec<Subject> {
-    let lifecycle = Lifecycle::PerRegistration;
-    let mut subjects = Vec::new();
+pub(crate) fn trials(memory: &Memory, plan: &Plan) -> anyhow::Result<Vec<Trial>> {
+    let lifecycle = Lifecycle::PerRegistration.name();
+    let sites = plan.sites(Topology::Direct, &memory.variants, false)?;
+    let mut trials = Vec::new();
     for stage in &memory.stages {
-        for stack in stacks {
-            let id = cell_id("memory", Workload::Register.name(), stack, lifecycle.name())
-                .with("stage", stage.name());
-            subjects.push(Subject {
-                id,
-                stack,
-                parameters: BTreeMap::from([
-                    ("stage".to_owned(), json!(stage.name())),
-                    ("connections".to_owned(), json!(memory.connections)),
-                    ("blocks".to_owned(), json!(memory.blocks)),
-                ]),
+        for site in &sites {
+            let id = cell_id("memory", Workload::Register.name(), site, lifecycle);
+            trials.push(Trial {
+                subject: Subject {
+                    id: id.with("stage", stage.name()),
+                    site: *site,
+                    parameters: BTreeMap::from([
+                        ("stage".to_owned(), json!(stage.name())),
+                        ("connections".to_owned(), json!(memory.connections)),
+                        ("blocks".to_owned(), json!(memory.blocks)),
+                    ]),
+                    blocks: memory.blocks,
+                },
                 question: Box::new(Ramp {
                     stage: *stage,
                     connections: memory.connections.clone(),
                 }),
-                blocks: memory.blocks,
             });
         }
     }
-    subjects
+    Ok(trials)
 }
 
 impl Question for Ramp {
-    fn measure(&self, bench: &Bench<'_>, stack: &'static Stack, block: u32) -> Outcome<Sample> {
+    fn measure(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Sample> {
         let most = self.connections.last().copied().unwrap_or_default();
-        let settings = bench.settings_for(most);
-        let mut node = bench.testbed.node(&NodeConfig::answering(
-            stack.name,
-            super::any_loopback_port(),
-            settings.clone(),
-            bench.accounts.clone(),
-        ))?;
+        let settings = bench.settings_for(site, most)?;
+        let mut nodes = bench.testbed.nodes(site, &settings, most)?;
         let mut load = bench.testbed.load(&GeneratorConfig {
-            stack: stack.name.into(),
-            target: node.address(),
+            stack: site.stack.name.into(),
+            target: nodes.target(),
             settings,
-            accounts: bench.accounts.clone(),
+            accounts: nodes.accounts(),
             callees: None,
             workers: 1,
             seed: bench.seed.wrapping_add(u64::from(block)),
         })?;
         let mut points = Vec::with_capacity(self.connections.len());
         for connections in &self.connections {
-            load.populate(*connections, self.stage, &node)?;
-            let wanted = stack.is_stream().then_some(u64::from(*connections));
-            let (client, server) = calm_snapshots(&mut load, &mut node, wanted)?;
+            load.populate(*connections, self.stage, &nodes)?;
+            let wanted = site.stack.is_stream().then_some(u64::from(*connections));
+            let (client, server) = calm_snapshots(&mut load, &mut nodes, wanted)?;
             points.push(Point {
                 connections: f64::from(*connections),
                 client,
                 server,
+                wire: nodes.wire()?.total(),
             });
         }
-        Ok(sample(&points))
+        let mut sample = sample(&points);
+        if self.stage == Stage::Handshaken && has_set_up(site.stack) {
+            sample.scalars.extend(set_up_wire(&points));
+        }
+        Ok(sample)
     }
 
-    fn expected_seconds(&self) -> f64 {
+    fn expected_seconds(&self, _topology: Topology) -> f64 {
         0.3 + f64::from(self.connections.last().copied().unwrap_or_default()) * 1.5e-3
     }
+}
+
+/// Whether opening a hop puts anything on the wire.
+fn has_set_up(stack: &Stack) -> bool {
+    stack.is_stream() || stack.protected
+}
+
+/// What one more set-up puts on the wire. Every connection of a stack takes the same packets, but
+/// for acknowledgements that are delayed or not.
+fn set_up_wire(points: &[Point]) -> [(String, Option<f64>); 2] {
+    let slope = |of: fn(WireCounters) -> u64| {
+        let line = fit(points, |point| Some(of(point.wire?) as f64));
+        line.map(|line| line.slope)
+    };
+    [
+        ("handshake_wire_bytes".to_owned(), slope(|wire| wire.bytes)),
+        (
+            "handshake_wire_packets".to_owned(),
+            slope(|wire| wire.packets),
+        ),
+    ]
 }
 
 /// Reads both sides once neither heap changes any more and the node has the connections that the
@@ -96,15 +120,15 @@ impl Question for Ramp {
 /// when the client calls a connection ready, and the kernel completes a TCP connection by itself.
 fn calm_snapshots(
     load: &mut LoadProcess,
-    node: &mut NodeProcess,
+    nodes: &mut Nodes,
     wanted: Option<u64>,
 ) -> Outcome<(ProcessSnapshot, ProcessSnapshot)> {
     let deadline = Instant::now() + PATIENCE;
-    let mut earlier = (load.snapshot()?, node.snapshot()?.0);
+    let mut earlier = (load.snapshot()?, only(nodes)?.0);
     loop {
         std::thread::sleep(CALM);
         let client = load.snapshot()?;
-        let (server, counters) = node.snapshot()?;
+        let (server, counters) = only(nodes)?;
         let held = counters.flows_opened - counters.flows_closed;
         let is_complete = wanted.is_none_or(|wanted| held == wanted);
         let is_calm = client.heap_live_bytes == earlier.0.heap_live_bytes
@@ -123,11 +147,18 @@ fn calm_snapshots(
     }
 }
 
+/// The one node's figures.
+fn only(nodes: &mut Nodes) -> Outcome<(ProcessSnapshot, NodeCounters)> {
+    let mut snapshots = nodes.snapshots()?;
+    Ok(snapshots.pop().expect("a layout has a node"))
+}
+
 /// What both sides cost with a number of connections.
 struct Point {
     connections: f64,
     client: ProcessSnapshot,
     server: ProcessSnapshot,
+    wire: Option<WireCounters>,
 }
 
 fn sample(points: &[Point]) -> Sample {

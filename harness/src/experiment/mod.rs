@@ -1,9 +1,11 @@
 //! Experiments: questions, each answered by cells that are measured in interleaved blocks.
 //!
 //! [`Subject`] is one cell to be measured; a [`Question`] measures it once, in fresh processes, and
-//! yields a [`Sample`]; [`conduct`] runs all subjects block by block in a seeded random order and
-//! turns what was collected into [`record::Cell`](hopbench::record::Cell)s and ratios.
+//! yields a [`Sample`]; [`conduct`] runs all trials block by block in a seeded random order and
+//! turns what was collected into [`record::Cell`](hopbench::record::Cell)s and ratios. An
+//! [`Experiment`] may derive further cells from what its own have yielded.
 
+mod chain;
 mod collect;
 mod load;
 mod memory;
@@ -13,17 +15,18 @@ use std::collections::BTreeMap;
 
 use hopbench::measure::histogram::{LatencyHistogram, RateHistogram};
 use hopbench::record::CellId;
-use hopbench::sip::Accounts;
-use hopbench::transport::{Settings, Stack};
+use hopbench::transport::{KeyType, Settings, Stack, TlsSettings};
 use serde_json::{Value, json};
 
 use crate::scenario::Plan;
-use crate::testbed::{Outcome, Testbed};
+use crate::testbed::{Failure, Outcome, Testbed};
+use crate::topology::{Site, Topology};
 
+use collect::Collected;
 pub(crate) use schedule::{Conduct, conduct};
 
 /// The experiments and what they ask, in the order in which they run.
-pub(crate) const NAMES: [(&str, &str); 3] = [
+pub(crate) const NAMES: [(&str, &str); 4] = [
     (
         "setup",
         "how long until a hop is ready, and until its user is registered",
@@ -36,30 +39,49 @@ pub(crate) const NAMES: [(&str, &str); 3] = [
         "throughput",
         "what an operation costs in processor time at a given rate, and how long it takes",
     ),
+    (
+        "chain",
+        "what each further proxy adds to a call's delay and processor time",
+    ),
 ];
 
 /// What every question needs.
 pub(crate) struct Bench<'a> {
     /// Where processes run.
     pub(crate) testbed: &'a Testbed,
-    /// Certificates and keys of this run.
+    /// Keys of tunnels, limits.
     pub(crate) settings: &'a Settings,
-    /// The users.
-    pub(crate) accounts: &'a Accounts,
+    /// Certificates, by the kind of their keys.
+    pub(crate) certificates: &'a BTreeMap<KeyType, TlsSettings>,
     /// Seed of the run.
     pub(crate) seed: u64,
 }
 
+/// Cells that are measured together, in interleaved blocks.
+pub(crate) struct Experiment {
+    /// Its cells.
+    pub(crate) trials: Vec<Trial>,
+    /// What else its cells tell together, by block as they do.
+    derive: Option<fn(&[Collected]) -> Vec<Collected>>,
+}
+
+/// A cell and how it is measured.
+pub(crate) struct Trial {
+    /// The cell.
+    pub(crate) subject: Subject,
+    /// What measures it.
+    pub(crate) question: Box<dyn Question>,
+}
+
 /// One cell to be measured.
+#[derive(Clone)]
 pub(crate) struct Subject {
     /// Its name.
     pub(crate) id: CellId,
-    /// Its row in the registry.
-    pub(crate) stack: &'static Stack,
+    /// Where it is measured.
+    pub(crate) site: Site,
     /// What a reproduction needs beyond the name.
     pub(crate) parameters: BTreeMap<String, Value>,
-    /// How it is measured.
-    pub(crate) question: Box<dyn Question>,
     /// Blocks that are wanted.
     pub(crate) blocks: u32,
 }
@@ -68,10 +90,10 @@ pub(crate) struct Subject {
 pub(crate) trait Question {
     /// Measures once, in processes of its own. `block` seeds what is random: the same block has the
     /// same arrivals for every stack.
-    fn measure(&self, bench: &Bench<'_>, stack: &'static Stack, block: u32) -> Outcome<Sample>;
+    fn measure(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Sample>;
 
-    /// About how long that takes.
-    fn expected_seconds(&self) -> f64;
+    /// About how long that takes over this topology.
+    fn expected_seconds(&self, topology: Topology) -> f64;
 }
 
 /// What one block of one cell yielded.
@@ -93,59 +115,240 @@ pub(crate) struct Sample {
 ///
 /// # Errors
 /// When a stack does not exist.
-pub(crate) fn subjects(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<Vec<Subject>>> {
-    let stacks = plan.stack_rows()?;
+pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<Experiment>> {
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     let mut experiments = Vec::new();
     if let Some(setup) = plan.setup.as_ref().filter(|_| is_wanted("setup")) {
-        experiments.push(load::setup_subjects(setup, &stacks));
+        experiments.push(Experiment::of(load::setup_trials(setup, plan)?));
     }
     if let Some(memory) = plan.memory.as_ref().filter(|_| is_wanted("memory")) {
-        experiments.push(memory::subjects(memory, &stacks));
+        experiments.push(Experiment::of(memory::trials(memory, plan)?));
     }
-    if is_wanted("throughput") {
-        experiments.extend(
-            plan.throughput
-                .iter()
-                .map(|plan| load::throughput_subjects(plan, &stacks)),
-        );
+    for throughput in plan.throughput.iter().filter(|_| is_wanted("throughput")) {
+        experiments.push(Experiment::of(load::throughput_trials(throughput, plan)?));
+    }
+    if let Some(chain) = plan.chain.as_ref().filter(|_| is_wanted("chain")) {
+        experiments.push(Experiment {
+            derive: Some(chain::fits),
+            ..Experiment::of(chain::trials(chain, plan)?)
+        });
     }
     Ok(experiments)
 }
 
-fn cell_id(experiment: &str, workload: &str, stack: &Stack, lifecycle: &str) -> CellId {
-    CellId {
-        experiment: experiment.into(),
-        workload: workload.into(),
-        stack: stack.name.into(),
-        topology: "direct".into(),
-        lifecycle: lifecycle.into(),
-        path: "loopback".into(),
-        distinguishing: BTreeMap::new(),
+impl Experiment {
+    fn of(trials: Vec<Trial>) -> Self {
+        Self {
+            trials,
+            derive: None,
+        }
     }
 }
 
-/// A port of the kernel's choice on the loopback.
-fn any_loopback_port() -> std::net::SocketAddr {
-    (std::net::Ipv4Addr::LOCALHOST, 0).into()
+impl Trial {
+    /// About how long all its blocks take.
+    pub(crate) fn expected_seconds(&self) -> f64 {
+        self.expected_seconds_of_block() * f64::from(self.subject.blocks)
+    }
+
+    fn expected_seconds_of_block(&self) -> f64 {
+        self.question.expected_seconds(self.subject.site.topology)
+    }
+}
+
+fn cell_id(experiment: &str, workload: &str, site: &Site, lifecycle: &str) -> CellId {
+    let mut distinguishing = site.tls.distinguishing();
+    if site.core.name != site.stack.name {
+        distinguishing.insert(CORE_STACK.into(), site.core.name.into());
+    }
+    if site.authenticate_calls {
+        distinguishing.insert("authenticate_calls".into(), true.into());
+    }
+    CellId {
+        experiment: experiment.into(),
+        workload: workload.into(),
+        stack: site.stack.name.into(),
+        topology: site.topology.to_string(),
+        lifecycle: lifecycle.into(),
+        path: "loopback".into(),
+        distinguishing,
+    }
+}
+
+/// The parameter that names the stack between nodes.
+const CORE_STACK: &str = "core_stack";
+
+impl Subject {
+    /// The names that a cell of the stack `control` would have that differs from this one in nothing
+    /// but what it is compared for, the best one first. How TLS is spoken is none of a control's
+    /// business. Where all hops have one stack, the control's do too; or else its core is the same.
+    fn control_ids(&self, control: &Stack) -> Vec<CellId> {
+        let Site {
+            stack, core, tls, ..
+        } = self.site;
+        let mut id = self.id.clone();
+        id.stack = control.name.to_owned();
+        let variant = tls.distinguishing();
+        id.distinguishing
+            .retain(|key, _| !variant.contains_key(key));
+        if !self.site.topology.has_core() {
+            return vec![id];
+        }
+        id.distinguishing.remove(CORE_STACK);
+        let same_core = if core.name == control.name {
+            id.clone()
+        } else {
+            id.clone().with(CORE_STACK, core.name)
+        };
+        if stack.name == core.name {
+            vec![id, same_core]
+        } else {
+            vec![same_core]
+        }
+    }
 }
 
 impl Bench<'_> {
-    /// What all cells of a stack have in common.
-    fn parameters(&self, stack: &Stack) -> BTreeMap<String, Value> {
+    /// What all cells of a site have in common.
+    fn parameters(&self, site: &Site) -> BTreeMap<String, Value> {
         let placement = self.testbed.placement();
-        let mut parameters = stack.security(self.settings);
+        let Ok(settings) = self.settings_for(site, 0) else {
+            return BTreeMap::new();
+        };
+        let mut parameters = site.stack.security(&settings);
+        if site.topology.has_core() {
+            parameters.insert(CORE_STACK.into(), site.core.name.into());
+            let core = site.core.security(&settings).into_iter();
+            parameters.extend(core.map(|(key, value)| (format!("core_{key}"), value)));
+        }
         parameters.insert("node_cpus".into(), json!(placement.node));
+        parameters.insert("node_processes".into(), json!(site.topology.nodes()));
         parameters.insert("generator_cpus".into(), json!(placement.load));
         parameters
     }
 
-    /// The run's keys, provisioned for `users` users.
-    fn settings_for(&self, users: u32) -> Settings {
+    /// The run's keys, provisioned for `users` users on each side of a call, and for proxies.
+    ///
+    /// # Errors
+    /// When this build cannot speak TLS as the site wants it.
+    fn settings_for(&self, site: &Site, users: u32) -> Outcome<Settings> {
         let mut settings = self.settings.clone();
         if let Some(wireguard) = &mut settings.wireguard {
-            wireguard.peers = users;
+            wireguard.peers = site.topology.layout().identities(users);
         }
-        settings
+        site.tls
+            .check()
+            .map_err(|reason| Failure::Unsupported(reason.to_string()))?;
+        settings.tls = self
+            .certificates
+            .get(&site.tls.key_type)
+            .map(|certificates| {
+                let options = site.tls;
+                TlsSettings {
+                    options,
+                    ..certificates.clone()
+                }
+            });
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use hopbench::transport::{Resumption, TlsOptions, find};
+
+    use super::*;
+
+    fn subject(stack: &str, core: &str, topology: Topology, tls: TlsOptions) -> Subject {
+        let site = Site {
+            topology,
+            stack: find(stack).unwrap(),
+            core: find(core).unwrap(),
+            tls,
+            authenticate_calls: false,
+        };
+        Subject {
+            id: cell_id("throughput", "invite", &site, "per-call").with("rate", 5),
+            site,
+            parameters: BTreeMap::new(),
+            blocks: 1,
+        }
+    }
+
+    #[test]
+    fn a_control_differs_in_what_it_is_compared_for_only() {
+        let resumed = TlsOptions {
+            resumption: Resumption::Ticket,
+            ..TlsOptions::default()
+        };
+        let full = TlsOptions::default();
+        // Stack, core, topology, options; the end of the controls' ids.
+        let cases: [(&str, &str, Topology, TlsOptions, &[&str]); 5] = [
+            (
+                "tls",
+                "tls",
+                Topology::Direct,
+                full,
+                &["tcp/direct/per-call/loopback?rate=5"],
+            ),
+            (
+                "tls",
+                "tls",
+                Topology::Direct,
+                resumed,
+                &["tcp/direct/per-call/loopback?rate=5"],
+            ),
+            (
+                "tls",
+                "mtls",
+                Topology::Trapezoid,
+                full,
+                &["tcp/trapezoid/per-call/loopback?core_stack=mtls&rate=5"],
+            ),
+            (
+                "tls",
+                "tcp",
+                Topology::Trapezoid,
+                full,
+                &["tcp/trapezoid/per-call/loopback?rate=5"],
+            ),
+            (
+                "tls",
+                "tls",
+                Topology::Chain(2),
+                full,
+                &[
+                    "tcp/chain-2/per-call/loopback?rate=5",
+                    "tcp/chain-2/per-call/loopback?core_stack=tls&rate=5",
+                ],
+            ),
+        ];
+        for (stack, core, topology, tls, expected) in cases {
+            let subject = subject(stack, core, topology, tls);
+            let ids = subject.control_ids(find("tcp").unwrap());
+            let ids: Vec<String> = ids.iter().map(CellId::to_string).collect();
+            let expected: Vec<String> = expected
+                .iter()
+                .map(|end| format!("throughput/invite/{end}"))
+                .collect();
+            assert_eq!(ids, expected, "{}", subject.id);
+        }
+    }
+
+    #[test]
+    fn an_id_names_the_core_and_the_variant_where_they_are_not_the_usual() {
+        let resumed = TlsOptions {
+            resumption: Resumption::Ticket,
+            ..TlsOptions::default()
+        };
+        let id = subject("mtls", "tls", Topology::Trapezoid, resumed)
+            .id
+            .to_string();
+        assert_eq!(
+            id,
+            "throughput/invite/mtls/trapezoid/per-call/loopback?core_stack=tls&rate=5&\
+             resumption=ticket"
+        );
     }
 }

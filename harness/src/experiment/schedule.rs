@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::collect::{Collected, ratios};
-use super::{Bench, Subject};
+use super::{Bench, Experiment, Subject, Trial};
 use crate::progress::Progress;
 use crate::testbed::Failure;
 
@@ -26,36 +26,34 @@ pub(crate) enum Conduct {
 /// # Errors
 /// When `publish` fails.
 pub(crate) fn conduct(
-    experiments: Vec<Vec<Subject>>,
+    experiments: Vec<Experiment>,
     bench: &Bench<'_>,
     progress: &Progress,
     mut publish: impl FnMut(&[Cell], &[Ratio]) -> anyhow::Result<()>,
 ) -> anyhow::Result<Conduct> {
     let mut order = ChaCha8Rng::seed_from_u64(bench.seed);
     let (mut cells, mut all_ratios) = (Vec::new(), Vec::new());
-    for subjects in experiments {
+    for Experiment { trials, derive } in experiments {
         let (done_cells, done_ratios) = (cells.len(), all_ratios.len());
-        let mut collected: Vec<Collected> = subjects
-            .into_iter()
-            .map(|mut subject| {
-                subject.parameters.extend(bench.parameters(subject.stack));
-                Collected::new(subject)
-            })
-            .collect();
-        let blocks = collected
-            .iter()
-            .map(|cell| cell.subject.blocks)
-            .max()
-            .unwrap_or_default();
-        for block in 0..blocks {
-            let end = measure_block(&mut collected, block, bench, progress, &mut order);
+        let subjects = trials.iter().map(|trial| {
+            let mut subject = trial.subject.clone();
+            subject.parameters.extend(bench.parameters(&subject.site));
+            Collected::new(subject)
+        });
+        let mut collected: Vec<Collected> = subjects.collect();
+        let blocks = trials.iter().map(|trial| trial.subject.blocks).max();
+        for block in 0..blocks.unwrap_or_default() {
+            let turns = (trials.as_slice(), collected.as_mut_slice());
+            let end = measure_block(turns, block, bench, progress, &mut order);
+            let derived = derive.map_or_else(Vec::new, |derive| derive(&collected));
+            let known: Vec<&Collected> = collected.iter().chain(&derived).collect();
             cells.truncate(done_cells);
             all_ratios.truncate(done_ratios);
-            let started = collected.iter().filter(|cell| {
+            let started = known.iter().filter(|cell| {
                 end == Conduct::Complete || cell.failure.is_some() || !cell.samples.is_empty()
             });
             cells.extend(started.map(|cell| cell.cell(bench.seed)));
-            all_ratios.extend(ratios(&collected, bench.seed));
+            all_ratios.extend(ratios(&known, bench.seed));
             publish(&cells, &all_ratios)?;
             if end == Conduct::Interrupted {
                 return Ok(Conduct::Interrupted);
@@ -66,31 +64,38 @@ pub(crate) fn conduct(
 }
 
 fn measure_block(
-    collected: &mut [Collected],
+    (trials, collected): (&[Trial], &mut [Collected]),
     block: u32,
     bench: &Bench<'_>,
     progress: &Progress,
     order: &mut ChaCha8Rng,
 ) -> Conduct {
-    let mut turns: Vec<usize> = (0..collected.len()).collect();
+    let mut turns: Vec<usize> = (0..trials.len()).collect();
     turns.shuffle(order);
     for turn in turns {
-        let cell = &mut collected[turn];
-        let subject = &cell.subject;
-        let seconds = subject.question.expected_seconds();
-        if block >= subject.blocks || cell.failure.is_some() {
+        let (trial, cell) = (&trials[turn], &mut collected[turn]);
+        let Subject {
+            id, site, blocks, ..
+        } = &trial.subject;
+        let seconds = trial.expected_seconds_of_block();
+        let is_given_up = cell.failure.is_some() || cell.unsupported.is_some();
+        if block >= *blocks || is_given_up {
             progress.skip(seconds);
             continue;
         }
-        progress.begin(&subject.id.to_string(), block + 1, subject.blocks);
-        match subject.question.measure(bench, subject.stack, block) {
+        progress.begin(&id.to_string(), block + 1, *blocks);
+        match trial.question.measure(bench, site, block) {
             Ok(sample) => {
                 cell.samples.insert(block, sample);
             }
             Err(Failure::Interrupted) => return Conduct::Interrupted,
             Err(Failure::Failed(reason)) => {
-                progress.note(&format!("{}: {reason}", subject.id));
+                progress.note(&format!("{id}: {reason}"));
                 cell.failure = Some(reason);
+            }
+            Err(Failure::Unsupported(reason)) => {
+                progress.note(&format!("{id}: {reason}"));
+                cell.unsupported = Some(reason);
             }
         }
         progress.end(seconds);

@@ -57,6 +57,13 @@ fn built() -> Run {
             index,
         ));
     }
+    let mut resumed = throughput("tls", "register", "per-registration", 140, 2);
+    resumed.id.push_str("&resumption=ticket");
+    cells.push(resumed);
+    for (stack, figures) in STACKS {
+        cells.extend([0, 2, 4].map(|proxies| chain(stack, proxies, figures[6])));
+        cells.push(fit(stack, figures[6]));
+    }
     spoil(
         &mut cells,
         "setup/register/mtls",
@@ -201,6 +208,14 @@ fn throughput(stack: &str, workload: &str, lifecycle: &str, micros: u32, index: 
         "client_cpu_ns_per_operation",
         figure(Some(cpu * 1.2), Unit::Ns, Direction::Lower),
     );
+    put(
+        "wire_bytes_per_operation",
+        figure(Some(2_700.0 + cpu / 100.0), Unit::Bytes, Direction::Lower),
+    );
+    put(
+        "wire_packets_per_operation",
+        figure(Some(7.0), Unit::Count, Direction::Lower),
+    );
     let latency = match workload {
         "invite" => "session_request_delay_ns",
         _ => "hop_ready_to_registered_ns",
@@ -209,6 +224,65 @@ fn throughput(stack: &str, workload: &str, lifecycle: &str, micros: u32, index: 
         latency,
         distributed(Some(cpu * 4.0 + 90e3), Unit::Ns, Direction::Lower),
     );
+    cell
+}
+
+/// A call through `proxies`, with figures of each node and hop.
+fn chain(stack: &str, proxies: u32, micros: u32) -> Cell {
+    let mut cell = cell("chain", "invite", stack, "per-registration", "");
+    if proxies > 0 {
+        cell.topology = format!("chain-{proxies}");
+        cell.id = cell.id.replace("/direct/", &format!("/{}/", cell.topology));
+    }
+    let delay = f64::from(proxies + 1) * f64::from(micros) * 2e3 + 90e3;
+    cell.metrics.insert(
+        "session_request_delay_ns".to_owned(),
+        distributed(Some(delay), Unit::Ns, Direction::Lower),
+    );
+    if proxies > 0 {
+        for place in 1..=proxies + 1 {
+            let scale = f64::from(place);
+            let figures = [
+                (format!("node_{place}_cpu_ns_per_operation"), 52e3, Unit::Ns),
+                (format!("node_{place}_rss_bytes"), 4.5e6, Unit::Bytes),
+                (
+                    format!("hop_{place}_wire_bytes_per_operation"),
+                    3_600.0,
+                    Unit::Bytes,
+                ),
+                (
+                    format!("hop_{place}_wire_packets_per_operation"),
+                    7.0,
+                    Unit::Count,
+                ),
+            ];
+            for (key, value, unit) in figures {
+                let value = Some(value * (1.0 + scale / 10.0));
+                cell.metrics
+                    .insert(key, figure(value, unit, Direction::Lower));
+            }
+        }
+    }
+    cell
+}
+
+fn fit(stack: &str, micros: u32) -> Cell {
+    let mut cell = cell("chain", "invite", stack, "per-registration", "");
+    cell.topology = "chain".to_owned();
+    cell.id = cell.id.replace("/direct/", "/chain/");
+    let cpu = f64::from(micros) * 1e3;
+    let figures = [
+        ("session_request_delay_fixed_ns", cpu * 2.0 + 90e3, Unit::Ns),
+        ("session_request_delay_per_hop_ns", cpu * 2.0, Unit::Ns),
+        ("session_request_delay_r_squared_ratio", 0.998, Unit::Ratio),
+        ("server_cpu_fixed_ns", cpu, Unit::Ns),
+        ("server_cpu_per_hop_ns", cpu * 0.8, Unit::Ns),
+        ("server_cpu_r_squared_ratio", 0.987, Unit::Ratio),
+    ];
+    for (key, value, unit) in figures {
+        let metric = figure(Some(value), unit, Direction::Lower);
+        cell.metrics.insert(key.to_owned(), metric);
+    }
     cell
 }
 
@@ -280,6 +354,7 @@ fn spoil(cells: &mut [Cell], prefix: &str, verdict: Verdict, reason: &str) {
 fn ratios(cells: &[Cell]) -> Vec<Ratio> {
     let mut ratios = Vec::new();
     let keys = [
+        "server_cpu_per_hop_ns",
         "hop_ready_to_registered_ns",
         "server_heap_bytes_per_connection",
         "server_cpu_ns_per_operation",

@@ -8,7 +8,7 @@ use hopbench::record::{Environment, Ratio, Run, Unit, Verdict};
 use super::question::Question;
 use super::summary::{Block, Price, PriceKind, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
-use super::{CHART_FOLDER, svg};
+use super::{CHART_FOLDER, hops, svg};
 
 /// What the reader must know beside the figures; a caveat is printed when the run has a stack that it
 /// concerns.
@@ -58,6 +58,7 @@ pub(super) fn render(run: &Run) -> String {
     let charts = svg::charts(run);
     for question in Question::ALL {
         section(&mut out, &summary, question, &charts);
+        hops::tables(&mut out, run, question);
     }
     prices(&mut out, &summary);
     exclusions(&mut out, run);
@@ -115,6 +116,7 @@ fn clause(block: &Block<'_>, price: &Price<'_>, ratio: &Ratio) -> String {
                 block.headline_name.trim_start_matches("CPU/")
             )
         }
+        Question::Chain => "the CPU time that each further hop adds to a call".to_owned(),
     };
     let mut text = format!("{} {of_what}", units::ratio(ratio));
     if let (Some((unit, above)), Some((_, below))) =
@@ -171,16 +173,46 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
                 Question::Setup => "Set-up latency",
                 Question::Memory => "Memory per connection",
                 Question::Throughput => "Throughput",
+                Question::Chain => "Proxies in a row",
             };
             let _ = writeln!(out, "## {name}\n");
         }
         table(out, block);
+        if question == Question::Chain {
+            chain_answer(out, block);
+        }
     }
     for chart in shown {
         let _ = writeln!(
             out,
             "![{}]({CHART_FOLDER}/{})\n",
             chart.title, chart.file_name
+        );
+    }
+}
+
+/// What a further hop costs over each stack, in a sentence.
+fn chain_answer(out: &mut String, block: &Block<'_>) {
+    let clause = |stack: &str| {
+        let figure = |key| Some(block.metric(stack, key, None)?.value?);
+        let delay = figure("session_request_delay_per_hop_ns")?;
+        let cpu = figure("server_cpu_per_hop_ns")?;
+        Some(format!(
+            "over `{stack}` {} until the callee answers and {} of CPU time",
+            quantity(Unit::Ns, delay),
+            quantity(Unit::Ns, cpu)
+        ))
+    };
+    let clauses: Vec<String> = block
+        .rows
+        .iter()
+        .filter_map(|row| clause(row.stack))
+        .collect();
+    if !clauses.is_empty() {
+        let _ = writeln!(
+            out,
+            "Each further hop adds to a call: {}.\n",
+            clauses.join("; ")
         );
     }
 }
@@ -211,14 +243,14 @@ fn table(out: &mut String, block: &Block<'_>) {
         headings.collect::<Vec<_>>().join(" | ")
     );
     let _ = writeln!(out, "|---|{}---|", "--:|".repeat(block.columns.len()));
-    for row in &block.rows {
+    for row in block.all_rows() {
         let figures = row.figures.iter().zip(&scales);
         let figures = figures
             .map(|(figure, scale)| figure.map_or(MISSING.to_owned(), |value| scale.number(value)));
         let _ = writeln!(
             out,
             "| `{}` | {} | {} |",
-            row.stack,
+            row.name(),
             figures.collect::<Vec<_>>().join(" | "),
             verdict_word(row.verdict)
         );

@@ -16,6 +16,7 @@ mod distribution;
 mod excerpt;
 #[cfg(test)]
 mod fixture;
+mod hops;
 mod json;
 mod markdown;
 mod question;
@@ -136,7 +137,7 @@ mod tests {
             .skip(1)
             .filter_map(|rest| rest.split(')').next())
             .collect();
-        assert_eq!(links.len(), 6, "{links:?}");
+        assert_eq!(links.len(), 7, "{links:?}");
         for link in links {
             assert!(folder.path().join(link).is_file(), "{link}");
         }

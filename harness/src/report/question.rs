@@ -1,7 +1,10 @@
 //! What a report asks: for each experiment its columns and its headline. Beneath [`super::summary`]; it
 //! knows metric keys and reads no run.
 
-use hopbench::record::Unit;
+use hopbench::record::{Cell, Unit};
+
+/// In place of a topology: a fit over the lengths of a chain.
+pub(super) const FIT: &str = "chain";
 
 /// What an experiment asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +12,7 @@ pub(super) enum Question {
     Setup,
     Memory,
     Throughput,
+    Chain,
 }
 
 /// One figure of a block: where it is found, what it is called.
@@ -25,19 +29,24 @@ pub(super) struct Column {
 pub(super) enum Statistic {
     Value,
     P99,
+    /// Lower end of the 95 % interval.
+    Low,
+    /// Upper end.
+    High,
 }
 
 impl Question {
     /// In the order of the report.
-    pub(super) const ALL: [Self; 3] = [Self::Setup, Self::Memory, Self::Throughput];
+    pub(super) const ALL: [Self; 4] = [Self::Setup, Self::Memory, Self::Throughput, Self::Chain];
 
     /// The figures of a block.
     pub(super) fn columns(self, workload: &str) -> &'static [Column] {
         match (self, workload) {
             (Self::Setup, _) => &SETUP,
             (Self::Memory, _) => &MEMORY,
-            (Self::Throughput, "invite") => &INVITE,
+            (Self::Throughput, "invite" | "mixed") => &INVITE,
             (Self::Throughput, _) => &REGISTER,
+            (Self::Chain, _) => &CHAIN,
         }
     }
 
@@ -47,7 +56,17 @@ impl Question {
             Self::Setup => "setup",
             Self::Memory => "memory",
             Self::Throughput => "throughput",
+            Self::Chain => "chain",
         }
+    }
+
+    /// Whether a cell is of its table: of a chain, the fit is.
+    pub(super) fn is_asked_by(self, cell: &Cell) -> bool {
+        let is_shown = match self {
+            Self::Setup | Self::Memory | Self::Throughput => true,
+            Self::Chain => cell.topology == FIT,
+        };
+        is_shown && cell.experiment == self.experiment()
     }
 
     /// What a block of it is called.
@@ -56,6 +75,7 @@ impl Question {
             Self::Setup => "Set-up, median",
             Self::Memory => "Memory per connection",
             Self::Throughput => "Throughput",
+            Self::Chain => "Chain, fixed cost and cost of each further hop",
         }
     }
 
@@ -65,6 +85,7 @@ impl Question {
             Self::Setup => "hop_ready_to_registered_ns",
             Self::Memory => "server_heap_bytes_per_connection",
             Self::Throughput => "server_cpu_ns_per_operation",
+            Self::Chain => "server_cpu_per_hop_ns",
         }
     }
 
@@ -74,13 +95,14 @@ impl Question {
             Self::Setup => "time to registered".to_owned(),
             Self::Memory => "server heap".to_owned(),
             Self::Throughput => format!("CPU/{}", operation(workload)),
+            Self::Chain => "CPU/further hop".to_owned(),
         }
     }
 
     /// The stage at which the headline is read.
     pub(super) fn headline_stage(self) -> Option<&'static str> {
         match self {
-            Self::Setup | Self::Throughput => None,
+            Self::Setup | Self::Throughput | Self::Chain => None,
             Self::Memory => Some("registered"),
         }
     }
@@ -90,7 +112,10 @@ impl Question {
 pub(super) fn operation(workload: &str) -> &str {
     match workload {
         "register" => "registration",
+        "reregister" => "refresh",
         "invite" => "call",
+        "mixed" => "operation",
+        "avalanche" => "return",
         other => other,
     }
 }
@@ -122,6 +147,16 @@ const fn at(stage: &'static str, heading: &'static str, metric: &'static str) ->
         statistic: Statistic::Value,
         stage: Some(stage),
         unit: Unit::Bytes,
+    }
+}
+
+const fn end(heading: &'static str, metric: &'static str, statistic: Statistic) -> Column {
+    Column {
+        heading,
+        metric,
+        statistic,
+        stage: None,
+        unit: Unit::Ns,
     }
 }
 
@@ -175,4 +210,16 @@ const INVITE: [Column; 6] = [
     column("client CPU", "client_cpu_ns_per_operation", Unit::Ns),
     column("call set up", "session_request_delay_ns", Unit::Ns),
     p99("p99", "session_request_delay_ns"),
+];
+const CHAIN: [Column; 10] = [
+    column("SRD, no proxy", "session_request_delay_fixed_ns", Unit::Ns),
+    column("SRD, per hop", "session_request_delay_per_hop_ns", Unit::Ns),
+    end("from", "session_request_delay_per_hop_ns", Statistic::Low),
+    end("to", "session_request_delay_per_hop_ns", Statistic::High),
+    column("r²", "session_request_delay_r_squared_ratio", Unit::Ratio),
+    column("CPU, no proxy", "server_cpu_fixed_ns", Unit::Ns),
+    column("CPU, per hop", "server_cpu_per_hop_ns", Unit::Ns),
+    end("from", "server_cpu_per_hop_ns", Statistic::Low),
+    end("to", "server_cpu_per_hop_ns", Statistic::High),
+    column("r²", "server_cpu_r_squared_ratio", Unit::Ratio),
 ];

@@ -29,6 +29,8 @@ pub(super) struct Block<'a> {
     pub(super) question: Question,
     pub(super) workload: &'a str,
     pub(super) lifecycle: &'a str,
+    /// Topology and setting where they are not the usual: `trapezoid · core_stack=mtls`.
+    pub(super) qualifier: String,
     /// `Set-up · register · per-registration`.
     pub(super) title: String,
     /// What the headline is, short enough for a table: `CPU/call`, with the lifecycle where the run
@@ -38,11 +40,15 @@ pub(super) struct Block<'a> {
     pub(super) note: Option<String>,
     pub(super) columns: &'static [Column],
     pub(super) rows: Vec<Row<'a>>,
+    /// Stacks over TLS that speak it in another way than their row: shown in tables only.
+    pub(super) variants: Vec<Row<'a>>,
 }
 
 /// A stack's figures, one for each column.
 pub(super) struct Row<'a> {
     pub(super) stack: &'a str,
+    /// How it differs from the stack's usual way: `resumption=ticket`. Empty if it does not.
+    pub(super) variant: String,
     /// Of the worst cell.
     pub(super) verdict: Verdict,
     /// Null where the stack has no such phase or the cell was not measured.
@@ -114,11 +120,22 @@ impl<'a> Block<'a> {
     /// The unit for `unit`'s figures: one for the whole block, so that columns compare as well.
     pub(super) fn scale(&self, unit: Unit) -> Scale {
         let figures = self
-            .rows
-            .iter()
+            .all_rows()
             .flat_map(|row| row.figures.iter().zip(self.columns));
         let alike = figures.filter(|(_, column)| column.unit == unit);
         Scale::fitting(unit, alike.filter_map(|(figure, _)| *figure))
+    }
+
+    /// The rows of a table: each stack, and after it its variants.
+    pub(super) fn all_rows(&self) -> impl Iterator<Item = &Row<'a>> {
+        let variants_of = |row: &Row<'a>| {
+            let stack = row.stack;
+            self.variants
+                .iter()
+                .filter(move |variant| variant.stack == stack)
+        };
+        let rows = self.rows.iter();
+        rows.flat_map(move |row| std::iter::once(row).chain(variants_of(row)))
     }
 
     /// The row of `stack`.
@@ -135,6 +152,14 @@ impl<'a> Block<'a> {
 }
 
 impl<'a> Row<'a> {
+    /// What a table calls it: `tls`, or `tls, resumption=ticket`.
+    pub(super) fn name(&self) -> String {
+        match self.variant.as_str() {
+            "" => self.stack.to_owned(),
+            variant => format!("{}, {variant}", self.stack),
+        }
+    }
+
     /// The cell at `stage`; the only one when no stage is asked for.
     pub(super) fn cell(&self, stage: Option<&str>) -> Option<&'a Cell> {
         let at_stage = |cell: &&&Cell| stage.is_none() || parameter(cell, "stage") == stage;
@@ -163,28 +188,38 @@ pub(super) fn stack_rank(stack: &str) -> usize {
 fn blocks(run: &Run) -> Vec<Block<'_>> {
     let mut blocks = Vec::new();
     for question in Question::ALL {
-        let of_question = |cell: &&Cell| cell.experiment == question.experiment();
-        let mut places: Vec<[&str; 4]> = Vec::new();
+        let of_question = |cell: &&Cell| question.is_asked_by(cell);
+        let mut places: Vec<Place<'_>> = Vec::new();
         for cell in run.cells.iter().filter(of_question) {
-            if !places.contains(&place(cell)) {
-                places.push(place(cell));
+            let place = Place::of(cell);
+            if !places.contains(&place) {
+                places.push(place);
             }
         }
         // Registrations before calls: the order in which a user meets them. The run's own order is
         // that of finishing, which a seed shuffles.
-        places.sort_by_key(|[workload, rest @ ..]| (*workload != "register", *workload, *rest));
-        for place_of_block in &places {
+        places.sort_by_key(|place| (place.workload != "register", place.clone()));
+        for place in &places {
+            let cells = run.cells.iter().filter(of_question);
+            let cells: Vec<&Cell> = cells.filter(|cell| Place::of(cell) == *place).collect();
+            let mut block = block(question, place, cells);
             let alike = places
                 .iter()
-                .filter(|other| other[0] == place_of_block[0])
-                .count();
-            let cells = run.cells.iter().filter(of_question);
-            let cells: Vec<&Cell> = cells
-                .filter(|cell| place(cell) == *place_of_block)
-                .collect();
-            let mut block = block(question, *place_of_block, cells);
-            if alike > 1 {
-                let _ = write!(block.headline_name, " ({})", block.lifecycle);
+                .filter(|other| other.workload == place.workload);
+            let alike: Vec<&Place<'_>> = alike.collect();
+            let mut told: Vec<&str> = Vec::new();
+            if alike.iter().any(|other| other.lifecycle != place.lifecycle) {
+                told.push(place.lifecycle);
+            }
+            if alike
+                .iter()
+                .any(|other| other.qualifier() != block.qualifier)
+            {
+                told.push(&block.qualifier);
+            }
+            told.retain(|part| !part.is_empty());
+            if !told.is_empty() {
+                let _ = write!(block.headline_name, " ({})", told.join(", "));
             }
             blocks.push(block);
         }
@@ -192,41 +227,98 @@ fn blocks(run: &Run) -> Vec<Block<'_>> {
     blocks
 }
 
-fn place(cell: &Cell) -> [&str; 4] {
-    [&cell.workload, &cell.lifecycle, &cell.topology, &cell.path]
+/// What the cells of a block have in common.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Place<'a> {
+    workload: &'a str,
+    lifecycle: &'a str,
+    topology: &'a str,
+    path: &'a str,
+    /// What distinguishes it beyond these and beyond what rows and columns tell.
+    setting: Vec<&'a str>,
 }
 
-fn block<'a>(question: Question, place: [&'a str; 4], cells: Vec<&'a Cell>) -> Block<'a> {
-    let [workload, lifecycle, topology, path] = place;
-    let columns = question.columns(workload);
-    let mut stacks: Vec<&str> = Vec::new();
-    for cell in &cells {
-        if !stacks.contains(&cell.stack.as_str()) {
-            stacks.push(&cell.stack);
+/// Parameters that tell the cells of one block apart.
+const WITHIN_A_BLOCK: [&str; 2] = ["stage", "rate"];
+
+/// Parameters that tell variants of one stack apart.
+const OF_A_VARIANT: [&str; 5] = [
+    "tls_version",
+    "key_type",
+    "resumption",
+    "crypto_provider",
+    "key_exchange_group",
+];
+
+impl<'a> Place<'a> {
+    fn of(cell: &'a Cell) -> Self {
+        let within = WITHIN_A_BLOCK.iter().chain(&OF_A_VARIANT);
+        let within: Vec<&str> = within.copied().collect();
+        let setting = distinguishing(cell).filter(|(key, _)| !within.contains(key));
+        Self {
+            workload: &cell.workload,
+            lifecycle: &cell.lifecycle,
+            topology: &cell.topology,
+            path: &cell.path,
+            setting: setting.map(|(_, pair)| pair).collect(),
         }
     }
-    stacks.sort_by_key(|stack| stack_rank(stack));
+
+    fn qualifier(&self) -> String {
+        let topology = Some(self.topology).filter(|name| !["direct", "chain"].contains(name));
+        let parts = topology.into_iter().chain(self.setting.iter().copied());
+        parts.collect::<Vec<_>>().join(" · ")
+    }
+}
+
+fn variant_of(cell: &Cell) -> String {
+    let pairs = distinguishing(cell).filter(|(key, _)| OF_A_VARIANT.contains(key));
+    pairs.map(|(_, pair)| pair).collect::<Vec<_>>().join(", ")
+}
+
+fn block<'a>(question: Question, place: &Place<'a>, cells: Vec<&'a Cell>) -> Block<'a> {
+    let Place {
+        workload,
+        lifecycle,
+        topology,
+        path,
+        ..
+    } = *place;
+    let columns = question.columns(workload);
+    let mut names: Vec<(&str, String)> = Vec::new();
+    for cell in &cells {
+        let name = (cell.stack.as_str(), variant_of(cell));
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.sort_by_key(|(stack, variant)| (stack_rank(stack), variant.clone()));
+    let mut stacks: Vec<&str> = names.iter().map(|(stack, _)| *stack).collect();
+    stacks.dedup();
     let rate = common_rate(&stacks, &cells);
-    let rows = stacks
-        .iter()
-        .map(|stack| {
-            let at_rate =
-                |cell: &&&Cell| cell.stack == *stack && (rate.is_none() || rate_of(cell) == rate);
-            row(
-                stack,
-                columns,
-                cells.iter().filter(at_rate).copied().collect(),
-            )
-        })
-        .collect();
+    let rows = names.into_iter().map(|(stack, variant)| {
+        let is_of_row = |cell: &&&Cell| {
+            cell.stack == stack
+                && variant_of(cell) == variant
+                && (rate.is_none() || rate_of(cell) == rate)
+        };
+        let cells = cells.iter().filter(is_of_row).copied().collect();
+        row(stack, variant.clone(), columns, cells)
+    });
+    let (rows, variants) = rows.partition(|row| row.variant.is_empty());
+    let mut title = format!(
+        "{} · {workload} · {lifecycle} · {topology} · {path}",
+        question.title()
+    );
+    for pair in &place.setting {
+        let _ = write!(title, " · {pair}");
+    }
     Block {
         question,
         workload,
         lifecycle,
-        title: format!(
-            "{} · {workload} · {lifecycle} · {topology} · {path}",
-            question.title()
-        ),
+        qualifier: place.qualifier(),
+        title,
         note: rate.map(|rate| {
             format!(
                 "offered {rate} {}s a second, the highest rate common to all stacks",
@@ -236,10 +328,11 @@ fn block<'a>(question: Question, place: [&'a str; 4], cells: Vec<&'a Cell>) -> B
         headline_name: question.headline_name(workload),
         columns,
         rows,
+        variants,
     }
 }
 
-fn row<'a>(stack: &'a str, columns: &[Column], cells: Vec<&'a Cell>) -> Row<'a> {
+fn row<'a>(stack: &'a str, variant: String, columns: &[Column], cells: Vec<&'a Cell>) -> Row<'a> {
     let severity = |verdict: &Verdict| match verdict {
         Verdict::Ok => 0,
         Verdict::GeneratorBound => 1,
@@ -253,6 +346,7 @@ fn row<'a>(stack: &'a str, columns: &[Column], cells: Vec<&'a Cell>) -> Row<'a> 
         .unwrap_or(Verdict::Unsupported);
     let mut row = Row {
         stack,
+        variant,
         verdict,
         figures: Vec::new(),
         cells,
@@ -265,6 +359,8 @@ fn figure(row: &Row<'_>, column: &Column) -> Option<f64> {
     let metric = row.cell(column.stage)?.metrics.get(column.metric)?;
     match column.statistic {
         Statistic::Value => metric.value,
+        Statistic::Low => metric.ci95_low,
+        Statistic::High => metric.ci95_high,
         Statistic::P99 => metric
             .histogram
             .as_ref()
@@ -296,12 +392,15 @@ fn rate_of(cell: &Cell) -> Option<u64> {
 
 /// A parameter that distinguishes the cell, from its id.
 fn parameter<'a>(cell: &'a Cell, key: &str) -> Option<&'a str> {
-    let (_, query) = cell.id.split_once('?')?;
-    query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .find(|(k, _)| *k == key)
-        .map(|(_, v)| v)
+    let (_, pair) = distinguishing(cell).find(|(known, _)| *known == key)?;
+    pair.split_once('=').map(|(_, value)| value)
+}
+
+/// Key and whole pair of each parameter that distinguishes the cell, from its id.
+fn distinguishing(cell: &Cell) -> impl Iterator<Item = (&str, &str)> {
+    let query = cell.id.split_once('?').map_or("", |(_, query)| query);
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.filter_map(|pair| Some((pair.split_once('=')?.0, pair)))
 }
 
 fn prices<'a>(run: &'a Run, blocks: &[Block<'a>]) -> Vec<Price<'a>> {

@@ -66,12 +66,11 @@ enum Style {
 fn block_grid(block: &Block<'_>) -> Grid {
     let mut heading = vec![vec![String::new()]];
     let mut rows: Vec<Vec<(String, Style)>> = block
-        .rows
-        .iter()
-        .map(|row| vec![(row.stack.to_owned(), Style::Plain)])
+        .all_rows()
+        .map(|row| vec![(row.name(), Style::Plain)])
         .collect();
     for (index, column) in block.columns.iter().enumerate() {
-        let figures = || block.rows.iter().map(|row| row.figures[index]);
+        let figures = || block.all_rows().map(|row| row.figures[index]);
         let scale = block.scale(column.unit);
         let mut lines: Vec<String> = column.heading.split(", ").map(str::to_owned).collect();
         lines.push(scale.symbol.to_owned());
@@ -82,9 +81,9 @@ fn block_grid(block: &Block<'_>) -> Grid {
             }));
         }
     }
-    if block.rows.iter().any(|row| row.verdict != Verdict::Ok) {
+    if block.all_rows().any(|row| row.verdict != Verdict::Ok) {
         heading.push(vec!["verdict".to_owned(), String::new()]);
-        for (row, source) in rows.iter_mut().zip(&block.rows) {
+        for (row, source) in rows.iter_mut().zip(block.all_rows()) {
             row.push((
                 verdict_word(source.verdict).to_owned(),
                 style_of(source.verdict),

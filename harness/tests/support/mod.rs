@@ -4,6 +4,7 @@
 
 pub mod node;
 pub mod peers;
+pub mod proxies;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;

@@ -171,3 +171,11 @@ pub fn free_port() -> SocketAddr {
         }
     }
 }
+
+/// Whether a socket of this machine has this address of the loopback: without touching it, since its
+/// owner may only be about to take it.
+pub fn is_bound(transport: &str, address: SocketAddr) -> bool {
+    let sockets = std::fs::read_to_string(format!("/proc/net/{transport}")).unwrap();
+    let local = format!(": 0100007F:{:04X} ", address.port());
+    sockets.contains(&local)
+}

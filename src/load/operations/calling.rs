@@ -1,34 +1,69 @@
 //! A call as a load runs it: what is sent, what is recorded, when it is carried on.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::super::outcome::Moment;
-use super::super::plan::Lifecycle;
+use super::super::plan::{Lifecycle, LoadPlan};
 use super::super::worker::{CallSlot, State, TimerKey, Worker};
-use super::Operation;
-use crate::sip::{CallEvent, Caller, Message, key_of_branch};
+use super::{Operation, OperationKind};
+use crate::sip::text::Text;
+use crate::sip::{CallEvent, CallFailure, Caller, Message, key_of_branch};
 use crate::transport::Flow;
 
 /// A key in a branch is a slot of the call table, below the slot's generation.
 const SLOT_BITS: u32 = 20;
 
-/// What the load wants of a call.
+/// A user that no accounts have.
+const NOBODY: &str = "nobody";
+
+/// What the load wants of its calls.
 #[derive(Clone, Copy)]
 pub(in crate::load) struct CallShape {
     pub(super) lifecycle: Lifecycle,
     pub(super) talk: Duration,
+    /// From a caller's number to its callee's, where there are callees.
+    pub(super) to_callee: u32,
 }
 
 impl CallShape {
+    pub(super) fn of(plan: &LoadPlan) -> Self {
+        Self {
+            lifecycle: plan.lifecycle,
+            talk: Duration::from_secs_f64(plan.talk_seconds),
+            to_callee: plan.users,
+        }
+    }
+
     fn leave(self, hop: &Flow) {
         match self.lifecycle {
-            Lifecycle::PerCall => hop.close(),
-            Lifecycle::PerTransaction | Lifecycle::PerRegistration => {}
+            Lifecycle::PerTransaction | Lifecycle::PerCall => hop.close(),
+            Lifecycle::PerRegistration => {}
         }
     }
 }
 
 impl Worker {
+    /// Calls over the hop that the lifecycle asks for.
+    pub(super) fn start_call(self: &Rc<Self>, operation: Operation, shape: CallShape) {
+        match shape.lifecycle {
+            Lifecycle::PerTransaction | Lifecycle::PerCall => {
+                let since = operation.intended;
+                self.open_then(operation, since, move |worker, operation, hop| match hop {
+                    Err(cause) => worker.fail(operation, &cause),
+                    Ok(flow) => worker.begin_call(operation, flow, shape),
+                });
+            }
+            Lifecycle::PerRegistration => {
+                let flow = self.state.borrow().flow(operation.slot);
+                match flow {
+                    Some(flow) => self.begin_call(operation, flow, shape),
+                    None => self.fail(operation, "the registered hop was lost"),
+                }
+            }
+        }
+    }
+
     pub(super) fn begin_call(&self, operation: Operation, flow: Flow, shape: CallShape) {
         let now = Instant::now();
         let state = &mut *self.state.borrow_mut();
@@ -39,22 +74,44 @@ impl Worker {
         let slot = state.calls.vacant_key();
         let key = state.call_slots.next_key(slot);
         let mut caller = Caller::new(key, shape.talk);
-        let agent = self.agent(self.user_of(operation.slot), &flow);
+        if let Some(uri) = self.callee_of(operation, shape) {
+            caller = caller.to(uri);
+        }
+        if shape.lifecycle == Lifecycle::PerTransaction {
+            caller = caller.with_hop_per_transaction();
+        }
+        let agent = self.agent(operation.role, operation.slot, &flow);
         caller.start(&agent, now, &mut state.outbox);
         self.flush(state, &flow);
         state.calls.insert(CallSlot {
             caller,
             operation,
             flow,
+            has_hop: true,
             invite_sent: now,
             progressed: None,
+            is_answered: false,
             shape,
             bye_sent: None,
         });
         self.schedule_call(state, slot);
     }
 
-    pub(super) fn on_call_event(&self, state: &mut State, slot: usize, event: CallEvent) {
+    /// Whom an operation calls; `None` for whom the accounts say.
+    fn callee_of(&self, operation: Operation, shape: CallShape) -> Option<Text<32>> {
+        let callees = self.callees.as_ref().map(|callees| &callees.accounts);
+        let uri = |accounts: &crate::sip::Accounts, user: &str| {
+            Text::concat(&["sip:", user, "@", accounts.domain()])
+        };
+        if operation.kind == OperationKind::UnknownCallee {
+            return Some(uri(callees.unwrap_or(&self.accounts), NOBODY));
+        }
+        let callees = callees?;
+        let callee = self.user_of(operation.slot).0 + shape.to_callee;
+        Some(uri(callees, &callees.username(callee)))
+    }
+
+    fn on_call_event(self: &Rc<Self>, state: &mut State, slot: usize, event: CallEvent) {
         let now = Instant::now();
         let call = &mut state.calls[slot];
         let operation = call.operation;
@@ -63,9 +120,12 @@ impl Worker {
             .as_mut()
             .filter(|recorder| recorder.covers(operation.intended));
         match event {
-            CallEvent::Nothing | CallEvent::Challenged | CallEvent::HopNeeded => {}
+            CallEvent::Nothing | CallEvent::Challenged => {}
             CallEvent::Progress { .. } => {
                 call.progressed.get_or_insert(now);
+                if operation.kind == OperationKind::CancelledCall {
+                    self.cancel_call(state, slot, now);
+                }
             }
             CallEvent::Answered { .. } => {
                 // The delay ends with the first response other than 100, but counts only of calls
@@ -78,28 +138,101 @@ impl Worker {
                     let since_invite = progressed - call.invite_sent;
                     recorder.record(Moment::SessionRequestDelayUncorrected, since_invite);
                 }
-                // Without talk the BYE leaves together with the ACK.
-                if call.shape.talk.is_zero() {
-                    call.bye_sent = Some(now);
+                call.is_answered = true;
+                match call.shape.lifecycle {
+                    // The ACK was the last of the INVITE's hop.
+                    Lifecycle::PerTransaction => call.leave_hop(),
+                    // Without talk the BYE leaves together with the ACK.
+                    Lifecycle::PerCall | Lifecycle::PerRegistration => {
+                        if call.shape.talk.is_zero() {
+                            call.bye_sent = Some(now);
+                        }
+                    }
                 }
             }
+            CallEvent::HopNeeded => self.call_over_next_hop(state, slot, now),
             CallEvent::ByeSent => call.bye_sent = Some(now),
-            CallEvent::Completed | CallEvent::Cancelled => {
+            CallEvent::Completed => {
                 if let (Some(recorder), Some(sent)) = (recorder, call.bye_sent) {
                     recorder.record(Moment::SessionDisconnectDelay, now - sent);
                 }
-                self.end_call(state, slot);
-                self.succeed(state, operation);
+                self.end_call(state, slot, None);
             }
-            CallEvent::Failed(failure) => {
-                self.end_call(state, slot);
-                self.fail_in(state, operation, &failure.to_string());
+            CallEvent::Cancelled => {
+                self.end_call(state, slot, Some(CallFailure::Rejected { status: 487 }))
             }
+            CallEvent::Failed(failure) => self.end_call(state, slot, Some(failure)),
         }
     }
 
-    pub(super) fn end_call(&self, state: &mut State, slot: usize) {
-        state.calls.remove(slot).leave_hop();
+    /// The call is over: without failure it was answered and ended. Whether that is success depends on
+    /// what was wanted.
+    fn end_call(&self, state: &mut State, slot: usize, failure: Option<CallFailure>) {
+        let mut call = state.calls.remove(slot);
+        call.leave_hop();
+        let operation = call.operation;
+        let expected = match operation.kind {
+            OperationKind::CancelledCall => Some(487),
+            OperationKind::UnknownCallee => Some(404),
+            OperationKind::Register
+            | OperationKind::Reregister
+            | OperationKind::Call
+            | OperationKind::Comeback => None,
+        };
+        match (expected, failure) {
+            (None, None) => self.succeed(state, operation),
+            (Some(expected), Some(CallFailure::Rejected { status })) if status == expected => {
+                self.succeed(state, operation);
+            }
+            (Some(487), None) => {
+                self.fail_in(
+                    state,
+                    operation,
+                    "expected 487, found an answer that crossed CANCEL",
+                );
+            }
+            (Some(_), None) => self.fail_in(state, operation, "expected 404, found an answer"),
+            (_, Some(failure)) => self.fail_in(state, operation, &failure.to_string()),
+        }
+    }
+
+    fn cancel_call(&self, state: &mut State, slot: usize, now: Instant) {
+        let State { calls, outbox, .. } = state;
+        let call = &mut calls[slot];
+        let flow = call.flow.clone();
+        let agent = self.agent(call.operation.role, call.operation.slot, &flow);
+        call.caller.cancel(&agent, now, outbox);
+        self.flush(state, &flow);
+    }
+
+    /// The call's next transaction gets a hop of its own.
+    fn call_over_next_hop(self: &Rc<Self>, state: &mut State, slot: usize, now: Instant) {
+        let call = &mut state.calls[slot];
+        call.leave_hop();
+        if call.is_answered {
+            // Opening the hop is part of hanging up.
+            call.bye_sent = Some(now);
+        }
+        let operation = call.operation;
+        self.open_then(operation, now, move |worker, operation, hop| {
+            let state = &mut *worker.state.borrow_mut();
+            let flow = match hop {
+                Ok(flow) => flow,
+                Err(cause) => {
+                    state.calls.remove(slot);
+                    return worker.fail_in(state, operation, &cause);
+                }
+            };
+            let State { calls, outbox, .. } = state;
+            // Without a hop nothing can have ended it.
+            let call = &mut calls[slot];
+            call.flow = flow.clone();
+            call.has_hop = true;
+            let agent = worker.agent(operation.role, operation.slot, &flow);
+            call.caller.proceed(&agent, Instant::now(), outbox);
+            worker.flush(state, &flow);
+            worker.schedule_call(state, slot);
+        });
     }
 
     pub(super) fn schedule_call(&self, state: &mut State, slot: usize) {
@@ -118,7 +251,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn fire_call(&self, state: &mut State, slot: usize, now: Instant) {
+    pub(super) fn fire_call(self: &Rc<Self>, state: &mut State, slot: usize, now: Instant) {
         if !state.call_slots.deadline_fired(slot, now) {
             return;
         }
@@ -130,7 +263,10 @@ impl Worker {
                 .is_some_and(|deadline| deadline <= now)
         {
             let flow = call.flow.clone();
-            let agent = self.agent(self.user_of(call.operation.slot), &flow);
+            let Operation {
+                role, slot: user, ..
+            } = call.operation;
+            let agent = self.agent(role, user, &flow);
             let event = call.caller.timeout(&agent, now, outbox);
             self.count_retransmissions(state, matches!(event, CallEvent::Nothing));
             self.flush(state, &flow);
@@ -139,7 +275,13 @@ impl Worker {
         self.schedule_call(state, slot);
     }
 
-    pub(super) fn on_call_response(&self, state: &mut State, message: &Message<'_>, now: Instant) {
+    pub(super) fn on_call_response(
+        self: &Rc<Self>,
+        state: &mut State,
+        flow: &Flow,
+        message: &Message<'_>,
+        now: Instant,
+    ) {
         let key = message
             .via()
             .ok()
@@ -150,10 +292,12 @@ impl Worker {
             state.unexpected += 1;
             return;
         };
-        let flow = call.flow.clone();
-        let agent = self.agent(self.user_of(call.operation.slot), &flow);
+        let Operation {
+            role, slot: user, ..
+        } = call.operation;
+        let agent = self.agent(role, user, flow);
         let event = call.caller.receive(&agent, now, message, outbox);
-        self.flush(state, &flow);
+        self.flush(state, flow);
         self.on_call_event(state, slot, event);
         self.schedule_call(state, slot);
     }
@@ -211,8 +355,10 @@ impl CallSlots {
 }
 
 impl CallSlot {
-    /// The call is over; a hop that was opened for it is not needed any more.
-    pub(in crate::load) fn leave_hop(&self) {
-        self.shape.leave(&self.flow);
+    /// A hop that was opened for the call, or for one transaction of it, is not needed any more.
+    pub(in crate::load) fn leave_hop(&mut self) {
+        if std::mem::take(&mut self.has_hop) {
+            self.shape.leave(&self.flow);
+        }
     }
 }

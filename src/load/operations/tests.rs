@@ -1,9 +1,10 @@
 //! A worker's books, with hops that lead nowhere.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::*;
-use crate::load::{ArrivalLaw, BackOff, GeneratorConfig, Mix};
+use crate::load::{ArrivalLaw, BackOff, GeneratorConfig, Lifecycle, Mix, Workload};
 use crate::sip::Accounts;
 use crate::transport::{Link, SendError, Settings, find};
 
@@ -53,6 +54,8 @@ fn operation(worker: &Worker, slot: u32) -> Operation {
     Operation {
         order: state.order,
         slot,
+        role: Role::Caller,
+        kind: OperationKind::Register,
         intended: now,
         started: now,
     }
@@ -66,8 +69,9 @@ fn broken() -> CloseReason {
 fn an_older_hop_that_breaks_late_does_the_users_new_one_no_harm() {
     let worker = worker();
     let (old, new) = (hop(2), hop(2));
-    worker.keep_hop(2, new.clone());
-    worker.begin_registration(operation(&worker, 2));
+    let operation = operation(&worker, 2);
+    worker.keep_hop(operation, new.clone());
+    worker.begin_registration(operation, Lifecycle::PerRegistration);
     worker.on_lost_hop(&old, &broken());
     {
         let state = worker.state.borrow();
@@ -89,6 +93,7 @@ fn a_lost_hop_ends_the_calls_on_it_and_not_those_on_the_users_other_hops() {
     let shape = CallShape {
         lifecycle: Lifecycle::PerCall,
         talk: Duration::ZERO,
+        to_callee: 0,
     };
     let hops = [hop(1), hop(1)];
     for hop in &hops {

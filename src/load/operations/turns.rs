@@ -22,10 +22,11 @@ impl Turns {
         match (plan.workload, plan.lifecycle) {
             (Workload::Invite, Lifecycle::PerRegistration) => Self::Shared { users, next: 0 },
             (Workload::Invite, Lifecycle::PerTransaction | Lifecycle::PerCall)
-            | (
-                Workload::Register | Workload::Reregister | Workload::Mixed | Workload::Avalanche,
-                _,
-            ) => Self::Exclusive((0..users).collect()),
+            | (Workload::Register | Workload::Reregister | Workload::Mixed, _) => {
+                Self::Exclusive((0..users).collect())
+            }
+            // All at once.
+            (Workload::Avalanche, _) => Self::none(),
         }
     }
 

@@ -121,30 +121,40 @@ fn credentials_prove_the_password_and_nothing_else() {
     }
 }
 
+/// Both make the same response of the same challenge, and what the other writes is understood here.
 #[test]
 fn an_independent_implementation_agrees() {
     use digest_auth::{AuthContext, HttpMethod};
     for algorithm in [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512_256] {
-        let mut out = Vec::new();
-        write_challenge(
-            &mut Value::new(&mut out),
-            algorithm,
-            "realm",
-            "nonce",
-            false,
-        );
-        let text = String::from_utf8(out).unwrap();
-        let mut prompt = digest_auth::parse(&text).unwrap();
-        let method = HttpMethod("REGISTER".into());
-        let context =
-            AuthContext::new_with_method("user", "pass", "sip:example.com", None::<&[u8]>, method);
-        let answer = prompt.respond(&context).unwrap().to_header_string();
-        let parsed = Credentials::parse(&answer).unwrap();
-        assert_eq!(
-            (parsed.algorithm, parsed.uri),
-            (algorithm, "sip:example.com")
-        );
-        assert!(parsed.prove("pass", "REGISTER"), "{answer}");
+        for (username, password, uri) in [
+            ("user", "pass", "sip:example.com"),
+            ("alice", "", "sips:bob@[2001:db8::1]:5061;transport=tcp?a=b"),
+            ("Jäsøn Doe", "Secret, or not?", "tel:+1-201-555-0123"),
+        ] {
+            let mut out = Vec::new();
+            let mut line = Value::new(&mut out);
+            write_challenge(&mut line, algorithm, "realm", "nonce", false);
+            let challenge = String::from_utf8(out).unwrap();
+            let mut prompt = digest_auth::parse(&challenge).unwrap();
+            let method = HttpMethod("REGISTER".into());
+            let body = None::<&[u8]>;
+            let mut context = AuthContext::new_with_method(username, password, uri, body, method);
+            context.set_custom_cnonce("c");
+            let answer = prompt.respond(&context).unwrap();
+            let written = answer.to_header_string();
+            let parsed = Credentials::parse(&written).unwrap();
+            assert_eq!((parsed.algorithm, parsed.uri), (algorithm, uri));
+            assert!(parsed.prove(password, "REGISTER"), "{written}");
+            let identity = Identity {
+                username,
+                password,
+                method: "REGISTER",
+                uri,
+            };
+            let own = credentials(&identity, &Challenge::parse(&challenge).unwrap(), 1);
+            let response = format!("response=\"{}\"", answer.response);
+            assert!(own.contains(&response), "{own}: {response}");
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The registrar's rules, seen through the server that answers with them, in virtual time.
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use super::{Lifetimes, Registered, Registrar};
@@ -11,6 +11,7 @@ use crate::sip::{
     Accounts, Header, Interface, Message, NextHop, Outbound, Server, ServerConfig, Source,
 };
 
+const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 40_000));
 const OWN: &str = "sip:u00000042@hopbench.test";
 const DOMAIN_URI: &str = "sip:hopbench.test";
 const INSTANCE: &str = "+sip.instance=\"<urn:uuid:00000000-0000-4000-8000-00000000000A>\"";
@@ -19,13 +20,13 @@ const INSTANCE: &str = "+sip.instance=\"<urn:uuid:00000000-0000-4000-8000-000000
 struct Sent(Vec<String>);
 
 impl Outbound<u32> for Sent {
-    fn peer_of(&self, _: &u32) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, 1], 5060))
-    }
-
     fn send(&mut self, _: &u32, message: &[u8]) -> bool {
         self.0.push(String::from_utf8(message.to_vec()).unwrap());
         true
+    }
+
+    fn peer_of(&self, _: &u32) -> SocketAddr {
+        PEER
     }
 
     fn send_to(&mut self, hop: NextHop, _: &[u8]) -> bool {
@@ -165,7 +166,7 @@ impl Fixture {
         let text = register.write();
         let source = Source {
             flow: &register.flow,
-            peer: "127.0.0.2:40000".parse().unwrap(),
+            peer: PEER,
             interface: 0,
         };
         let mut sent = Sent::default();

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::transactions::Owner;
-use super::{Exchange, Interface, Outbound, Server, ServerConfig, Service, Timer};
+use super::{Exchange, Interface, Outbound, Server, Service, Timer};
 use crate::sip::account::ANSWERING_USER;
 use crate::sip::callee::{CallId, CallState, NewCall};
 use crate::sip::emit::response_head;
@@ -78,6 +78,7 @@ impl<F: Clone> Server<F> {
                 flow: exchange.source.flow.clone(),
                 peer: exchange.source.peer,
                 interface: exchange.source.interface,
+                local: self.config.interfaces[exchange.source.interface].address,
             },
         );
         if ringing {
@@ -138,9 +139,13 @@ impl<F: Clone> Server<F> {
         out: &mut impl Outbound<F>,
     ) -> Option<Instant> {
         let call = self.calls.find(id)?;
-        let (peer, interface) = (call.peer, call.interface);
+        let interface = Interface {
+            address: call.local,
+            ..self.config.interfaces[call.interface]
+        };
+        let peer = call.peer;
         call.message.clear();
-        write_answer(&mut call.message, invite, id, &self.config, peer, interface);
+        write_answer(&mut call.message, invite, id, &interface, peer);
         call.answered(&self.config.timing, now);
         out.send(&call.flow, &call.message);
         self.counters.calls_answered += 1;
@@ -353,13 +358,11 @@ fn write_answer(
     out: &mut Vec<u8>,
     invite: &Message<'_>,
     id: CallId,
-    config: &ServerConfig,
+    interface: &Interface,
     peer: SocketAddr,
-    interface: usize,
 ) {
     let tag = id.tag();
     let mut writer = response_head(out, invite, 200, Some(&tag), Some(peer));
-    let interface = &config.interfaces[interface];
     write_contact(&mut writer, interface);
     super::allow(&mut writer);
     let mut media = interface.address;

@@ -136,6 +136,8 @@ pub struct ServerCounters {
     pub registrations: u64,
     /// Requests answered with 401 or 407.
     pub challenges: u64,
+    /// Of these, requests that had credentials: wrong ones, or a nonce that was used or too old.
+    pub credentials_refused: u64,
     /// Requests that were forwarded, ACKs included.
     pub forwarded: u64,
     /// Of these, those to whose destination there was no way.
@@ -144,9 +146,6 @@ pub struct ServerCounters {
     pub oversized: u64,
     /// Responses that belong to no forwarded request: dropped (RFC 6026 §7.3).
     pub stray_responses: u64,
-    /// Of these, requests that had credentials: wrong ones, or a nonce that was used or too old.
-    #[serde(default)]
-    pub credentials_refused: u64,
     /// INVITEs answered with 200.
     pub calls_answered: u64,
     /// Calls ended by BYE.

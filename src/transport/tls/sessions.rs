@@ -5,8 +5,10 @@
 //! identity, and a stranger's ticket is nothing that a real user agent could have. So each user has a
 //! store of one place, and each connection a configuration that refers to its user's.
 //!
-//! A user who never connected costs nothing; one who can resume keeps the last ticket with its secret,
-//! and the server's certificate chain, which rustls keeps with each session.
+//! A user who never connected costs nothing. One who can resume keeps the last ticket with its secret,
+//! and the server's certificate chain, which rustls keeps with each session: with ECDSA P-256 0.9 kB of
+//! heap over `tls` and 1.3 kB over `mtls`, whose tickets hold the client's certificate. While connected
+//! there are 0.4 kB more for the configuration.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -12,6 +12,7 @@
 mod axis;
 mod bars;
 mod canvas;
+mod lines;
 mod percentiles;
 mod ranges;
 
@@ -84,6 +85,13 @@ pub(super) fn charts(run: &Run) -> Vec<Chart> {
         question: Question::Throughput,
         svg,
     }));
+    let chain = lines::chain(run);
+    charts.push(chain.draw().map(|svg| Chart {
+        file_name: "chain.svg".to_owned(),
+        title: chain.title,
+        question: Question::Chain,
+        svg,
+    }));
     charts.into_iter().flatten().collect()
 }
 
@@ -102,6 +110,15 @@ fn subtitle(run: &Run, what: &str) -> String {
     format!("{what} · run {} · profile {}", run.run_id, run.profile)
 }
 
+/// What tells a block from others of its question.
+fn heading(block: &Block<'_>) -> String {
+    let mut heading = format!("{} · {}", block.workload, block.lifecycle);
+    if !block.qualifier.is_empty() {
+        heading = format!("{heading} · {}", block.qualifier);
+    }
+    heading
+}
+
 /// A panel for each block, titled only when there are several.
 fn panels<'a>(
     blocks: &[&Block<'a>],
@@ -109,7 +126,7 @@ fn panels<'a>(
 ) -> Vec<bars::Panel<'a>> {
     let panel = |block: &&Block<'a>| bars::Panel {
         title: if blocks.len() > 1 {
-            format!("{} · {}", block.workload, block.lifecycle)
+            heading(block)
         } else {
             String::new()
         },
@@ -197,16 +214,26 @@ fn latency_file(blocks: &[&Block<'_>], block: &Block<'_>) -> String {
         .iter()
         .filter(|other| other.workload == block.workload)
         .count();
-    if alike > 1 {
-        format!("latency-{}-{}.svg", block.workload, block.lifecycle)
-    } else {
-        format!("latency-{}.svg", block.workload)
+    if alike == 1 {
+        return format!("latency-{}.svg", block.workload);
     }
+    let mut name = format!("latency-{}-{}", block.workload, block.lifecycle);
+    if !block.qualifier.is_empty() {
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric();
+        name.push('-');
+        name.extend(
+            block
+                .qualifier
+                .chars()
+                .map(|letter| if is_plain(letter) { letter } else { '-' }),
+        );
+    }
+    format!("{name}.svg")
 }
 
 fn latency<'a>(run: &Run, block: &Block<'a>) -> Percentiles<'a> {
     let (key, what) = match block.workload {
-        "invite" => ("session_request_delay_ns", "Session request delay of calls"),
+        "invite" | "mixed" => ("session_request_delay_ns", "Session request delay of calls"),
         _ => (
             "hop_ready_to_registered_ns",
             "Time until the user is registered",
@@ -221,7 +248,10 @@ fn latency<'a>(run: &Run, block: &Block<'a>) -> Percentiles<'a> {
             .and_then(Distribution::read),
     };
     Percentiles {
-        title: format!("{what}, by percentile ({})", block.lifecycle),
+        title: match block.qualifier.as_str() {
+            "" => format!("{what}, by percentile ({})", block.lifecycle),
+            qualifier => format!("{what}, by percentile ({}, {qualifier})", block.lifecycle),
+        },
         subtitle: subtitle(
             run,
             block.note.as_deref().unwrap_or("from the intended start"),
@@ -245,7 +275,7 @@ fn spread<'a>(run: &Run, blocks: &[&Block<'a>]) -> Ranges<'a> {
         }
     };
     let panel = |block: &&Block<'a>| ranges::Panel {
-        title: format!("{} · {}", block.workload, block.lifecycle),
+        title: heading(block),
         axis: format!("{}s completed per second", operation(block.workload)),
         rows: block.rows.iter().map(|source| row(block, source)).collect(),
     };
@@ -298,7 +328,8 @@ mod tests {
                 "latency-register.svg",
                 "latency-invite.svg",
                 "cpu.svg",
-                "throughput.svg"
+                "throughput.svg",
+                "chain.svg"
             ]
         );
         for chart in &charts {

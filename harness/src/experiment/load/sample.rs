@@ -1,0 +1,252 @@
+//! From what a load and its nodes tell to the figures of one block, and whether they count.
+
+use hopbench::load::{LoadReport, Moment, Workload};
+use hopbench::measure::histogram::LatencyHistogram;
+use hopbench::measure::snapshot::{ProcessSnapshot, ProcessUsage};
+
+use super::{Load, Readings};
+use crate::experiment::Sample;
+
+/// More failed operations than this and a cell has failed.
+const FAILED_SHARE_MAX: f64 = 0.01;
+/// Less achieved than this share of what was offered and the server was saturated.
+const ACHIEVED_SHARE_MIN: f64 = 0.95;
+/// With fewer resumed handshakes than this share, figures of resumption are figures of something else.
+const RESUMED_SHARE_MIN: f64 = 0.9;
+/// A worker that uses more of its processor than this is the bottleneck.
+const BUSY_RATIO_MAX: f64 = 0.9;
+/// A median lag beyond this, if it is also a tenth of the latency, means that the generator was late.
+const LAG_NS_MAX: u64 = 1_000_000;
+
+/// Processor time per second ÷ operations per second. Each side is read by its own clock: the word
+/// that the measurement begins or ends reaches a node later than the generator, and not equally
+/// late. Infinite or not a number without operations.
+fn cpu_ns_per_operation(usage: ProcessUsage, report: &LoadReport) -> f64 {
+    let cpu_share = usage.cpu_ns as f64 / usage.elapsed_ns as f64;
+    cpu_share * report.window_seconds * 1e9 / report.completed_in_window as f64
+}
+
+/// Takes only what is a number.
+fn put(sample: &mut Sample, key: &str, value: Option<f64>) {
+    let value = value.filter(|value| value.is_finite());
+    sample.scalars.insert(key.into(), value);
+}
+
+impl Readings {
+    /// Processor time of each node.
+    fn usages(&self) -> impl Iterator<Item = ProcessUsage> {
+        let [before, after] = self.edges.as_slice() else {
+            unreachable!("a measurement has a beginning and an end");
+        };
+        let since = |(after, before): (&ProcessSnapshot, &ProcessSnapshot)| after.since(before);
+        after.iter().zip(before).map(since)
+    }
+}
+
+impl Load {
+    pub(super) fn sample(&self, readings: &Readings) -> Sample {
+        let report = &readings.report;
+        let mut sample = Sample {
+            generator_bound: self.generator_bound(report),
+            shortfall: self.shortfall(report),
+            ..Sample::default()
+        };
+        for moment in self.moments.iter().copied().chain([Moment::SchedulingLag]) {
+            let latencies = report.latencies.get(moment.key()).cloned();
+            sample.latencies.insert(moment.key().into(), latencies);
+        }
+        let counts = [
+            (
+                "offered_per_second",
+                report.offered as f64 / report.window_seconds,
+            ),
+            (
+                "achieved_per_second",
+                report.completed_in_window as f64 / report.window_seconds,
+            ),
+            ("failed_count", report.failed() as f64),
+            ("retransmissions_count", report.retransmissions as f64),
+            ("generator_busy_ratio", report.busiest_worker_ratio),
+        ];
+        for (key, value) in counts {
+            put(&mut sample, key, Some(value));
+        }
+        put(&mut sample, "server_socket_drops_count", readings.drops);
+        self.put_workload(&mut sample, report);
+        if self.has_rates {
+            self.put_costs(&mut sample, readings);
+            put_wire(&mut sample, readings);
+            sample.rates = Some(report.windows.rates());
+        }
+        if readings.edges[0].len() > 1 {
+            put_each_node(&mut sample, readings, self.has_rates);
+        }
+        sample
+    }
+
+    /// What only some workloads have.
+    fn put_workload(&self, sample: &mut Sample, report: &LoadReport) {
+        let count = |count: u64| Some(count as f64);
+        match self.plan.workload {
+            Workload::Reregister => {
+                put(sample, "stale_nonces_count", count(report.stale_nonces));
+            }
+            Workload::Avalanche => {
+                let recovery = report.recovery_ns.map(|ns| ns as f64);
+                put(sample, "avalanche_recovery_ns", recovery);
+                put(sample, "refused_count", count(report.refused));
+                put(sample, "retried_count", count(report.retried));
+            }
+            Workload::Register | Workload::Invite | Workload::Mixed => {}
+        }
+        if self.resumes {
+            let resumed = count(report.resumed_handshakes);
+            put(sample, "resumed_handshakes_count", resumed);
+        }
+    }
+
+    fn put_costs(&self, sample: &mut Sample, readings: &Readings) {
+        let report = &readings.report;
+        let client = report.before.zip(report.after);
+        let client = client.map(|(before, after)| after.since(&before));
+        let client = client.map(|client| cpu_ns_per_operation(client, report));
+        put(sample, "client_cpu_ns_per_operation", client);
+        let server = readings
+            .usages()
+            .map(|node| cpu_ns_per_operation(node, report));
+        put(sample, "server_cpu_ns_per_operation", Some(server.sum()));
+        if self.plan.workload == Workload::Invite {
+            let attempts = report.offered as f64;
+            let established = report.answered as f64 / attempts;
+            put(sample, "session_establishment_ratio", Some(established));
+            let completed = report.succeeded as f64 / attempts;
+            put(sample, "session_completion_ratio", Some(completed));
+        }
+    }
+
+    /// What the user of this workload waits for.
+    fn latency<'r>(&self, report: &'r LoadReport) -> Option<&'r LatencyHistogram> {
+        let moment = match self.plan.workload {
+            Workload::Register | Workload::Reregister => Moment::Registered,
+            Workload::Avalanche => Moment::Outage,
+            Workload::Invite | Workload::Mixed => Moment::SessionRequestDelay,
+        };
+        report.latencies.get(moment.key())
+    }
+
+    fn generator_bound(&self, report: &LoadReport) -> Option<String> {
+        let busy = report.busiest_worker_ratio;
+        if busy > BUSY_RATIO_MAX {
+            return Some(format!(
+                "a generator worker used {:.0} % of its processor: lower the rate or add workers",
+                busy * 100.0
+            ));
+        }
+        if report.never_started > 0 {
+            return Some(format!(
+                "the generator did not get to start {} of {} operations: lower the rate or add \
+                 workers",
+                report.never_started, report.offered
+            ));
+        }
+        let lag_ns = report
+            .latencies
+            .get(Moment::SchedulingLag.key())?
+            .median_ns()?;
+        let latency_ns = self.latency(report)?.median_ns()?;
+        (lag_ns > LAG_NS_MAX && lag_ns > latency_ns / 10).then(|| {
+            format!(
+                "half of the operations started more than {} µs late: the generator did not get \
+                 its processor",
+                lag_ns / 1_000
+            )
+        })
+    }
+
+    fn shortfall(&self, report: &LoadReport) -> Option<String> {
+        let offered = report.offered as f64;
+        if report.offered == 0 {
+            return Some(
+                "no operation fell into the measurement: raise the rate or the duration".into(),
+            );
+        }
+        if report.failed() as f64 > offered * FAILED_SHARE_MAX {
+            let (cause, count) = report
+                .failures
+                .iter()
+                .max_by_key(|(_, count)| **count)
+                .expect("something failed");
+            return Some(format!(
+                "{} of {} operations failed, {count} of them so: {cause}",
+                report.failed(),
+                report.offered
+            ));
+        }
+        let (opened, resumed) = (report.hops_opened, report.resumed_handshakes);
+        if self.resumes && (resumed as f64) < opened as f64 * RESUMED_SHARE_MIN {
+            return Some(format!(
+                "{resumed} of {opened} handshakes resumed a session: users have to come again, so \
+                 lower their number or lengthen the warm-up"
+            ));
+        }
+        let achieved = report.completed_in_window as f64;
+        // Of few operations, the ones under way at the edges are more than the margin.
+        let margin = (offered * (1.0 - ACHIEVED_SHARE_MIN)).max(3.0 * offered.sqrt().min(10.0));
+        (achieved < offered - margin).then(|| {
+            format!(
+                "the server was saturated: {:.0} of {:.0} operations a second were achieved",
+                achieved / report.window_seconds,
+                offered / report.window_seconds
+            )
+        })
+    }
+}
+
+/// Operations that the wire's figures are divided by: all of the load, warm-up and drain included.
+/// `None` when some failed, since what they sent belongs to none that ended well.
+fn operations(report: &LoadReport) -> Option<f64> {
+    (report.failed() == 0 && report.completed > 0).then_some(report.completed as f64)
+}
+
+fn put_wire(sample: &mut Sample, readings: &Readings) {
+    let wire = &readings.wire;
+    let each = operations(&readings.report).zip(wire.total());
+    let bytes = each.map(|(operations, total)| total.bytes as f64 / operations);
+    put(sample, "wire_bytes_per_operation", bytes);
+    let packets = each.map(|(operations, total)| total.packets as f64 / operations);
+    put(sample, "wire_packets_per_operation", packets);
+    let overhead = wire.interface_bytes;
+    let overhead = overhead.map(|bytes| bytes as f64 / wire.sip_bytes as f64);
+    put(sample, "wire_overhead_ratio", overhead);
+}
+
+/// The same by node and by hop, numbered from the caller on.
+fn put_each_node(sample: &mut Sample, readings: &Readings, has_rates: bool) {
+    let report = &readings.report;
+    for (index, node) in readings.after.iter().enumerate() {
+        let key = format!("node_{}_rss_bytes", index + 1);
+        put(sample, &key, node.rss_bytes.map(|bytes| bytes as f64));
+    }
+    if !has_rates {
+        return;
+    }
+    for (index, usage) in readings.usages().enumerate() {
+        let key = format!("node_{}_cpu_ns_per_operation", index + 1);
+        put(sample, &key, Some(cpu_ns_per_operation(usage, report)));
+    }
+    for (index, hop) in readings.wire.hops.iter().enumerate() {
+        let each = operations(report).zip(*hop);
+        let bytes = each.map(|(operations, hop)| hop.bytes as f64 / operations);
+        put(
+            sample,
+            &format!("hop_{}_wire_bytes_per_operation", index + 1),
+            bytes,
+        );
+        let packets = each.map(|(operations, hop)| hop.packets as f64 / operations);
+        put(
+            sample,
+            &format!("hop_{}_wire_packets_per_operation", index + 1),
+            packets,
+        );
+    }
+}

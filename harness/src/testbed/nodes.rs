@@ -1,0 +1,195 @@
+//! The nodes of a topology: started from the far end backwards, since each needs to know where the
+//! next one listens, and read together.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use hopbench::load::Callees;
+use hopbench::measure::snapshot::ProcessSnapshot;
+use hopbench::node::{InterfaceConfig, NodeConfig, NodeCounters, RouteConfig};
+use hopbench::sip::Accounts;
+use hopbench::transport::{Settings, Stack, WireCounters};
+
+use super::{NodeProcess, Outcome, Testbed};
+use crate::protocol::WireReading;
+use crate::topology::{Layout, Link, Site, Station};
+
+/// The nodes of a site at work.
+pub(crate) struct Nodes {
+    /// In the order in which a call passes them.
+    nodes: Vec<NodeProcess>,
+    layout: Layout,
+    site: Site,
+    users: u32,
+}
+
+/// What has crossed the hops of a topology.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wire {
+    /// By hop, from the caller on, both directions; `None` where the kernel does not tell.
+    pub(crate) hops: Vec<Option<WireCounters>>,
+    /// Bytes at all interfaces of all nodes: those of a hop between nodes twice.
+    pub(crate) interface_bytes: Option<u64>,
+    /// Bytes of the SIP messages that the nodes received and sent, likewise.
+    pub(crate) sip_bytes: u64,
+}
+
+impl Testbed {
+    /// Starts the nodes of `site` for `users` callers, and as many callees where it has some.
+    /// `settings` hold the tunnel keys of [`Layout::identities`].
+    pub(crate) fn nodes(&self, site: &Site, settings: &Settings, users: u32) -> Outcome<Nodes> {
+        let layout = site.topology.layout();
+        let mut backwards: Vec<NodeProcess> = Vec::with_capacity(layout.stations.len());
+        for (place, station) in layout.stations.iter().enumerate().rev() {
+            let routes = station.onward.as_ref().map(|onward| RouteConfig {
+                domain: onward.domain.map(str::to_owned),
+                interface: 1,
+                target: backwards
+                    .last()
+                    .expect("the last station has no route")
+                    .address(onward.interface),
+                user: layout.identity(place, users),
+            });
+            let interfaces = station.interfaces.iter();
+            backwards.push(self.node(&NodeConfig {
+                interfaces: interfaces.map(|link| interface(*link, site)).collect(),
+                settings: settings.clone(),
+                accounts: layout.accounts(station, users),
+                service: station.service,
+                routes: routes.into_iter().collect(),
+                authenticate_calls: site.authenticate_calls && challenges(station, place, &layout),
+                tunnels_protect: false,
+                ring_seconds: 0.0,
+            })?);
+        }
+        backwards.reverse();
+        Ok(Nodes {
+            nodes: backwards,
+            layout,
+            site: *site,
+            users,
+        })
+    }
+}
+
+/// Whether a station asks callers who they are: the one that serves them.
+fn challenges(station: &Station, place: usize, layout: &Layout) -> bool {
+    station.has_users && (place == 0 || layout.callees.is_none())
+}
+
+fn interface(link: Link, site: &Site) -> InterfaceConfig {
+    let stack = stack_of(link, site);
+    InterfaceConfig {
+        stack: stack.name.to_owned(),
+        listen: listens(link, stack).then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+    }
+}
+
+fn stack_of(link: Link, site: &Site) -> &'static Stack {
+    match link {
+        Link::Edge => site.stack,
+        Link::Core | Link::CoreOut => site.core,
+    }
+}
+
+fn listens(link: Link, stack: &Stack) -> bool {
+    match link {
+        Link::Edge | Link::Core => true,
+        // Who opens a tunnel has an address inside it, and needs none outside.
+        Link::CoreOut => stack.tunnel.is_none(),
+    }
+}
+
+impl Nodes {
+    /// Where callers connect.
+    pub(crate) fn target(&self) -> SocketAddr {
+        self.nodes[0].address(0)
+    }
+
+    /// The callers' accounts.
+    pub(crate) fn accounts(&self) -> Accounts {
+        self.accounts_of(self.layout.callers)
+    }
+
+    /// Whom they call, where that is not the last node.
+    pub(crate) fn callees(&self) -> Option<Callees> {
+        let (station, domain) = self.layout.callees?;
+        Some(Callees {
+            target: self.nodes[station].address(0),
+            accounts: self.accounts_of(domain),
+        })
+    }
+
+    fn accounts_of(&self, domain: &str) -> Accounts {
+        let mut stations = self.layout.stations.iter();
+        let station = stations.find(|station| station.domain == domain);
+        let station = station.expect("a layout names domains of its own");
+        self.layout.accounts(station, self.users)
+    }
+
+    /// The addresses that listen for datagrams: of carriers without a stream, and of tunnels.
+    pub(crate) fn datagram_addresses(&self) -> Vec<SocketAddr> {
+        let mut found = Vec::new();
+        for (node, station) in self.nodes.iter().zip(&self.layout.stations) {
+            for (address, link) in node.addresses.iter().zip(&station.interfaces) {
+                let stack = stack_of(*link, &self.site);
+                let is_datagram = !stack.is_stream() || stack.tunnel.is_some();
+                found.extend(address.filter(|_| is_datagram));
+            }
+        }
+        found
+    }
+
+    /// Whether all of them are still there.
+    pub(crate) fn check(&self) -> Outcome<()> {
+        self.nodes.iter().try_for_each(|node| node.process.check())
+    }
+
+    /// What each costs, with resident memory, and has seen so far.
+    pub(crate) fn snapshots(&mut self) -> Outcome<Vec<(ProcessSnapshot, NodeCounters)>> {
+        self.nodes.iter_mut().map(NodeProcess::snapshot).collect()
+    }
+
+    /// What each costs so far, without resident memory: in the middle of a load.
+    pub(crate) fn usage(&mut self) -> Outcome<Vec<ProcessSnapshot>> {
+        self.nodes.iter_mut().map(NodeProcess::usage).collect()
+    }
+
+    /// What has crossed the hops so far: not in the middle of a load.
+    pub(crate) fn wire(&mut self) -> Outcome<Wire> {
+        let readings = self.nodes.iter_mut().map(NodeProcess::wire);
+        let readings = readings.collect::<Outcome<Vec<WireReading>>>()?;
+        let hops = self.layout.hops.iter();
+        let hops = hops.map(|(node, interface)| readings[*node].interfaces[*interface]);
+        let interfaces = readings.iter().flat_map(|reading| &reading.interfaces);
+        Ok(Wire {
+            hops: hops.collect(),
+            interface_bytes: interfaces.map(|side| side.map(|side| side.bytes)).sum(),
+            sip_bytes: readings.iter().map(|reading| reading.sip_bytes).sum(),
+        })
+    }
+}
+
+impl Wire {
+    /// What came between `earlier`, a reading of the same nodes, and this one.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let hops = self.hops.iter().zip(&earlier.hops);
+        Self {
+            hops: hops
+                .map(|(later, earlier)| Some((*later)?.since((*earlier)?)))
+                .collect(),
+            interface_bytes: self
+                .interface_bytes
+                .zip(earlier.interface_bytes)
+                .map(|(later, earlier)| later.saturating_sub(earlier)),
+            sip_bytes: self.sip_bytes.saturating_sub(earlier.sip_bytes),
+        }
+    }
+
+    /// All hops together; `None` if one is not known.
+    pub(crate) fn total(&self) -> Option<WireCounters> {
+        let none = Some(WireCounters::default());
+        self.hops
+            .iter()
+            .fold(none, |sum, hop| Some(sum?.plus((*hop)?)))
+    }
+}
