@@ -253,7 +253,7 @@ pub struct Via<'a> {
     pub received: Option<&'a str>,
     /// RFC 3581: `Some(None)` asks for it, `Some(Some(port))` was filled in.
     pub rport: Option<Option<u16>>,
-    /// These and all others (`maddr`, `ttl`, …).
+    /// These and all others (`maddr`, `ttl`, `alias`, …).
     pub params: Params<'a>,
 }
 

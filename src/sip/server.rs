@@ -327,7 +327,7 @@ impl<F: Clone> Server<F> {
         error: &ParseError,
         out: &mut impl Outbound<F>,
     ) {
-        self.refuse_unserved(&exchange.source, &exchange.request, error.status(), out);
+        self.refuse(&exchange.source, &exchange.request, error.status(), out);
     }
 
     /// A deadline has come.
@@ -531,12 +531,12 @@ impl<F: Clone> Server<F> {
         let is_number = length.is_some_and(|length| decimal::<u64>(length).is_some());
         let is_repeated = request.lines(Header::ContentLength).nth(1).is_some();
         let status = if is_number && !is_repeated { 513 } else { 400 };
-        self.refuse_unserved(&source, &request, status, out);
+        self.refuse(&source, &request, status, out);
     }
 
     /// Answers a request that has no transaction, since it is not fit for one: what it lacks, the
     /// answer lacks as well.
-    fn refuse_unserved(
+    fn refuse(
         &mut self,
         source: &Source<'_, F>,
         request: &Message<'_>,
