@@ -152,6 +152,12 @@ impl Load {
                 report.never_started, report.offered
             ));
         }
+        if report.without_user as f64 > report.offered as f64 * FAILED_SHARE_MAX {
+            return Some(format!(
+                "{} of {} operations found no user of the generator free: raise the number of users",
+                report.without_user, report.offered
+            ));
+        }
         let lag_ns = report
             .latencies
             .get(Moment::SchedulingLag.key())?
