@@ -30,9 +30,10 @@ pub(crate) struct Site {
 }
 
 /// The path of a call between its user agents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Topology {
     /// UA – answering node.
+    #[default]
     Direct,
     /// UA – proxy and registrar – UA.
     Edge,
@@ -265,12 +266,6 @@ impl FromStr for Topology {
                 }
             }
         }
-    }
-}
-
-impl Default for Topology {
-    fn default() -> Self {
-        Self::Direct
     }
 }
 

@@ -36,8 +36,8 @@ fn wrong_usage_is_explained_and_exits_with_2() {
             &["latency", "setup, memory, throughput"],
         ),
         (
-            &["run", "--core-stack", "tsl"],
-            &["--core-stack", "tsl", "did you mean \"tls\""],
+            &["run", "--core-stack", "mtsl"],
+            &["--core-stack", "mtsl", "did you mean \"mtls\""],
         ),
         (
             &["node", "--route", "b.example=tls@127.0.0.1:5061"],

@@ -158,6 +158,181 @@ fn every_stack_answers_every_question() {
     }
 }
 
+const TOPOLOGIES: &str = r#"
+name = "topologies"
+summary = "for the tests"
+stacks = ["tcp", "tls", "udp@wireguard"]
+
+[[throughput]]
+workload = "invite"
+lifecycle = "per-registration"
+topology = "edge"
+rates_per_second = [20.0]
+users = 4
+warm_up_seconds = 0.05
+duration_seconds = 0.3
+blocks = 1
+
+[[throughput]]
+workload = "invite"
+lifecycle = "per-registration"
+topology = "trapezoid"
+rates_per_second = [20.0]
+users = 4
+warm_up_seconds = 0.05
+duration_seconds = 0.3
+blocks = 1
+
+[[throughput]]
+workload = "register"
+lifecycle = "per-registration"
+rates_per_second = [20.0]
+users = 2
+warm_up_seconds = 0.5
+duration_seconds = 0.3
+blocks = 1
+variants = [
+    {},
+    { resumption = "ticket" },
+    { tls_version = "1.2", key_type = "RSA-2048" },
+]
+
+[chain]
+proxies = [0, 1, 2]
+rate_per_second = 20.0
+users = 4
+warm_up_seconds = 0.05
+duration_seconds = 0.3
+blocks = 1
+"#;
+
+#[test]
+fn every_topology_tells_of_each_node_and_each_hop() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = folder.path().join("topologies.toml");
+    std::fs::write(&scenario, TOPOLOGIES).unwrap();
+    let out = folder.path().join("out");
+    let mut command = hopbench();
+    command.arg("run").arg(&scenario).arg("--out").arg(&out);
+    let output = command.output().unwrap();
+    let said = format!("{}{}", stdout(&output), stderr(&output));
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let run = Run::read(&out.join("run.json")).unwrap();
+    // Topology, nodes, hops; a fit has neither. A busy machine bounds the generator: the figures are
+    // there all the same.
+    let places = [
+        ("direct", 1, 1),
+        ("edge", 1, 1),
+        ("trapezoid", 2, 3),
+        ("chain-1", 2, 2),
+        ("chain-2", 3, 3),
+        ("chain", 0, 0),
+    ];
+    let mut seen = std::collections::BTreeSet::new();
+    for cell in &run.cells {
+        let is_measured = matches!(cell.verdict, Verdict::Ok | Verdict::GeneratorBound);
+        assert!(is_measured, "{}: {:?}", cell.id, cell.reason);
+        let value = |key: &str| cell.metrics.get(key).and_then(|metric| metric.value);
+        let (_, nodes, hops) = places.iter().find(|row| row.0 == cell.topology).unwrap();
+        seen.insert(cell.topology.as_str());
+        let count = |prefix: &str, end: &str| {
+            let keys = cell.metrics.keys();
+            keys.filter(|key| key.starts_with(prefix) && key.ends_with(end))
+                .count()
+        };
+        let is_several = *nodes > 1;
+        let expected = if is_several { (*nodes, *hops) } else { (0, 0) };
+        let found = (
+            count("node_", "_cpu_ns_per_operation"),
+            count("hop_", "_wire_bytes_per_operation"),
+        );
+        assert_eq!(found, expected, "{}", cell.id);
+        if *nodes == 0 {
+            assert!(value("server_cpu_per_hop_ns").is_some(), "{}", cell.id);
+            continue;
+        }
+        assert_eq!(value("failed_count"), Some(0.0), "{}", cell.id);
+        let bytes = value("wire_bytes_per_operation").unwrap();
+        // SIP, its headers of IP, and no more than twice that where nothing but calls is sent.
+        assert!((1_500.0..60_000.0).contains(&bytes), "{}: {bytes}", cell.id);
+        assert!(value("wire_overhead_ratio").unwrap() > 1.0, "{}", cell.id);
+        if is_several {
+            let sum: f64 = (1..=*hops)
+                .map(|hop| value(&format!("hop_{hop}_wire_bytes_per_operation")).unwrap())
+                .sum();
+            assert!(
+                (sum - bytes).abs() < 1e-6 * bytes,
+                "{}: {sum}, {bytes}",
+                cell.id
+            );
+        }
+        // Retransmissions aside, a call is seven datagrams on each leg; TCP may save or add some.
+        if cell.workload == "invite" && cell.stack == "udp@wireguard" {
+            let legs = if cell.topology == "edge" { 2 } else { *hops };
+            let packets = value("wire_packets_per_operation").unwrap();
+            let retransmissions = value("retransmissions_count").unwrap();
+            assert!(packets >= 7.0 * legs as f64, "{}: {packets}", cell.id);
+            if retransmissions == 0.0 {
+                assert!(packets < 7.0 * legs as f64 + 2.0, "{}: {packets}", cell.id);
+            }
+        }
+        if cell.id.contains("resumption=ticket") {
+            assert!(
+                value("resumed_handshakes_count").unwrap() > 0.0,
+                "{}",
+                cell.id
+            );
+        }
+    }
+    assert_eq!(seen.len(), places.len());
+    let variants = |end: &str| {
+        run.cells
+            .iter()
+            .filter(|cell| cell.id.contains(end))
+            .count()
+    };
+    // A variant of TLS concerns the one stack over TLS.
+    assert_eq!(variants("?resumption=ticket"), 1);
+    assert_eq!(variants("?key_type=RSA-2048&tls_version=1.2"), 1);
+    let report = std::fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(report.contains("by node and by hop"), "{report}");
+    assert!(out.join("charts/chain.svg").exists());
+}
+
+#[test]
+fn a_core_stack_of_its_own_stands_in_the_name_and_has_its_control() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = folder.path().join("core.toml");
+    let sections: Vec<&str> = TOPOLOGIES.split("\n\n").collect();
+    std::fs::write(&scenario, [sections[0], sections[2]].join("\n\n")).unwrap();
+    let out = folder.path().join("out");
+    let mut command = hopbench();
+    command.arg("run").arg(&scenario).arg("--out").arg(&out);
+    command.args(["--stacks", "tcp,tls", "--core-stack", "udp@wireguard"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let run = Run::read(&out.join("run.json")).unwrap();
+    let mut ids: Vec<&str> = run.cells.iter().map(|cell| cell.id.as_str()).collect();
+    ids.sort_unstable();
+    let id = |stack: &str| {
+        format!(
+            "throughput/invite/{stack}/trapezoid/per-registration/loopback?core_stack=udp@wireguard"
+        )
+    };
+    assert_eq!(ids, [id("tcp"), id("tls")]);
+    let parameters = &run.cells[0].parameters;
+    assert_eq!(parameters["node_processes"], 2);
+    assert_eq!(parameters["core_security_protocol"], "WireGuard");
+    if run.cells.iter().all(|cell| cell.verdict == Verdict::Ok) {
+        assert!(
+            run.ratios
+                .iter()
+                .all(|ratio| ratio.control_cell_id == id("tcp"))
+        );
+        assert!(!run.ratios.is_empty());
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_arrivals() {
     let folder = tempfile::tempdir().unwrap();

@@ -266,21 +266,18 @@ pub(crate) fn write_received(out: &mut Value<'_>, element: &str, source: SocketA
     if is_source && !asks && via.received.is_none() {
         return out.text(element);
     }
-    let sent_by = &element[..element.len() - via.params.as_str().len()];
-    out.text(sent_by.trim_end());
+    let front = &element[..element.len() - via.params.as_str().len()];
+    out.text(front.trim_end());
     for (name, value) in via.params.iter() {
-        if name.eq_ignore_ascii_case("received") {
-            continue;
-        }
-        out.text(";");
-        out.text(name);
         if asks && name.eq_ignore_ascii_case("rport") {
             // In place: the parameter must not occur twice.
-            out.text("=");
+            out.text(";rport=");
             out.decimal(source.port().into());
-        } else if let Some(value) = value {
-            out.text("=");
-            out.text(value);
+        } else if !name.eq_ignore_ascii_case("received") {
+            out.text(";");
+            out.text(name);
+            out.text(if value.is_some() { "=" } else { "" });
+            out.text(value.unwrap_or_default());
         }
     }
     if asks || !is_source {
@@ -403,7 +400,7 @@ mod tests {
             ),
             (
                 "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";RPORT ;branch=z",
-                "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";RPORT=5070;branch=z;received=192.0.2.1",
+                "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";rport=5070;branch=z;received=192.0.2.1",
             ),
             (
                 "SIP/2.0/TCP p;branch=y, SIP/2.0/TCP q;branch=z;rport",

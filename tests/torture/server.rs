@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hopbench::sip::{Accounts, Interface, Message, Outbound, Server, ServerConfig, Source};
 
-/// Who sends.
+/// Where the messages come from.
 const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 88)), 5060);
 
 struct Sent(Vec<Vec<u8>>);
@@ -16,7 +16,7 @@ impl Outbound<()> for Sent {
         true
     }
 
-    fn peer_of(&self, (): &()) -> SocketAddr {
+    fn peer_of(&self, _flow: &()) -> SocketAddr {
         PEER
     }
 }
@@ -32,8 +32,10 @@ impl Peer {
     pub(crate) fn new() -> Self {
         let accounts = Accounts::new("example.com", "secret", 4);
         let address = SocketAddr::from(([192, 0, 2, 77], 5060));
-        let interface = Interface::unprotected("UDP", address);
-        let config = ServerConfig::new(accounts.clone(), vec![interface]);
+        let config = ServerConfig::new(
+            accounts.clone(),
+            vec![Interface::unprotected("UDP", address)],
+        );
         let now = Instant::now();
         let server = Server::new(config, [7; 32], now);
         Self {

@@ -62,8 +62,11 @@ pub(crate) struct Experiment {
     /// Its cells.
     pub(crate) trials: Vec<Trial>,
     /// What else its cells tell together, by block as they do.
-    derive: Option<fn(&[Collected]) -> Vec<Collected>>,
+    derive: Option<Derive>,
 }
+
+/// From the cells that are being measured to further ones, which their samples tell together.
+type Derive = fn(&[Collected]) -> Vec<Collected>;
 
 /// A cell and how it is measured.
 pub(crate) struct Trial {

@@ -139,7 +139,7 @@ fn longest<'a>(cells: &[&'a Cell]) -> Vec<&'a Cell> {
         digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
     };
     let most = cells.iter().map(|cell| length(cell)).max().unwrap_or(0);
-    let mut found: Vec<&Cell> = cells.iter().copied().collect();
+    let mut found: Vec<&Cell> = cells.to_vec();
     found.retain(|cell| most > 0 && length(cell) == most);
     found.sort_by_key(|cell| stack_rank(&cell.stack));
     found

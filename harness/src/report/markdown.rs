@@ -194,7 +194,7 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
 /// What a further hop costs over each stack, in a sentence.
 fn chain_answer(out: &mut String, block: &Block<'_>) {
     let clause = |stack: &str| {
-        let figure = |key| Some(block.metric(stack, key, None)?.value?);
+        let figure = |key| block.metric(stack, key, None)?.value;
         let delay = figure("session_request_delay_per_hop_ns")?;
         let cpu = figure("server_cpu_per_hop_ns")?;
         Some(format!(
