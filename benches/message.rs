@@ -10,9 +10,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hopbench::sip::digest::{Algorithm, Challenge, Credentials, Identity, write_challenge};
 use hopbench::sip::emit::{Value, response_head};
 use hopbench::sip::{
-    Accounts, Agent, CallEvent, Caller, Contact, Header, Interface, Message, Outbound, Outbox,
-    Registration, RegistrationEvent, Reliability, Server, ServerConfig, Source, StartLine, Timing,
-    Uri, Writer, framing, sdp,
+    Accounts, Agent, CallEvent, Caller, Contact, Header, Interface, Message, NextHop, Outbound,
+    Outbox, Registration, RegistrationEvent, Reliability, Route, Server, ServerConfig, Service,
+    Source, StartLine, Timing, Uri, Writer, framing, sdp,
 };
 use rsipstack::sip::prelude::{HeadersExt, ToTypedHeader};
 
@@ -170,6 +170,114 @@ fn emit(c: &mut Criterion) {
     let theirs = rsipstack::sip::parser::parse_message(&bytes).expect("the message is valid");
     group.bench_function("rsipstack: INVITE", |b| {
         b.iter(|| black_box(&theirs).to_bytes())
+    });
+    group.finish();
+}
+
+/// Takes what a proxy forwards.
+#[derive(Default)]
+struct NextHops(Vec<u8>);
+
+impl Outbound<()> for NextHops {
+    fn send(&mut self, (): &(), message: &[u8]) -> bool {
+        self.send_to_anyone(message)
+    }
+
+    fn peer_of(&self, (): &()) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 101], 40_000))
+    }
+
+    fn send_to(&mut self, _hop: NextHop, message: &[u8]) -> bool {
+        self.send_to_anyone(message)
+    }
+}
+
+impl NextHops {
+    fn send_to_anyone(&mut self, message: &[u8]) -> bool {
+        self.0.clear();
+        self.0.extend_from_slice(message);
+        true
+    }
+}
+
+/// A proxy on the way, which knows where everything goes.
+fn proxy(epoch: Instant) -> Server<()> {
+    let address = SocketAddr::from(([192, 0, 2, 1], 5060));
+    let config = ServerConfig {
+        service: Service::Proxy,
+        routes: vec![Route {
+            domain: None,
+            hop: NextHop {
+                interface: 0,
+                address: SocketAddr::from(([192, 0, 2, 2], 5060)),
+            },
+        }],
+        ..ServerConfig::new(
+            Accounts::new("proxy.test", "", 0),
+            vec![Interface::unprotected("TCP", address)],
+        )
+    };
+    Server::new(config, [7; 32], epoch)
+}
+
+/// What a proxy does with one message. An ACK is forwarded without state: parse, route, rewrite, emit.
+/// An INVITE makes a transaction and a context besides, is answered with 100, and its 200 comes back.
+fn route(c: &mut Criterion) {
+    let bytes = invite_bytes();
+    let ack = String::from_utf8(bytes.clone()).expect("ASCII");
+    let ack = ack
+        .replacen("INVITE", "ACK", 1)
+        .replace("314159 INVITE", "314159 ACK");
+    let epoch = Instant::now();
+    let source = Source {
+        flow: &(),
+        peer: SocketAddr::from(([192, 0, 2, 101], 40_000)),
+        interface: 0,
+    };
+    let mut group = c.benchmark_group(format!("route a request of {} bytes", ack.len()));
+    copy_floor(&mut group, ack.as_bytes());
+    let mut out = NextHops::default();
+    let mut server = proxy(epoch);
+    group.bench_function("parse, route, rewrite, emit", |b| {
+        b.iter(|| server.receive(epoch, source, black_box(ack.as_bytes()), &mut out));
+    });
+    assert!(server.counters().forwarded > 0, "the request was forwarded");
+    let mut server = proxy(epoch);
+    let mut now = epoch;
+    let mut serial = 0_u64;
+    let mut request = bytes.clone();
+    let branch = request.windows(7).position(|text| text == b"2d4790.");
+    let branch = branch.expect("the topmost branch");
+    let mut answer = Vec::new();
+    group.bench_function("INVITE and its 200, with state", |b| {
+        b.iter(|| {
+            serial += 1;
+            // Time passes, so that no more contexts linger than at 30 calls a second.
+            now += Duration::from_millis(33);
+            let digits = format!("{:06x}", serial & 0xff_ffff);
+            request[branch..branch + 6].copy_from_slice(digits.as_bytes());
+            server.receive(now, source, black_box(&request), &mut out);
+            answer.clear();
+            let forwarded = Message::parse(&out.0).expect("a proxy sends valid messages");
+            response_head(&mut answer, &forwarded, 200, Some("314159"), None).finish();
+            server.receive(now, source, &answer, &mut out);
+            server.timeout(now, &mut out);
+        });
+    });
+    assert_eq!(server.counters().stray_responses, 0);
+    // The least that a proxy on that library does: parse, put a Via on top, write.
+    group.bench_function("rsipstack: parse, add Via, emit", |b| {
+        b.iter(|| {
+            let parsed = rsipstack::sip::parser::parse_message(black_box(ack.as_bytes()));
+            let Ok(rsipstack::sip::SipMessage::Request(mut request)) = parsed else {
+                unreachable!("the message is a valid request");
+            };
+            let via = rsipstack::sip::headers::Via::new(
+                "SIP/2.0/TCP 192.0.2.1:5060;branch=z9hG4bK00000000000000000000000000000000",
+            );
+            request.headers.push_front(via.into());
+            rsipstack::sip::SipMessage::Request(request).to_bytes()
+        });
     });
     group.finish();
 }
@@ -349,6 +457,6 @@ criterion_group! {
         .sample_size(30)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_millis(1_500));
-    targets = parse, emit, digest, exchanges, well_known_headers
+    targets = parse, emit, route, digest, exchanges, well_known_headers
 }
 criterion_main!(benches);

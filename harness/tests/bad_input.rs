@@ -40,8 +40,8 @@ fn wrong_usage_is_explained_and_exits_with_2() {
             &["--core-stack", "mtsl", "did you mean \"mtls\""],
         ),
         (
-            &["node", "--route", "b.example=tls@127.0.0.1:5061"],
-            &["b.example", "--service proxy"],
+            &["node", "--route", "b.example=tcp@127.0.0.1:5061"],
+            &["--route", "--service proxy"],
         ),
         (
             &["node", "--service", "proxy", "--route", "b.example"],

@@ -36,6 +36,7 @@ type Fate = Box<dyn FnMut(&Packet) -> Vec<u64>>;
 struct Wire<'a> {
     interfaces: &'a [SocketAddr],
     dead: &'a HashSet<SocketAddr>,
+    streams_fail: bool,
     sent: Vec<Packet>,
 }
 
@@ -57,6 +58,9 @@ impl Outbound<Leg> for Wire<'_> {
     }
 
     fn send_to(&mut self, hop: NextHop, message: &[u8]) -> bool {
+        if self.streams_fail && hop.interface == 1 {
+            return false;
+        }
         self.put(self.interfaces[hop.interface], hop.address, message)
     }
 
@@ -73,6 +77,8 @@ struct World {
     link: TimerQueue<Packet>,
     inbox: Vec<(SocketAddr, SocketAddr, String)>,
     dead: HashSet<SocketAddr>,
+    /// Whether nobody can be reached by the second interface.
+    streams_fail: bool,
     fate: Fate,
 }
 
@@ -122,6 +128,7 @@ impl World {
             link: TimerQueue::new(),
             inbox: Vec::new(),
             dead: HashSet::new(),
+            streams_fail: false,
             fate: Box::new(|_| vec![1]),
         }
     }
@@ -182,6 +189,7 @@ impl World {
                     let mut wire = Wire {
                         interfaces: own,
                         dead: &self.dead,
+                        streams_fail: self.streams_fail,
                         sent: Vec::new(),
                     };
                     server.receive(now, source, &bytes, &mut wire);
@@ -197,6 +205,7 @@ impl World {
                 let mut wire = Wire {
                     interfaces: own,
                     dead: &self.dead,
+                    streams_fail: self.streams_fail,
                     sent: Vec::new(),
                 };
                 server.timeout(now, &mut wire);
@@ -225,20 +234,29 @@ impl World {
         mine.into_iter().map(|(_, _, text)| text).collect()
     }
 
-    /// Registers user 2 as Bob at the first server.
+    /// Registers user 2 as Bob at the proxy.
     fn register_bob(&mut self, contact: &str) {
+        self.register_bob_at(PROXY, contact, 0);
+    }
+
+    fn register_bob_at(&mut self, server: &str, contact: &str, seconds: u64) {
+        self.register_bob_from(BOB, server, contact, seconds);
+    }
+
+    /// Registers user 2; takes two seconds from `seconds` on.
+    fn register_bob_from(&mut self, own: &str, server: &str, contact: &str, seconds: u64) {
         let register = |authorization: &str, cseq: u32| {
             format!(
-                "REGISTER sip:hopbench.test SIP/2.0\r\nVia: SIP/2.0/UDP {BOB};branch=z9hG4bKr{cseq}{}\r\n\
-                 Max-Forwards: 70\r\nFrom: <sip:u00000002@hopbench.test>;tag=b\r\n\
-                 To: <sip:u00000002@hopbench.test>\r\nCall-ID: bob\r\nCSeq: {cseq} REGISTER\r\n\
-                 Contact: {contact}\r\nExpires: 600\r\n{authorization}Content-Length: 0\r\n\r\n",
-                contact.len()
+                "REGISTER sip:hopbench.test SIP/2.0\r\n\
+                 Via: SIP/2.0/UDP {own};branch=z9hG4bKr{seconds}{cseq}\r\nMax-Forwards: 70\r\n\
+                 From: <sip:u00000002@hopbench.test>;tag=b\r\nTo: <sip:u00000002@hopbench.test>\r\n\
+                 Call-ID: {own}\r\nCSeq: {cseq} REGISTER\r\nSupported: path, outbound\r\n\
+                 Contact: {contact}\r\nExpires: 600\r\n{authorization}Content-Length: 0\r\n\r\n"
             )
         };
-        self.send(BOB, PROXY, &register("", 1));
-        self.run(1);
-        let challenge = self.mail(BOB).pop().unwrap();
+        self.send(own, server, &register("", 1));
+        self.run(seconds + 1);
+        let challenge = self.mail(own).pop().unwrap();
         let challenge = Message::parse(challenge.as_bytes()).unwrap();
         let challenge = digest::Challenge::choose(&challenge, Header::WwwAuthenticate).unwrap();
         let mut authorization = b"Authorization: ".to_vec();
@@ -252,9 +270,9 @@ impl World {
         identity.write_credentials(&mut line, &challenge, 1, "c");
         authorization.extend_from_slice(b"\r\n");
         let authorization = String::from_utf8(authorization).unwrap();
-        self.send(BOB, PROXY, &register(&authorization, 2));
-        self.run(2);
-        let answer = self.mail(BOB).pop().unwrap();
+        self.send(own, server, &register(&authorization, 2));
+        self.run(seconds + 2);
+        let answer = self.mail(own).pop().unwrap();
         assert!(answer.starts_with("SIP/2.0 200 "), "{answer}");
     }
 }
@@ -492,6 +510,23 @@ fn a_long_request_leaves_over_a_stream_if_there_is_one() {
             u64::from(is_oversized)
         );
     }
+    // Where nobody takes it over a stream it goes as a datagram after all.
+    let mut config = proxy("UDP", PROXY, Some(NEXT));
+    config.interfaces.push(interface("TCP", "192.0.2.1:5070"));
+    let mut world = World::new(vec![config]);
+    world.streams_fail = true;
+    let headers = format!("X: {}\r\n", "x".repeat(1_300));
+    world.send(
+        ALICE,
+        PROXY,
+        &request("OPTIONS", "sip:elsewhere.test", &headers),
+    );
+    world.run(1);
+    let got = world.mail(NEXT);
+    assert!(
+        values(&got[0], "Via")[0].starts_with("SIP/2.0/UDP "),
+        "{got:?}"
+    );
 }
 
 #[test]
@@ -776,5 +811,168 @@ fn outcome(event: CallEvent) -> Option<Result<(), CallFailure>> {
         | CallEvent::Progress { .. }
         | CallEvent::Answered { .. }
         | CallEvent::ByeSent => None,
+    }
+}
+
+/// An edge proxy and the registrar behind it, which is a proxy as well.
+fn edge_and_registrar() -> World {
+    World::new(vec![
+        proxy("UDP", NEXT, Some(PROXY)),
+        proxy("UDP", PROXY, None),
+    ])
+}
+
+#[test]
+fn calls_come_back_by_the_path_that_the_registration_took() {
+    let mut world = edge_and_registrar();
+    // Bob registers through the edge proxy.
+    world.register_bob_at(
+        NEXT,
+        "<sip:bob.invalid>;reg-id=1;+sip.instance=\"<urn:uuid:b>\"",
+        0,
+    );
+    world.send(ALICE, PROXY, &request("INVITE", CALL, ""));
+    world.run(5);
+    let invite = world.mail(BOB).pop().unwrap();
+    assert!(
+        invite.starts_with("INVITE sip:bob.invalid SIP/2.0\r\n"),
+        "{invite}"
+    );
+    assert!(values(&invite, "Route").is_empty(), "{invite}");
+    assert_eq!(values(&invite, "Via").len(), 3);
+    // Alice's flow and the hop between the proxies; that hop and Bob's flow.
+    assert_eq!(values(&invite, "Record-Route").len(), 4);
+    world.send(BOB, NEXT, &answer(&invite, 200));
+    world.run(6);
+    assert!(
+        world
+            .mail(ALICE)
+            .iter()
+            .any(|text| text.starts_with("SIP/2.0 200 "))
+    );
+    // Without the flow that the token names, nobody else gets the call (RFC 5626 §5.3.1).
+    world.dead.insert(address(BOB));
+    let again = request("INVITE", CALL, "Call-ID: again\r\n");
+    world.send(ALICE, PROXY, &again.replace("z9hG4bKa", "z9hG4bKagain"));
+    world.run(7);
+    let last = world.mail(ALICE).pop().unwrap();
+    assert!(last.starts_with("SIP/2.0 430 Flow Failed"), "{last}");
+}
+
+#[test]
+fn targets_are_tried_in_turn_and_the_best_refusal_is_told() {
+    const DESK: &str = "192.0.2.103:4003";
+    for (first, second, told) in [
+        (486, 200, "SIP/2.0 200 "),
+        (486, 404, "SIP/2.0 486 "),
+        (503, 486, "SIP/2.0 486 "),
+        (503, 503, "SIP/2.0 500 "),
+        (603, 0, "SIP/2.0 603 "),
+    ] {
+        let mut world = World::new(vec![proxy("TCP", PROXY, None)]);
+        world.register_bob_at(PROXY, &format!("<sip:u00000002@{BOB}>;q=0.9"), 0);
+        world.register_bob_from(DESK, PROXY, &format!("<sip:u00000002@{DESK}>;q=0.5"), 2);
+        world.send(ALICE, PROXY, &request("INVITE", CALL, ""));
+        world.run(5);
+        let invite = world.mail(BOB).pop().unwrap();
+        assert!(world.mail(DESK).is_empty());
+        world.send(BOB, PROXY, &answer(&invite, first));
+        world.run(6);
+        let ack = world.mail(BOB).pop().unwrap();
+        assert!(ack.starts_with("ACK "), "{ack}");
+        let desk = world.mail(DESK);
+        assert_eq!(desk.len(), usize::from(second > 0), "{first}");
+        if let Some(invite) = desk.first() {
+            world.send(DESK, PROXY, &answer(invite, second));
+        }
+        world.run(7);
+        let last = world.mail(ALICE).pop().unwrap();
+        assert!(last.starts_with(told), "{first} {second}: {last}");
+    }
+}
+
+#[test]
+fn sips_never_leaves_unprotected() {
+    // The proxy's interfaces towards Bob: protected or not; what Bob registered; what Alice calls.
+    let plain = "sip:u00000002@hopbench.test";
+    let secure = "sips:u00000002@hopbench.test";
+    for (is_protected, contact, called, outcome) in [
+        (true, "sips:b@x", secure, "INVITE sips:b@x SIP/2.0"),
+        (true, "sip:b@x", secure, "480 380"),
+        (true, "sips:b@x", plain, "INVITE sip:b@x SIP/2.0"),
+        (false, "sips:b@x", plain, "480 381"),
+        (false, "sip:b@x", secure, "480 380"),
+        (false, "sips:b@x", secure, "480 380"),
+    ] {
+        let mut config = proxy("TCP", PROXY, None);
+        config.interfaces[0].is_protected = is_protected;
+        config.interfaces.push(Interface {
+            is_protected: true,
+            ..interface("TLS", "192.0.2.1:5061")
+        });
+        let mut world = World::new(vec![config]);
+        world.register_bob_at(PROXY, &format!("<{contact}>"), 0);
+        world.send(ALICE, PROXY, &request("INVITE", called, ""));
+        world.run(5);
+        let place = format!("{is_protected} {contact} {called}");
+        match outcome.strip_prefix("480 ") {
+            Some(code) => {
+                let refusal = world.mail(ALICE).pop().unwrap();
+                assert!(refusal.starts_with("SIP/2.0 480 "), "{place}: {refusal}");
+                let warning = values(&refusal, "Warning")[0].to_owned();
+                assert!(warning.starts_with(code), "{place}: {warning}");
+                assert!(world.mail(BOB).is_empty(), "{place}");
+            }
+            None => assert_eq!(start_lines(&world.mail(BOB)), [outcome], "{place}"),
+        }
+    }
+}
+
+#[test]
+fn a_proved_peer_is_reached_over_the_connection_that_it_opened() {
+    struct Aliases(Vec<(NextHop, Leg)>);
+    impl Outbound<Leg> for Aliases {
+        fn send(&mut self, _: &Leg, _: &[u8]) -> bool {
+            true
+        }
+        fn peer_of(&self, leg: &Leg) -> SocketAddr {
+            leg.peer
+        }
+        fn alias(&mut self, address: NextHop, leg: &Leg) {
+            self.0.push((address, *leg));
+        }
+    }
+    for (is_mutual, via, expected) in [
+        (true, "192.0.2.2:5061;alias", true),
+        (true, "192.0.2.2:5061", false),
+        (false, "192.0.2.2:5061;alias", false),
+        // Nobody takes over the traffic of another address.
+        (true, "192.0.2.9:5061;alias", false),
+        (true, "peer.test;alias", false),
+    ] {
+        let mut config = proxy("TLS", PROXY, None);
+        config.interfaces[0].is_mutual = is_mutual;
+        let now = Instant::now();
+        let mut server = Server::new(config, [7; 32], now);
+        let via = format!("Via: SIP/2.0/TLS {via};branch=z9hG4bKx\r\n");
+        let text = request("OPTIONS", "sip:hopbench.test", &via);
+        let peer = address("192.0.2.2:40000");
+        let leg = Leg {
+            own: address(PROXY),
+            peer,
+        };
+        let source = Source {
+            flow: &leg,
+            peer,
+            interface: 0,
+        };
+        let mut out = Aliases(Vec::new());
+        server.receive(now, source, text.as_bytes(), &mut out);
+        let hop = NextHop {
+            interface: 0,
+            address: address("192.0.2.2:5061"),
+        };
+        let expected: &[(NextHop, Leg)] = if expected { &[(hop, leg)] } else { &[] };
+        assert_eq!(out.0, expected, "{is_mutual} {via}");
     }
 }

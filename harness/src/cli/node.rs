@@ -23,7 +23,7 @@ const RING_SECONDS_MAX: f64 = 86_400.0;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Stack to listen on; `hopbench list stacks` shows them
-    #[arg(long, required_unless_present = "control", default_value = "tcp")]
+    #[arg(long, default_value = "tcp")]
     stack: String,
     /// Address to listen on; over a tunnel, its outer address. Port 0 lets the kernel choose
     #[arg(long, default_value = "127.0.0.1:5060")]

@@ -178,7 +178,7 @@ mod tests {
             ("b.example", "DOMAIN=STACK@HOST:PORT"),
             ("=tls@127.0.0.1:5061", "* is for all"),
             ("b.example=127.0.0.1:5061", "DOMAIN=STACK@HOST:PORT"),
-            ("b.example=tsl@127.0.0.1:5061", "did you mean \"tls\"?"),
+            ("b.example=mtsl@127.0.0.1:5061", "did you mean \"mtls\"?"),
             ("b.example=tls@127.0.0.1", "in place of HOST:PORT"),
         ];
         for (route, expected) in cases {

@@ -1,5 +1,6 @@
 //! Every hop drops at once, and each user comes back under the back-off of RFC 5626 §4.5: it waits,
-//! opens a hop, registers, and waits longer after each failure.
+//! opens a hop, registers, and waits longer after each failure. The `Retry-After` of a 503, for which
+//! the RFC lets it wait longer still, changes nothing here.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ pub(in crate::load) struct Comeback {
 }
 
 impl Worker {
-    /// Drops the hops of the first `users` users. What counts as lost is what they held.
+    /// Drops the hops of the first `users` users, callees not among them.
     pub(in crate::load) fn drop_all_hops(&self, users: u32, back_off: BackOff, now: Instant) {
         let state = &mut *self.state.borrow_mut();
         let order = state.order;

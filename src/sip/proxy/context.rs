@@ -58,6 +58,8 @@ pub(crate) struct Target<F> {
     pub(crate) path: Option<Box<str>>,
     pub(crate) destination: Destination<F>,
     pub(crate) binding: Option<OfBinding>,
+    /// Whether it is another way to the target before it: of no use once that has answered.
+    pub(crate) is_other_way: bool,
 }
 
 /// The binding that a target is.

@@ -172,6 +172,13 @@ impl<F: Clone> Server<F> {
             let Some(stream) = self.stream_instead(&target.destination, sent.len()) else {
                 break;
             };
+            if routing.last_route.is_none() {
+                // Should nobody listen there, a long datagram is better than nothing.
+                others.push(Target {
+                    is_other_way: true,
+                    ..target.clone()
+                });
+            }
             target.destination = Destination::Hop(stream);
             sent.clear();
         }

@@ -150,16 +150,13 @@ impl<F: Clone> Server<F> {
             Some((best, _)) => (status >= 600 && *best < 600) || status / 100 < *best / 100,
             None => true,
         };
-        if let (Some(_), Some(refused), Some(others)) =
-            (response, context.binding, &mut context.others)
-        {
+        if let (Some(_), Some(others)) = (response, &mut context.others) {
             // Its other flows lead to the same user agent, which has answered.
-            let is_other = |target: &Target<F>| {
-                target
-                    .binding
-                    .is_none_or(|other| other.agent != refused.agent)
-            };
-            others.targets.retain(is_other);
+            let refused = context.binding.map(|binding| binding.agent);
+            let agent = |target: &Target<F>| target.binding.map(|binding| binding.agent);
+            others.targets.retain(|target| {
+                !target.is_other_way && (refused.is_none() || agent(target) != refused)
+            });
             if others.targets.is_empty() {
                 context.others = None;
             }
@@ -181,11 +178,14 @@ impl<F: Clone> Server<F> {
         }
         let best = if is_better { None } else { context.best.take() };
         match (best, response) {
-            (Some((status, best)), _) => self.fail_upstream(id, status, &best, now, out),
+            (Some((status, best)), _) if status != 503 => {
+                self.fail_upstream(id, status, &best, now, out);
+            }
             (None, Some(response)) if status != 503 => {
                 self.fail_upstream(id, status, response, now, out);
             }
-            (None, Some(_)) => {
+            // What one next hop lacks is not what this proxy lacks (RFC 3261 §16.7 step 6).
+            (Some(_), _) | (None, Some(_)) => {
                 let response = self.own_response(id, 500);
                 self.fail_upstream(id, 500, &response, now, out);
             }

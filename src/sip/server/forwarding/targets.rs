@@ -76,6 +76,7 @@ impl<F: Clone> Server<F> {
             path: None,
             destination,
             binding: None,
+            is_other_way: false,
         }])
     }
 
@@ -135,6 +136,7 @@ impl<F: Clone> Server<F> {
                         id: binding.id(),
                         agent: agent.unwrap_or(targets.len()),
                     }),
+                    is_other_way: false,
                 }),
                 Err(warning) => refusal = Refusal::Insecure(warning),
             }
