@@ -12,6 +12,7 @@ use crate::sip::*;
 mod calls;
 mod refusals;
 mod registrations;
+mod remains;
 
 const ALICE: &str = "192.0.2.101:4001";
 const BOB: &str = "192.0.2.102:4002";
