@@ -48,9 +48,12 @@ impl<F: Clone> Server<F> {
         if route::is_sips(&uri) && !interfaces.iter().any(|interface| interface.is_protected) {
             return self.reject(exchange, 416, out, |_| {});
         }
-        if let Some(extension) = request.header(Header::ProxyRequire) {
+        if request.elements(Header::ProxyRequire).next().is_some() {
             return self.reject(exchange, 420, out, |writer| {
-                writer.header("Unsupported", extension);
+                // Of as many lines as it has.
+                for extension in request.lines(Header::ProxyRequire) {
+                    writer.header(Header::Unsupported.name(), extension);
+                }
             });
         }
         let secret = self.secret;

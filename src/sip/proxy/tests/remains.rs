@@ -141,6 +141,17 @@ fn a_to_tag_alone_proves_nothing() {
 }
 
 #[test]
+fn every_extension_that_is_not_known_is_named() {
+    let mut world = relay("TCP");
+    let lines = "Proxy-Require: foo\r\nProxy-Require: bar\r\n";
+    world.send(ALICE, PROXY, &request("MESSAGE", ELSEWHERE, lines));
+    world.run(1);
+    let refusal = world.mail(ALICE).pop().unwrap();
+    assert!(refusal.starts_with("SIP/2.0 420 "), "{refusal}");
+    assert_eq!(values(&refusal, "Unsupported"), ["foo", "bar"]);
+}
+
+#[test]
 fn a_route_that_asks_for_protection_gets_it() {
     let mut config = proxy("TCP", PROXY, Some(NEXT));
     config.interfaces.push(Interface {
