@@ -412,7 +412,10 @@ impl Handler for Port {
         let Some(core) = self.core.upgrade() else {
             return;
         };
-        core.hops.borrow_mut().closed(self.interface, flow);
+        let ended = core.hops.borrow_mut().closed(self.interface, flow);
+        for hop in ended.into_iter().flatten() {
+            core.unreachable(hop);
+        }
         let mut counters = core.counters.borrow_mut();
         counters.flows_closed += 1;
         match reason {

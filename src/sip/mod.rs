@@ -57,5 +57,3 @@ mod message_properties;
 mod message_tests;
 #[cfg(test)]
 mod pair_tests;
-#[cfg(test)]
-mod proxy_tests;
