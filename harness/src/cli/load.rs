@@ -73,7 +73,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS")]
     back_off: Option<f64>,
     /// Whom calls go to: a SIP URI, or the name of a user of the domain; in both {} is the caller's
-    /// number
+    /// number, as in --user-pattern. A node that answers does so for "answer", for its users, and for
+    /// whatever it is called at its own address; a proxy connects to who has registered
     #[arg(long, default_value = ANSWERING_USER, value_name = "USER")]
     callee: String,
     /// Threads of the generator

@@ -12,8 +12,8 @@ use hopbench::transport::{self, Stack};
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Proxy")]
 pub(crate) struct ProxyArgs {
-    /// What calls find: "answer" answers calls to anybody's name itself, and is the registrar; "proxy"
-    /// passes them on to who registered here or by a route; "useragent" only answers
+    /// What calls find: "answer" answers them itself; "proxy" passes them on to who registered here or
+    /// by a route; "useragent" answers whatever reaches it, whoever it is for
     #[arg(long, value_name = "KIND", default_value = "answer", value_parser = super::by_name::<Service>)]
     service: Service,
     /// Where requests for other domains than --domain go: DOMAIN=STACK@HOST:PORT, for example
