@@ -159,11 +159,6 @@ impl Args {
             self.workers
         );
         anyhow::ensure!(
-            (self.workload, self.lifecycle) != (Workload::Register, Lifecycle::PerCall),
-            "a registration has no call to live for: --workload register goes with --lifecycle \
-             per-registration"
-        );
-        anyhow::ensure!(
             self.workload != Workload::Mixed || self.ring > 0.0,
             "--workload mixed cancels calls while they ring: say with --ring how long the server lets \
              them, as `hopbench node --ring` does"
