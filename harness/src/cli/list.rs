@@ -65,15 +65,15 @@ pub(crate) fn list(args: &Args) -> anyhow::Result<u8> {
                 }
             }
             What::Metrics => {
-                let _ = writeln!(text, "Metrics, the keys in run.json:");
+                let _ = writeln!(
+                    text,
+                    "Metrics, the keys in run.json; of nodes and hops in a row, the first:"
+                );
                 for known in metric::KNOWN {
                     if !is_of_further_node_or_hop(known.key) {
                         let _ = writeln!(text, "  {:<42} {}", known.key, known.title);
                     }
                 }
-                text.push_str(
-                    "  … and the same of every further node and hop, from the caller on\n",
-                );
             }
         }
         text.push('\n');

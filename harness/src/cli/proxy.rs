@@ -21,8 +21,8 @@ pub(crate) struct ProxyArgs {
     /// given several times. The same --credentials serve the listener and the routes
     #[arg(long = "route", value_name = "ROUTE")]
     routes: Vec<Way>,
-    /// Address that next hops reach this proxy at, one for each stack of the routes; tunnelled routes
-    /// have none
+    /// Address that next hops reach this proxy at. With routes over several stacks, leave the port 0;
+    /// tunnelled routes have none
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     core_listen: SocketAddr,
     /// Who this proxy is to a next hop over a tunnel: the number of its keys there, which must be
