@@ -3,7 +3,8 @@
 //! benched without noise.
 //!
 //! ```text
-//! registration  call │ server ─ registrar, callee    flows of a user agent; the server
+//! registration  call │ server ─ registrar, callee,   flows of a user agent; the server
+//!                    │          proxy
 //! agent              │ authenticator                 what a flow knows of its user; who sent a request
 //! transaction  timer │ digest  account  sdp          retransmission; identity
 //! message  header  emit  outbox                      a view of a buffer; writing into one

@@ -1,5 +1,5 @@
-//! The server under test as a sans-IO core: a registrar and an answering user agent behind server
-//! transactions.
+//! The server under test as a sans-IO core: a registrar, and an answering user agent or a proxy, behind
+//! server transactions.
 //!
 //! Messages come in with the flow that they arrived on; responses leave through [`Outbound`] on that
 //! same flow (RFC 3261 §18.2.2). Over datagrams a transaction keeps its last response for as long as
