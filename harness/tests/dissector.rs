@@ -11,9 +11,15 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use hopbench::load::{
+    ArrivalLaw, BackOff, Callees, Generator, GeneratorConfig, Lifecycle, LoadPlan, Mix,
+    OperationKind, Workload,
+};
+use hopbench::sip::Accounts;
+use hopbench::transport::Settings;
 use nix::sys::signal::Signal;
 use support::peers::{self, DUMPCAP, Peer, TSHARK, turn};
-use support::proxies::start_proxies;
+use support::proxies::{start_edge, start_proxies};
 use support::{signal, start_node, stderr, stdout};
 
 /// Severity of a warning, as Wireshark counts; errors are above it.
@@ -45,6 +51,102 @@ fn through_a_trapezoid() {
 fn through_a_chain() {
     // By the last hop the INVITE has outgrown a datagram (RFC 3261 §18.1.1).
     passes(&["udp", "udp", "tcp", "udp", "tcp"]);
+}
+
+#[test]
+fn from_user_to_user_over_udp() {
+    passes_edge("udp");
+}
+
+#[test]
+fn from_user_to_user_over_tcp() {
+    passes_edge("tcp");
+}
+
+/// Users call each other by the proxy that they are registered with, over the hops that they opened.
+fn passes_edge(stack: &str) {
+    let Some((_turn, tshark)) = turn(&TSHARK) else {
+        return;
+    };
+    const USERS: u32 = 20;
+    let accounts = Accounts::new("hopbench.test", "hopbench", 2 * USERS);
+    let proxy = start_edge(stack, accounts.clone());
+    let target = proxy.addresses[0];
+    let Some(capture) = Capture::start(&[target]) else {
+        return;
+    };
+    let generator = Generator::start(&GeneratorConfig {
+        stack: stack.into(),
+        target,
+        settings: Settings::default(),
+        accounts: accounts.clone(),
+        callees: Some(Callees { target, accounts }),
+        workers: 1,
+        seed: 1,
+    });
+    let report = generator.unwrap().run(&busy_second(USERS), |_| {}).unwrap();
+    assert_eq!(report.failures, BTreeMap::new());
+    let dissection = capture.dissect(&tshark);
+    dissection.expect_unmarked();
+    let seen: BTreeSet<&str> = dissection.messages.keys().map(String::as_str).collect();
+    let expected = [
+        "100", "180", "200", "401", "404", "487", "ACK", "BYE", "CANCEL", "INVITE", "REGISTER",
+    ];
+    assert_eq!(seen, BTreeSet::from(expected));
+
+    let of_proxy = proxy.stop().sip;
+    assert_eq!((of_proxy.malformed, of_proxy.unreachable), (0, 0));
+    let of_callees = report.callees.unwrap();
+    let of_kind = |kind: OperationKind| {
+        let counts = report.operations_by_kind[kind.name()];
+        usize::try_from(counts.offered).unwrap()
+    };
+    let answered = of_kind(OperationKind::Call);
+    let cancelled = of_kind(OperationKind::CancelledCall);
+    let to_nobody = of_kind(OperationKind::UnknownCallee);
+    // What is for nobody ends at the proxy; everything else crosses both legs.
+    let expected = [
+        ("INVITE", 2 * (answered + cancelled) + to_nobody),
+        ("CANCEL", 2 * cancelled),
+        ("487", 2 * cancelled),
+        ("404", to_nobody),
+        ("BYE", 2 * answered),
+    ];
+    // On a machine that is very busy messages are sent again.
+    let repeats = report.retransmissions
+        + of_callees.retransmissions
+        + of_proxy.retransmissions_sent
+        + of_proxy.retransmissions_received;
+    for (kind, count) in expected {
+        let found = dissection.messages[kind];
+        assert!(found >= count, "{kind}: {found} of {count}");
+        assert!(found == count || repeats > 0, "{kind}: {found} of {count}");
+    }
+}
+
+/// Operations of every kind that involves a call.
+fn busy_second(users: u32) -> LoadPlan {
+    LoadPlan {
+        workload: Workload::Mixed,
+        lifecycle: Lifecycle::PerRegistration,
+        arrivals: ArrivalLaw::Constant,
+        rate_per_second: 60.0,
+        warm_up_seconds: 0.0,
+        duration_seconds: 1.0,
+        drain_seconds: 60.0,
+        users,
+        talk_seconds: 0.0,
+        ring_seconds: 0.05,
+        mix: Mix {
+            register: 0.0,
+            reregister: 0.0,
+            call: 1.0,
+            cancelled_call: 0.5,
+            unknown_callee: 0.5,
+        },
+        back_off: BackOff::default(),
+        seed: 1,
+    }
 }
 
 /// Users register and call over the hops that `stacks` names, with a proxy between each two.

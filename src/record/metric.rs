@@ -18,13 +18,16 @@ pub struct Known {
 
 /// Every metric key, in the order of a connection's life; then those of single nodes and hops.
 pub const KNOWN: &[Known] = &{
-    let mut known = [COMMON[0]; COMMON.len() + BY_PLACE.len()];
+    const AFTER_PLACES: usize = COMMON.len() + BY_PLACE.len();
+    let mut known = [COMMON[0]; AFTER_PLACES + BY_KIND.len()];
     let mut index = 0;
     while index < known.len() {
         known[index] = if index < COMMON.len() {
             COMMON[index]
-        } else {
+        } else if index < AFTER_PLACES {
             BY_PLACE[index - COMMON.len()]
+        } else {
+            BY_KIND[index - AFTER_PLACES]
         };
         index += 1;
     }
@@ -92,6 +95,16 @@ const COMMON: &[Known] = &[
     ),
     lower("failed_count", Unit::Count, "Failed operations"),
     lower("retransmissions_count", Unit::Count, "Requests sent again"),
+    lower(
+        "unexpected_count",
+        Unit::Count,
+        "Messages to the generator that belonged to nothing",
+    ),
+    lower(
+        "lost_hops_count",
+        Unit::Count,
+        "Hops that broke although nobody closed them",
+    ),
     lower(
         "refused_count",
         Unit::Count,
@@ -234,6 +247,35 @@ macro_rules! by_place {
 }
 
 const BY_PLACE: &[Known] = by_place!(1 2 3 4 5 6 7 8 9);
+
+/// What is done of each kind of operation in a mixture.
+macro_rules! by_kind {
+    ($($key:literal $name:literal)*) => {
+        &[
+            $(
+                higher(
+                    concat!($key, "_offered_count"),
+                    Unit::Count,
+                    concat!($name, ", offered"),
+                ),
+                lower(
+                    concat!($key, "_failed_count"),
+                    Unit::Count,
+                    concat!($name, ", failed"),
+                ),
+            )*
+        ]
+    };
+}
+
+const BY_KIND: &[Known] = by_kind!(
+    "register" "Registrations over a new hop"
+    "reregister" "Refreshes"
+    "call" "Answered calls"
+    "cancelled_call" "Cancelled calls"
+    "unknown_callee" "Calls to nobody"
+    "comeback" "Returns after a drop"
+);
 
 /// The entry of `key` in [`KNOWN`].
 #[must_use]

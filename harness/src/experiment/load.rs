@@ -10,12 +10,13 @@ use hopbench::load::{
 };
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::measure::socket;
+use hopbench::node::NodeCounters;
 use hopbench::transport::Resumption;
 use serde_json::{Value, json};
 
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
 use crate::scenario::{Plan, Setup, Throughput, is_tls};
-use crate::testbed::{Failure, Nodes, Outcome, Wire};
+use crate::testbed::{Crew, Failure, Nodes, Outcome, Wire};
 use crate::topology::{Site, Topology};
 
 /// After the measurement, operations that began in it get this long to end: longer than a call whose
@@ -43,6 +44,13 @@ const CALL: [Moment; 3] = [
     Moment::SessionRequestDelayUncorrected,
     Moment::SessionDisconnectDelay,
 ];
+/// Delays of a user whose hop drops.
+const AVALANCHE: [Moment; 4] = [
+    Moment::Outage,
+    Moment::TransportConnect,
+    Moment::SecurityHandshake,
+    Moment::RegistrationDelay,
+];
 
 /// A load against fresh nodes.
 pub(super) struct Load {
@@ -62,6 +70,8 @@ struct Readings {
     edges: Vec<Vec<ProcessSnapshot>>,
     /// Each node after the load, with resident memory.
     after: Vec<ProcessSnapshot>,
+    /// What each has seen since it started.
+    nodes: Vec<NodeCounters>,
     /// What crossed the hops from before the load until it had drained.
     wire: Wire,
     /// Datagrams that the kernel dropped at the nodes; `None` where none can be.
@@ -155,7 +165,7 @@ impl Load {
     pub(super) fn with_rates(plan: LoadPlan) -> Self {
         let mut moments = match plan.workload {
             Workload::Register | Workload::Reregister => REGISTRATION.to_vec(),
-            Workload::Avalanche => vec![Moment::Outage],
+            Workload::Avalanche => AVALANCHE.to_vec(),
             Workload::Invite => CALL.to_vec(),
             Workload::Mixed => REGISTRATION.into_iter().chain(CALL).collect(),
         };
@@ -184,10 +194,9 @@ impl Load {
                 plan: self.plan.clone(),
                 moments: self.moments.clone(),
                 has_rates: self.has_rates,
-                // Hops that are kept are opened before the measurement.
                 resumes: is_tls(site.stack)
                     && site.tls.resumption == Resumption::Ticket
-                    && self.plan.population().is_none(),
+                    && opens_hops(&self.plan),
             }),
         }
     }
@@ -213,6 +222,9 @@ fn parameters(plan: &LoadPlan, blocks: u32) -> BTreeMap<String, Value> {
             parameters.insert("ring_seconds", json!(plan.ring_seconds));
         }
         Workload::Avalanche => {
+            // Everything is meant to start when the hops drop.
+            parameters.remove("arrivals");
+            parameters.remove("rate_per_second");
             parameters.insert("back_off", json!(plan.back_off));
         }
         Workload::Register | Workload::Reregister | Workload::Invite => {}
@@ -224,7 +236,11 @@ fn parameters(plan: &LoadPlan, blocks: u32) -> BTreeMap<String, Value> {
 impl Question for Load {
     fn measure(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Sample> {
         let settings = bench.settings_for(site, self.plan.users)?;
-        let mut nodes = bench.testbed.nodes(site, &settings, self.plan.users)?;
+        let crew = Crew {
+            users: self.plan.users,
+            ring_seconds: self.plan.ring_seconds,
+        };
+        let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
         let plan = LoadPlan {
             seed: bench.seed.wrapping_add(u64::from(block)),
             ..self.plan.clone()
@@ -255,11 +271,12 @@ impl Question for Load {
             ));
         }
         // The nodes must still be there, otherwise their share is not what it seems.
-        let after = nodes.snapshots()?;
+        let (after, counters) = nodes.snapshots()?.into_iter().unzip();
         Ok(self.sample(&Readings {
             report,
             edges,
-            after: after.into_iter().map(|(process, _)| process).collect(),
+            after,
+            nodes: counters,
             wire: nodes.wire()?.since(&wire_before),
             drops: drops.map(|(after, before)| after.saturating_sub(before) as f64),
         }))
@@ -268,6 +285,16 @@ impl Question for Load {
     fn expected_seconds(&self, topology: Topology) -> f64 {
         let processes = f64::from(topology.nodes() + 1);
         self.plan.warm_up_seconds + self.plan.duration_seconds + PROCESS_SECONDS * processes
+    }
+}
+
+/// Whether its operations open hops, or do with those that were opened before.
+fn opens_hops(plan: &LoadPlan) -> bool {
+    match plan.workload {
+        Workload::Register | Workload::Invite => plan.population().is_none(),
+        Workload::Reregister => false,
+        Workload::Mixed => plan.mix.register > 0.0,
+        Workload::Avalanche => true,
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
 use crate::scenario::{Memory, Plan};
 use crate::statistics::{self, Regression};
-use crate::testbed::{Failure, LoadProcess, Nodes, Outcome};
+use crate::testbed::{Crew, Failure, LoadProcess, Nodes, Outcome};
 use crate::topology::{Site, Topology};
 
 /// Memory is read when two readings this far apart agree.
@@ -60,7 +60,11 @@ impl Question for Ramp {
     fn measure(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Sample> {
         let most = self.connections.last().copied().unwrap_or_default();
         let settings = bench.settings_for(site, most)?;
-        let mut nodes = bench.testbed.nodes(site, &settings, most)?;
+        let crew = Crew {
+            users: most,
+            ring_seconds: 0.0,
+        };
+        let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
         let mut load = bench.testbed.load(&GeneratorConfig {
             stack: site.stack.name.into(),
             target: nodes.target(),

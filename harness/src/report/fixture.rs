@@ -60,6 +60,10 @@ fn built() -> Run {
     let mut resumed = throughput("tls", "register", "per-registration", 140, 2);
     resumed.id.push_str("&resumption=ticket");
     cells.push(resumed);
+    for (stack, figures) in [STACKS[1], STACKS[2]] {
+        cells.push(avalanche(stack, figures[6]));
+        cells.push(mixed(stack, figures[6]));
+    }
     for (stack, figures) in STACKS {
         cells.extend([0, 2, 4].map(|proxies| chain(stack, proxies, figures[6])));
         cells.push(fit(stack, figures[6]));
@@ -217,13 +221,50 @@ fn throughput(stack: &str, workload: &str, lifecycle: &str, micros: u32, index: 
         figure(Some(7.0), Unit::Count, Direction::Lower),
     );
     let latency = match workload {
-        "invite" => "session_request_delay_ns",
+        "invite" | "mixed" => "session_request_delay_ns",
         _ => "hop_ready_to_registered_ns",
     };
     put(
         latency,
         distributed(Some(cpu * 4.0 + 90e3), Unit::Ns, Direction::Lower),
     );
+    cell
+}
+
+fn avalanche(stack: &str, micros: u32) -> Cell {
+    let mut cell = cell("throughput", "avalanche", stack, "per-registration", "");
+    let cpu = f64::from(micros) * 1e3;
+    let figures = [
+        ("avalanche_recovery_ns", 496e6 + cpu, Unit::Ns),
+        ("refused_count", 0.0, Unit::Count),
+        ("retried_count", 0.0, Unit::Count),
+        ("server_cpu_ns_per_operation", cpu, Unit::Ns),
+        ("client_cpu_ns_per_operation", cpu * 1.2, Unit::Ns),
+    ];
+    for (key, value, unit) in figures {
+        let metric = figure(Some(value), unit, Direction::Lower);
+        cell.metrics.insert(key.to_owned(), metric);
+    }
+    let outage = distributed(Some(374e6 + cpu), Unit::Ns, Direction::Lower);
+    cell.metrics.insert("outage_ns".to_owned(), outage);
+    cell
+}
+
+fn mixed(stack: &str, micros: u32) -> Cell {
+    let mut cell = throughput(stack, "mixed", "per-registration", micros, 0);
+    let kinds = [
+        ("call", 120.0),
+        ("cancelled_call", 24.0),
+        ("register", 16.0),
+        ("reregister", 80.0),
+        ("unknown_callee", 10.0),
+    ];
+    for (kind, count) in kinds {
+        for (what, count) in [("offered", count), ("failed", 0.0)] {
+            let metric = figure(Some(count), Unit::Count, Direction::Higher);
+            cell.metrics.insert(format!("{kind}_{what}_count"), metric);
+        }
+    }
     cell
 }
 

@@ -1,5 +1,5 @@
-//! Tables of what crosses the wire, and of single nodes and hops where there are several. A part of
-//! [`super::markdown`].
+//! Tables of what the comparison of stacks leaves out: operations by kind, what crosses the wire,
+//! single nodes and hops where there are several. A part of [`super::markdown`].
 
 use std::fmt::Write;
 
@@ -20,6 +20,7 @@ pub(super) fn tables(out: &mut String, run: &Run, question: Question) {
         Question::Setup => places(out, &cells),
         Question::Memory => set_up_wire(out, &cells),
         Question::Throughput => {
+            kinds(out, &cells);
             wire(out, &cells);
             places(out, &cells);
         }
@@ -28,13 +29,37 @@ pub(super) fn tables(out: &mut String, run: &Run, question: Question) {
     }
 }
 
+/// Kinds of operations as columns and metric keys call them.
+const KINDS: [(&str, &str); 5] = [
+    ("calls", "call"),
+    ("cancelled calls", "cancelled_call"),
+    ("calls to nobody", "unknown_callee"),
+    ("refreshes", "reregister"),
+    ("registrations", "register"),
+];
+
+fn kinds(out: &mut String, cells: &[&Cell]) {
+    let columns: Vec<Column> = KINDS
+        .into_iter()
+        .flat_map(|(heading, kind)| {
+            let key = |what| format!("{kind}_{what}_count");
+            [
+                (heading, key("offered"), Unit::Count),
+                ("failed", key("failed"), Unit::Count),
+            ]
+        })
+        .collect();
+    let title = "Operations of each kind in a block, and how many of them failed";
+    by_cell(out, title, cells, &columns);
+}
+
 fn set_up_wire(out: &mut String, cells: &[&Cell]) {
     let columns = [
         ("bytes", "handshake_wire_bytes".to_owned(), Unit::Bytes),
         ("packets", "handshake_wire_packets".to_owned(), Unit::Count),
     ];
     let title = "On the wire per set-up of a hop, both directions, IP headers included";
-    by_cell(out, title, cells, &columns);
+    wire_by_cell(out, title, cells, &columns);
 }
 
 fn wire(out: &mut String, cells: &[&Cell]) {
@@ -48,11 +73,19 @@ fn wire(out: &mut String, cells: &[&Cell]) {
         ("÷ SIP bytes", "wire_overhead_ratio".to_owned(), Unit::Ratio),
     ];
     let title = "On the wire per operation, all hops, both directions, IP headers included";
-    by_cell(out, title, cells, &columns);
+    wire_by_cell(out, title, cells, &columns);
 }
 
-/// One row for each cell that has one of the figures; nothing where no cell has.
-fn by_cell(out: &mut String, title: &str, cells: &[&Cell], columns: &[Column]) {
+/// [`by_cell`], and how the wire was counted.
+fn wire_by_cell(out: &mut String, title: &str, cells: &[&Cell], columns: &[Column]) {
+    if by_cell(out, title, cells, columns) {
+        let _ = writeln!(out, "{BOOKS}\n");
+    }
+}
+
+/// One row for each cell that has one of the figures; nothing where no cell has. Whether there is a
+/// table.
+fn by_cell(out: &mut String, title: &str, cells: &[&Cell], columns: &[Column]) -> bool {
     let has = |cell: &Cell| {
         columns
             .iter()
@@ -60,7 +93,7 @@ fn by_cell(out: &mut String, title: &str, cells: &[&Cell], columns: &[Column]) {
     };
     let mut rows: Vec<&Cell> = cells.iter().copied().filter(|cell| has(cell)).collect();
     if rows.is_empty() {
-        return;
+        return false;
     }
     rows.sort_by_key(|cell| {
         let Cell {
@@ -86,10 +119,9 @@ fn by_cell(out: &mut String, title: &str, cells: &[&Cell], columns: &[Column]) {
         })
         .collect();
     table(out, title, "cell", columns, &named);
-    let _ = writeln!(out, "{BOOKS}\n");
+    true
 }
 
-/// What every table of the wire needs said.
 const BOOKS: &str = "Counted at the servers' ends: datagrams one by one, TCP by the kernel's books of \
     each connection. A connection's goodbye after its last reading is missing; how many packets of \
     TCP there are depends on which acknowledgements were delayed.";

@@ -3,41 +3,72 @@
 
 use std::fmt::Write;
 
-use hopbench::record::{Environment, Ratio, Run, Unit, Verdict};
+use hopbench::record::{Cell, Environment, Ratio, Run, Unit, Verdict};
 
 use super::question::Question;
 use super::summary::{Block, Price, PriceKind, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
 use super::{CHART_FOLDER, hops, svg};
 
-/// What the reader must know beside the figures; a caveat is printed when the run has a stack that it
-/// concerns.
-const CAVEATS: [(&str, &str); 6] = [
+/// What a caveat is about. It is printed when the run has such a cell.
+enum Concern {
+    Any,
+    /// How the stack's name ends.
+    Stack(&'static str),
+    Workload(&'static str),
+    Experiment(&'static str),
+}
+
+/// What the reader must know beside the figures.
+const CAVEATS: [(Concern, &str); 9] = [
     (
-        "",
+        Concern::Any,
         "The path is loopback: there is no round-trip time, so what a handshake's extra round trips cost on a real link does not show in any latency here.",
     ),
     (
-        "udp",
+        Concern::Stack("udp"),
         "Over datagrams a SIP server keeps each answered request for 32 s (Timer J of RFC 3261), since it may come again. Memory read right after a registration holds its two transactions; after 32 s they are gone.",
     ),
     (
-        "@wireguard",
+        Concern::Stack("@wireguard"),
         "The tunnel runs in user space. It is neither the kernel's WireGuard nor IPsec, and its figures predict neither.",
     ),
     (
-        "@wireguard",
+        Concern::Stack("@wireguard"),
         "boringtun computes X25519 with another implementation than the TLS stacks' provider, so a part of the difference between their handshakes lies in the libraries, not in the protocols.",
     ),
     (
-        "@wireguard",
+        Concern::Stack("@wireguard"),
         "boringtun does not pad payloads to a multiple of 16 bytes, as the protocol asks: its packets are up to 15 bytes shorter than those of other implementations.",
     ),
     (
-        "@clear",
+        Concern::Stack("@clear"),
         "`@clear` moves packets through the same plumbing as a tunnel, without cryptography: its ratio to the bare carrier is the price of tunnelling, and what a tunnel costs over it is the price of protection.",
     ),
+    (
+        Concern::Experiment("chain"),
+        "All nodes of a chain share one processor, as far as they are pinned: the delay that a further hop adds includes waiting for it, so hold the CPU time of a hop, not its delay, against other machines.",
+    ),
+    (
+        Concern::Workload("avalanche"),
+        "In an avalanche each user first waits for 50 to 100 % of the back-off's base, so most of an outage is that wait; the stack is in what the rows differ by.",
+    ),
+    (
+        Concern::Workload("mixed"),
+        "How often which operation comes in a mixture is an assumption, not a measurement of users; the weights are among the cell's parameters.",
+    ),
 ];
+
+impl Concern {
+    fn is_about(&self, cell: &Cell) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Stack(ending) => cell.stack.ends_with(ending),
+            Self::Workload(workload) => cell.workload == *workload,
+            Self::Experiment(experiment) => cell.experiment == *experiment,
+        }
+    }
+}
 
 /// The whole report.
 pub(super) fn render(run: &Run) -> String {
@@ -410,7 +441,7 @@ fn method(out: &mut String, run: &Run) {
 fn caveats(out: &mut String, run: &Run) {
     let _ = writeln!(out, "## What the figures do not say\n");
     for (concerned, caveat) in CAVEATS {
-        if run.cells.iter().any(|cell| cell.stack.ends_with(concerned)) {
+        if run.cells.iter().any(|cell| concerned.is_about(cell)) {
             let _ = writeln!(out, "- {caveat}");
         }
     }

@@ -45,6 +45,7 @@ impl Question {
             (Self::Setup, _) => &SETUP,
             (Self::Memory, _) => &MEMORY,
             (Self::Throughput, "invite" | "mixed") => &INVITE,
+            (Self::Throughput, "avalanche") => &AVALANCHE,
             (Self::Throughput, _) => &REGISTER,
             (Self::Chain, _) => &CHAIN,
         }
@@ -210,6 +211,15 @@ const INVITE: [Column; 6] = [
     column("client CPU", "client_cpu_ns_per_operation", Unit::Ns),
     column("call set up", "session_request_delay_ns", Unit::Ns),
     p99("p99", "session_request_delay_ns"),
+];
+const AVALANCHE: [Column; 7] = [
+    column("all back", "avalanche_recovery_ns", Unit::Ns),
+    column("outage", "outage_ns", Unit::Ns),
+    p99("p99", "outage_ns"),
+    column("refused", "refused_count", Unit::Count),
+    column("retried", "retried_count", Unit::Count),
+    column("server CPU", "server_cpu_ns_per_operation", Unit::Ns),
+    column("client CPU", "client_cpu_ns_per_operation", Unit::Ns),
 ];
 const CHAIN: [Column; 10] = [
     column("SRD, no proxy", "session_request_delay_fixed_ns", Unit::Ns),

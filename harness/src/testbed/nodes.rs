@@ -22,6 +22,15 @@ pub(crate) struct Nodes {
     users: u32,
 }
 
+/// Who uses the nodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crew {
+    /// Callers, and as many callees where there are some.
+    pub(crate) users: u32,
+    /// From INVITE to its 200 at a node that answers.
+    pub(crate) ring_seconds: f64,
+}
+
 /// What has crossed the hops of a topology.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wire {
@@ -34,9 +43,10 @@ pub(crate) struct Wire {
 }
 
 impl Testbed {
-    /// Starts the nodes of `site` for `users` callers, and as many callees where it has some.
-    /// `settings` hold the tunnel keys of [`Layout::identities`].
-    pub(crate) fn nodes(&self, site: &Site, settings: &Settings, users: u32) -> Outcome<Nodes> {
+    /// Starts the nodes of `site` for `crew`. `settings` hold the tunnel keys of
+    /// [`Layout::identities`].
+    pub(crate) fn nodes(&self, site: &Site, settings: &Settings, crew: Crew) -> Outcome<Nodes> {
+        let users = crew.users;
         let layout = site.topology.layout();
         let mut backwards: Vec<NodeProcess> = Vec::with_capacity(layout.stations.len());
         for (place, station) in layout.stations.iter().enumerate().rev() {
@@ -58,7 +68,7 @@ impl Testbed {
                 routes: routes.into_iter().collect(),
                 authenticate_calls: site.authenticate_calls && challenges(station, place, &layout),
                 tunnels_protect: false,
-                ring_seconds: 0.0,
+                ring_seconds: crew.ring_seconds,
             })?);
         }
         backwards.reverse();

@@ -53,6 +53,15 @@ pub fn start_proxies(stacks: &[&str], callee: SocketAddr) -> Vec<Proxy> {
     proxies
 }
 
+/// Starts a registrar and proxy for the users of `accounts`, whose calls to each other it forwards.
+pub fn start_edge(stack: &str, accounts: Accounts) -> Proxy {
+    let settings = Settings::generate(1).unwrap();
+    Proxy::start(NodeConfig {
+        service: Service::Proxy,
+        ..NodeConfig::answering(stack, ANY_PORT.into(), settings, accounts)
+    })
+}
+
 impl Proxy {
     fn start(config: NodeConfig) -> Self {
         let (stop, stopped) = oneshot::channel();

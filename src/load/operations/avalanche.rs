@@ -87,12 +87,13 @@ impl Worker {
             // The order that it belonged to is over.
             return;
         };
-        if comeback.due.take_if(|at| *at <= now).is_none() {
+        let Some(due) = comeback.due.take_if(|at| *at <= now) else {
             return;
-        }
+        };
         let (operation, is_retry) = (comeback.operation, comeback.failures > 0);
-        if is_retry && let Some(recorder) = &mut state.recorder {
-            recorder.report.retried += 1;
+        if let Some(recorder) = &mut state.recorder {
+            recorder.report.retried += u64::from(is_retry);
+            recorder.record(Moment::SchedulingLag, now - due);
         }
         self.open_then(operation, now, |worker, operation, hop| match hop {
             Err(cause) => {

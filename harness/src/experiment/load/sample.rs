@@ -48,7 +48,7 @@ impl Load {
         let report = &readings.report;
         let mut sample = Sample {
             generator_bound: self.generator_bound(report),
-            shortfall: self.shortfall(report),
+            shortfall: self.shortfall(report).or_else(|| disorder(readings)),
             ..Sample::default()
         };
         for moment in self.moments.iter().copied().chain([Moment::SchedulingLag]) {
@@ -66,6 +66,8 @@ impl Load {
             ),
             ("failed_count", report.failed() as f64),
             ("retransmissions_count", report.retransmissions as f64),
+            ("unexpected_count", unexpected(report) as f64),
+            ("lost_hops_count", report.lost_hops as f64),
             ("generator_busy_ratio", report.busiest_worker_ratio),
         ];
         for (key, value) in counts {
@@ -97,7 +99,8 @@ impl Load {
                 put(sample, "refused_count", count(report.refused));
                 put(sample, "retried_count", count(report.retried));
             }
-            Workload::Register | Workload::Invite | Workload::Mixed => {}
+            Workload::Mixed => put_kinds(sample, report),
+            Workload::Register | Workload::Invite => {}
         }
         if self.resumes {
             let resumed = count(report.resumed_handshakes);
@@ -192,7 +195,14 @@ impl Load {
         let achieved = report.completed_in_window as f64;
         // Of few operations, the ones under way at the edges are more than the margin.
         let margin = (offered * (1.0 - ACHIEVED_SHARE_MIN)).max(3.0 * offered.sqrt().min(10.0));
-        (achieved < offered - margin).then(|| {
+        let is_short = achieved < offered - margin;
+        if is_short && self.plan.workload == Workload::Avalanche {
+            return Some(format!(
+                "{achieved} of {offered} users were back when the measurement ended: lengthen it, or \
+                 shorten the back-off"
+            ));
+        }
+        is_short.then(|| {
             format!(
                 "the server was saturated: {:.0} of {:.0} operations a second were achieved",
                 achieved / report.window_seconds,
@@ -200,6 +210,61 @@ impl Load {
             )
         })
     }
+}
+
+/// What is offered and what fails of each kind of operation.
+fn put_kinds(sample: &mut Sample, report: &LoadReport) {
+    for (name, counts) in &report.operations_by_kind {
+        let name = name.replace('-', "_");
+        let figures = [("offered", counts.offered), ("failed", counts.failed)];
+        for (what, count) in figures {
+            put(sample, &format!("{name}_{what}_count"), Some(count as f64));
+        }
+    }
+}
+
+/// Messages that belonged to nothing, at the generator's users in either role.
+fn unexpected(report: &LoadReport) -> u64 {
+    let callees = report.callees.map_or(0, |callees| callees.unexpected);
+    report.unexpected + callees
+}
+
+/// Why the figures do not count although the operations succeeded: somebody else took part, or
+/// something was said that nobody should have said. That a machine is slow is no such thing: what is
+/// sent again for want of an answer may belong to nothing by the time that it arrives.
+fn disorder(readings: &Readings) -> Option<String> {
+    let report = &readings.report;
+    let allowed = report.offered as f64 * FAILED_SHARE_MAX;
+    let malformed: u64 = readings.nodes.iter().map(|node| node.sip.malformed).sum();
+    if malformed > 0 {
+        return Some(format!(
+            "expected valid messages only, but nodes found {malformed} malformed"
+        ));
+    }
+    let of_callees = report.callees.unwrap_or_default();
+    let of_nodes = readings.nodes.iter();
+    let of_nodes: u64 = of_nodes.map(|node| node.sip.retransmissions_sent).sum();
+    let repeats = report.retransmissions + of_callees.retransmissions + of_nodes;
+    let strays = unexpected(report).saturating_sub(repeats);
+    if strays as f64 > allowed {
+        return Some(format!(
+            "{strays} messages belonged to nothing, for {} operations",
+            report.offered
+        ));
+    }
+    if report.lost_hops as f64 > allowed {
+        return Some(format!(
+            "{} hops were lost, for {} operations",
+            report.lost_hops, report.offered
+        ));
+    }
+    let answered = of_callees.answered;
+    (report.callees.is_some() && answered < report.answered).then(|| {
+        format!(
+            "{} calls were answered, but only {answered} of them by the callees",
+            report.answered
+        )
+    })
 }
 
 /// Operations that the wire's figures are divided by: all of the load, warm-up and drain included.
@@ -248,5 +313,112 @@ fn put_each_node(sample: &mut Sample, readings: &Readings, has_rates: bool) {
             &format!("hop_{}_wire_packets_per_operation", index + 1),
             packets,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use hopbench::load::CalleeCounts;
+    use hopbench::node::NodeCounters;
+
+    use super::*;
+    use crate::testbed::Wire;
+
+    /// A load of 200 calls in which nothing went wrong.
+    fn readings() -> Readings {
+        let callees = CalleeCounts {
+            answered: 210,
+            ..CalleeCounts::default()
+        };
+        Readings {
+            report: LoadReport {
+                offered: 200,
+                succeeded: 200,
+                answered: 200,
+                callees: Some(callees),
+                ..LoadReport::default()
+            },
+            edges: Vec::new(),
+            after: Vec::new(),
+            nodes: vec![NodeCounters::default(); 2],
+            wire: Wire {
+                hops: Vec::new(),
+                interface_bytes: None,
+                sip_bytes: 0,
+            },
+            drops: None,
+        }
+    }
+
+    #[test]
+    fn a_load_in_order_counts() {
+        assert_eq!(disorder(&readings()), None);
+    }
+
+    #[test]
+    fn what_nobody_should_have_said_spoils_a_load() {
+        type Spoil = fn(&mut Readings);
+        let spoils: [(&str, Spoil); 4] = [
+            ("malformed", |readings| {
+                readings.nodes[1].sip.malformed = 1;
+            }),
+            ("belonged to nothing", |readings| {
+                readings.report.unexpected = 2;
+                readings.report.callees = Some(CalleeCounts {
+                    answered: 210,
+                    unexpected: 1,
+                    ..CalleeCounts::default()
+                });
+            }),
+            ("hops were lost", |readings| readings.report.lost_hops = 3),
+            ("only 199 of them", |readings| {
+                readings.report.callees = Some(CalleeCounts {
+                    answered: 199,
+                    ..CalleeCounts::default()
+                });
+            }),
+        ];
+        for (expected, spoil) in spoils {
+            let mut readings = readings();
+            spoil(&mut readings);
+            let reason = disorder(&readings);
+            let reason = reason.unwrap_or_else(|| panic!("nothing found: {expected}"));
+            assert!(reason.contains(expected), "{reason}");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_again_on_a_slow_machine_may_belong_to_nothing() {
+        let mut readings = readings();
+        readings.report.unexpected = 20;
+        readings.report.retransmissions = 10;
+        readings.nodes[0].sip.retransmissions_sent = 9;
+        assert_eq!(disorder(&readings), None);
+    }
+
+    #[test]
+    fn each_kind_of_a_mixture_has_figures() {
+        let counts = hopbench::load::KindCounts {
+            offered: 7,
+            succeeded: 6,
+            failed: 1,
+        };
+        let report = LoadReport {
+            operations_by_kind: BTreeMap::from([("cancelled-call".to_owned(), counts)]),
+            ..LoadReport::default()
+        };
+        let mut sample = Sample::default();
+        put_kinds(&mut sample, &report);
+        let expected = [
+            ("cancelled_call_failed_count".to_owned(), Some(1.0)),
+            ("cancelled_call_offered_count".to_owned(), Some(7.0)),
+        ];
+        assert_eq!(sample.scalars, BTreeMap::from(expected));
+        for kind in hopbench::load::OperationKind::ALL {
+            let key = format!("{}_failed_count", kind.name().replace('-', "_"));
+            assert!(hopbench::record::metric::known(&key).is_some(), "{key}");
+        }
     }
 }
