@@ -3,35 +3,14 @@
 //! The clients are sockets of the standard library, which hold nothing on the heap, so that all that
 //! is allocated is the server's.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod live_heap;
+
 use std::cell::Cell;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hopbench::transport::{Flow, Handler, Settings, find};
-
-struct Counting;
-
-static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps `alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps `dealloc`'s contract.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use live_heap::live_bytes;
 
 #[derive(Default)]
 struct Counter {
@@ -79,7 +58,7 @@ fn an_idle_tcp_connection_holds_no_buffer() {
                     tokio::task::yield_now().await;
                 }
             }
-            LIVE_BYTES.load(Ordering::Relaxed)
+            live_bytes()
         };
         let before = connect(CONNECTIONS).await;
         let after = connect(CONNECTIONS).await;

@@ -98,3 +98,49 @@ fn users_register_and_call_through_two_proxies_over_every_stack() {
         }
     }
 }
+
+#[test]
+fn a_next_hop_that_closes_without_an_answer_is_told_at_once() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let settings = Settings::generate(1).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let next = tokio::net::TcpListener::bind(ANY_PORT).await.unwrap();
+        let target = next.local_addr().unwrap();
+        tokio::task::spawn_local(async move {
+            loop {
+                let (mut taken, _) = next.accept().await.unwrap();
+                let mut start = [0; 6];
+                taken.read_exact(&mut start).await.unwrap();
+                assert_eq!(&start, b"INVITE");
+            }
+        });
+        let tcp = find("tcp").unwrap();
+        let (address, node) = serve(proxy(tcp, tcp, target, &settings)).await;
+        let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
+        // Twice: the way there is opened anew.
+        for call in 0..2 {
+            let invite = format!(
+                "INVITE sip:bob@elsewhere.test SIP/2.0\r\n\
+                 Via: SIP/2.0/TCP 192.0.2.1;branch=z9hG4bK{call}\r\nMax-Forwards: 70\r\n\
+                 From: <sip:a@a.test>;tag=a\r\nTo: <sip:bob@elsewhere.test>\r\n\
+                 Call-ID: {call}\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+            );
+            caller.write_all(invite.as_bytes()).await.unwrap();
+            let mut text = String::new();
+            while !text.contains("SIP/2.0 500 ") {
+                let mut bytes = [0; 2_048];
+                let count = caller.read(&mut bytes).await.unwrap();
+                assert!(count > 0, "{text}");
+                text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+                assert!(!text.contains("SIP/2.0 408 "), "{text}");
+            }
+        }
+        assert_eq!(node.counters().hops_opened, 2);
+        assert_eq!(node.counters().sip.unreachable, 2);
+    });
+}

@@ -1,37 +1,16 @@
 //! What a registered user costs on the heap of a server: the binding, what is remembered of its
 //! nonce, and its timer.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod live_heap;
+
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use hopbench::sip::{
     Accounts, Agent, Interface, Message, Outbound, Outbox, Registration, Reliability, Server,
     ServerConfig, Source, Timing,
 };
-
-struct Counting;
-
-static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps `alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps `dealloc`'s contract.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use live_heap::live_bytes;
 
 /// As large as the flows of transports: a counted pointer and an address.
 type Flow = (usize, SocketAddr, usize);
@@ -93,11 +72,11 @@ fn a_registered_user_costs_little_on_the_server() {
             registration.receive(&agent, start, &response, &mut outbox);
         }
     };
-    let before = LIVE_BYTES.load(Ordering::Relaxed);
+    let before = live_bytes();
     for user in 0..USERS {
         register(&mut server, user);
     }
-    let each_bytes = (LIVE_BYTES.load(Ordering::Relaxed) - before) / USERS as usize;
+    let each_bytes = (live_bytes() - before) / USERS as usize;
     assert_eq!(server.registrar().users(), USERS as usize);
     assert!(
         each_bytes <= LIMIT_BYTES,

@@ -93,6 +93,22 @@ fn wrong_usage_is_explained_and_exits_with_2() {
             &["inivte", "`register`", "`invite`"],
         ),
         (
+            &["load", "--target=127.0.0.1:1", "--lifecycle=per-call"],
+            &["per-registration"],
+        ),
+        (
+            &["load", "--target=127.0.0.1:1", "--workload=mixed"],
+            &["--ring"],
+        ),
+        (
+            &["load", "--target=127.0.0.1:1", "--workload=avalanche"],
+            &["30 s", "--back-off"],
+        ),
+        (
+            &["node", "--route", "b.example=tcp@127.0.0.1:1"],
+            &["--service proxy"],
+        ),
+        (
             &["load", "--target", "127.0.0.1:1", "--users", "5000"],
             &["--users", "--accounts"],
         ),

@@ -167,7 +167,12 @@ impl Accounts {
     /// # Errors
     /// When `callee` is no pattern, or what it makes is neither.
     pub fn with_callee(self, callee: &str) -> Result<Self, AccountError> {
-        let callee: Pattern = if callee.contains([':', '@']) {
+        // The colon of a scheme; that of `{:04}` is none.
+        let has_scheme = callee
+            .split('{')
+            .next()
+            .is_some_and(|text| text.contains(':'));
+        let callee: Pattern = if has_scheme || callee.contains('@') {
             callee.parse()?
         } else {
             format!("sip:{callee}@{}", self.domain).parse()?
@@ -403,6 +408,7 @@ mod tests {
         for (callee, expected) in [
             ("echo", "sip:echo@example.org"),
             ("echo{}", "sip:echo1003@example.org"),
+            ("e{:05}", "sip:e01003@example.org"),
             ("sip:echo@192.0.2.1:5080", "sip:echo@192.0.2.1:5080"),
             ("sips:e{:05}@example.net", "sips:e01003@example.net"),
         ] {

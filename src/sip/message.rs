@@ -159,7 +159,7 @@ impl<'a> Message<'a> {
             if lines > MAX_HEADERS {
                 return Err(ParseError::TooManyHeaders);
             }
-            let Some((name, value)) = parse::split_header(line).filter(|_| is_tidy) else {
+            let (Some((name, value)), true) = (parse::split_header(line), is_tidy) else {
                 self.fault.get_or_insert(ParseError::HeaderLine);
                 continue;
             };

@@ -3,7 +3,8 @@
 //! benched without noise.
 //!
 //! ```text
-//! registration  call │ server ─ registrar, callee    flows of a user agent; the server
+//! registration  call │ server ─ registrar, callee,   flows of a user agent; the server
+//!                    │          proxy
 //! agent              │ authenticator                 what a flow knows of its user; who sent a request
 //! transaction  timer │ digest  account  sdp          retransmission; identity
 //! message  header  emit  outbox                      a view of a buffer; writing into one
@@ -57,5 +58,3 @@ mod message_properties;
 mod message_tests;
 #[cfg(test)]
 mod pair_tests;
-#[cfg(test)]
-mod proxy_tests;

@@ -49,6 +49,12 @@ impl Outbox {
         self.ends.is_empty()
     }
 
+    /// How long they are together.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// How many messages there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -11,30 +11,27 @@ mod uri;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::framing::is_token_byte;
-use lex::{BARE_URI, Cursor, DISPLAY, KNOWN, TOKEN, URI, VALUE, WHITE, closing_quote};
+use lex::{BARE_URI, Cursor, DISPLAY, KNOWN, TOKEN, URI, VALUE, closing_quote};
 pub use uri::{Uri, unescaped};
 
 /// Strips linear white space.
 pub(crate) fn trim(value: &str) -> &str {
-    let is_white = |byte: u8| lex::is(byte, WHITE);
-    let bytes = value.as_bytes();
-    let (mut from, mut to) = (0, bytes.len());
-    while from < to && is_white(bytes[from]) {
-        from += 1;
+    let mut rest = value.as_bytes();
+    while let [b' ' | b'\t' | b'\r' | b'\n', behind @ ..] = rest {
+        rest = behind;
     }
-    while from < to && is_white(bytes[to - 1]) {
-        to -= 1;
+    let from = value.len() - rest.len();
+    while let [front @ .., b' ' | b'\t' | b'\r' | b'\n'] = rest {
+        rest = front;
     }
-    &value[from..to]
+    &value[from..from + rest.len()]
 }
 
 /// Name and value of a header line, `None` if it has no name.
 pub(crate) fn split_header(line: &str) -> Option<(&str, &str)> {
-    // Names are short: looking at each byte beats a search for the colon.
     let bytes = line.as_bytes();
-    let name_end = bytes.iter().position(|&byte| !is_token_byte(byte))?;
-    let colon = match bytes[name_end] {
+    let name_end = lex::prefix(bytes, TOKEN);
+    let colon = match *bytes.get(name_end)? {
         b':' => name_end,
         b' ' | b'\t' => name_end + bytes[name_end..].iter().position(|&byte| byte == b':')?,
         _ => return None,
@@ -390,6 +387,11 @@ fn is_uri(text: &str) -> bool {
 fn has_scheme(text: &str) -> bool {
     let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     let bytes = text.as_bytes();
+    if let [scheme @ .., _] = bytes.get(..5).unwrap_or_default()
+        && scheme.eq_ignore_ascii_case(b"sip:")
+    {
+        return true;
+    }
     let length = bytes.iter().take_while(|&&byte| is_scheme(byte)).count();
     bytes.first().is_some_and(u8::is_ascii_alphabetic)
         && bytes.get(length) == Some(&b':')

@@ -1,5 +1,5 @@
-//! The server under test as a sans-IO core: a registrar and an answering user agent behind server
-//! transactions.
+//! The server under test as a sans-IO core: a registrar, and an answering user agent or a proxy, behind
+//! server transactions.
 //!
 //! Messages come in with the flow that they arrived on; responses leave through [`Outbound`] on that
 //! same flow (RFC 3261 §18.2.2). Over datagrams a transaction keeps its last response for as long as
@@ -26,6 +26,7 @@ use super::parse::{Uri, decimal};
 use super::proxy::context::{ContextId, Contexts};
 use super::registrar::Registrar;
 use super::sdp;
+use super::text::Text;
 use super::timer::TimerQueue;
 use super::transaction::{Fired, Kind, OnRequest, Reliability, ServerTransaction};
 pub use config::{Interface, Route, ServerConfig, ServerCounters, Service};
@@ -167,6 +168,12 @@ impl<F: Clone> Server<F> {
     #[must_use]
     pub fn forwards(&self) -> usize {
         self.contexts.len()
+    }
+
+    /// How many server transactions there are.
+    #[must_use]
+    pub fn transactions(&self) -> usize {
+        self.transactions.len()
     }
 
     /// How many calls there are.
@@ -405,7 +412,7 @@ impl<F: Clone> Server<F> {
         out: &mut impl Outbound<F>,
         fields: impl FnOnce(&Self, &mut Writer<'_>),
     ) {
-        let tag = hex16(mix(self.secret ^ exchange.id));
+        let tag = self.own_tag(exchange.id);
         let (request, source) = (&exchange.request, &exchange.source);
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
@@ -508,10 +515,25 @@ impl<F: Clone> Server<F> {
         hasher.finish()
     }
 
-    /// Not predictable without the secret, never the same twice.
+    /// Not predictable without the secret, which does not follow from it; peers see it.
     fn random(&mut self) -> u64 {
         self.serial += 1;
-        mix(self.secret ^ mix(self.serial))
+        let mut hasher = DefaultHasher::new();
+        (self.secret, "random", self.serial).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The To tag of this server's own refusal in a transaction.
+    fn own_tag(&self, transaction: u64) -> Text<16> {
+        hex16(mix(self.secret ^ transaction))
+    }
+
+    /// Whether a request answers such a refusal: only ACK does, and also where no transaction was
+    /// left or could be opened (RFC 3261 §8.2.7).
+    fn has_own_tag(&self, exchange: &Exchange<'_, F>) -> bool {
+        let own = self.own_tag(exchange.id);
+        let to = exchange.request.to();
+        to.is_ok_and(|to| to.tag() == Some(&own))
     }
 
     /// Handles the head of a message whose end cannot be found in its stream. A request is refused;
@@ -547,7 +569,7 @@ impl<F: Clone> Server<F> {
         let Some(method) = method.filter(|_| request.header(Header::Via).is_some()) else {
             return;
         };
-        let tag = hex16(mix(self.secret ^ self.transaction_id(request, method)));
+        let tag = self.own_tag(self.transaction_id(request, method));
         self.scratch.clear();
         let peer = Some(source.peer);
         response_head(&mut self.scratch, request, status, Some(&tag), peer).finish();

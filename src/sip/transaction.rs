@@ -224,6 +224,12 @@ impl ClientTransaction {
         earliest(retransmit_at, self.ends_at)
     }
 
+    /// Whether nothing at all has come yet.
+    #[must_use]
+    pub fn is_calling(&self) -> bool {
+        self.state == ClientState::Calling
+    }
+
     /// Whether a final response has not come yet.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -387,6 +393,13 @@ impl ServerTransaction {
     #[must_use]
     pub fn is_proceeding(&self) -> bool {
         self.state == ServerState::Proceeding
+    }
+
+    /// Whether a 2xx was sent for its INVITE: the ACK of that belongs to no transaction (RFC 3261
+    /// §17.1.1.3), and only that one may go further.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.state == ServerState::Accepted
     }
 
     /// Whether nothing more is expected of it.

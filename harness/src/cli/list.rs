@@ -65,9 +65,14 @@ pub(crate) fn list(args: &Args) -> anyhow::Result<u8> {
                 }
             }
             What::Metrics => {
-                let _ = writeln!(text, "Metrics, the keys in run.json:");
+                let _ = writeln!(
+                    text,
+                    "Metrics, the keys in run.json; of nodes and hops in a row, the first:"
+                );
                 for known in metric::KNOWN {
-                    let _ = writeln!(text, "  {:<42} {}", known.key, known.title);
+                    if !is_of_further_node_or_hop(known.key) {
+                        let _ = writeln!(text, "  {:<42} {}", known.key, known.title);
+                    }
                 }
             }
         }
@@ -76,4 +81,12 @@ pub(crate) fn list(args: &Args) -> anyhow::Result<u8> {
     super::print(text.trim_end_matches('\n'));
     super::print("\n");
     Ok(EXIT_OK)
+}
+
+/// Of nodes and hops in a row, the first stand for all.
+fn is_of_further_node_or_hop(key: &str) -> bool {
+    let place = key
+        .strip_prefix("node_")
+        .or_else(|| key.strip_prefix("hop_"));
+    place.is_some_and(|place| place.starts_with(|digit: char| matches!(digit, '2'..='9')))
 }

@@ -35,10 +35,13 @@ pub(crate) struct Args {
     /// The server, HOST:PORT; over a tunnel, its outer address
     #[arg(long, required_unless_present = "control", value_name = "HOST:PORT")]
     target: Option<String>,
-    /// What an operation is: register, invite
+    /// What an operation is: register, reregister (a refresh on the kept hop), invite (a call), mixed (a
+    /// busy hour of all these, with calls that are cancelled or go to nobody), avalanche (every hop
+    /// drops at once, and all users come back)
     #[arg(long, default_value = "register", value_parser = by_name::<Workload>)]
     workload: Workload,
-    /// How long a connection is kept: per-registration, per-call
+    /// How long a connection is kept: per-registration, per-call, per-transaction. Calls know all
+    /// three, register not per-call, the other workloads per-registration alone
     #[arg(long, default_value = "per-registration", value_parser = by_name::<Lifecycle>)]
     lifecycle: Lifecycle,
     /// Operations a second, whatever the server does
@@ -62,8 +65,16 @@ pub(crate) struct Args {
     /// Seconds from answer to hang-up
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     talk: f64,
+    /// Seconds that the server lets calls ring, as --ring of a node says; mixed cancels some meanwhile
+    #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
+    ring: f64,
+    /// Seconds that users wait before they come back in an avalanche: 50 to 100 % of this, doubled with
+    /// every failure (RFC 5626 has 30)
+    #[arg(long, value_name = "SECONDS")]
+    back_off: Option<f64>,
     /// Whom calls go to: a SIP URI, or the name of a user of the domain; in both {} is the caller's
-    /// number
+    /// number, as in --user-pattern. A node that answers does so for "answer", for its users, and for
+    /// whatever it is called at its own address; a proxy connects to who has registered
     #[arg(long, default_value = ANSWERING_USER, value_name = "USER")]
     callee: String,
     /// Threads of the generator
@@ -148,11 +159,19 @@ impl Args {
             self.workers
         );
         anyhow::ensure!(
-            (self.workload, self.lifecycle) != (Workload::Register, Lifecycle::PerCall),
-            "a registration has no call to live for: --workload register goes with --lifecycle \
-             per-registration"
+            self.workload != Workload::Mixed || self.ring > 0.0,
+            "--workload mixed cancels calls while they ring: say with --ring how long the server lets \
+             them, as `hopbench node --ring` does"
         );
-        Ok(LoadPlan {
+        let back_off = self.back_off()?;
+        let within_reach = self.duration + self.drain;
+        anyhow::ensure!(
+            self.workload != Workload::Avalanche || back_off.base_seconds < within_reach,
+            "users wait up to {} s before they come back, and --duration and --drain leave \
+             {within_reach} s: raise --duration, or lower --back-off",
+            back_off.base_seconds
+        );
+        let plan = LoadPlan {
             workload: self.workload,
             lifecycle: self.lifecycle,
             arrivals: self.arrivals,
@@ -162,10 +181,26 @@ impl Args {
             drain_seconds: seconds("drain", self.drain)?,
             users,
             talk_seconds: seconds("talk", self.talk)?,
-            ring_seconds: 0.0,
+            ring_seconds: seconds("ring", self.ring)?,
             mix: Mix::default(),
-            back_off: BackOff::default(),
+            back_off,
             seed: self.seed,
+        };
+        plan.check()?;
+        Ok(plan)
+    }
+
+    fn back_off(&self) -> anyhow::Result<BackOff> {
+        let usual = BackOff::default();
+        let base_seconds = self.back_off.unwrap_or(usual.base_seconds);
+        anyhow::ensure!(
+            (0.0..=usual.max_seconds).contains(&base_seconds),
+            "--back-off is {base_seconds}; allowed is 0 to {}",
+            usual.max_seconds
+        );
+        Ok(BackOff {
+            base_seconds,
+            ..usual
         })
     }
 

@@ -32,7 +32,6 @@ pub(crate) const EXIT_INTERRUPTED: u8 = crate::interrupt::EXIT_CODE;
 #[command(
     name = "hopbench",
     version,
-    about,
     after_help = "Start with: hopbench run --profile quick\n\n\
     Exit codes: 0 all cells ok; 1 the command could not do its work; 2 wrong usage or scenario; \
     3 some cells or operations failed; 130 interrupted, what was measured is on disk."
@@ -62,7 +61,7 @@ struct Usage(anyhow::Error);
 
 impl std::fmt::Display for Usage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:#}", self.0)
+        f.write_str(&words(&self.0))
     }
 }
 
@@ -80,11 +79,25 @@ pub(crate) fn main() -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("hopbench: {error:#}");
+            eprintln!("hopbench: {}", words(&error));
             let is_usage = error.chain().any(|cause| cause.is::<Usage>());
             ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_ERROR })
         }
     }
+}
+
+/// An error and its causes, without those that the one before has told already.
+fn words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if words.is_empty() {
+            words = cause;
+        } else if !words.ends_with(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
 }
 
 /// Marks an error as the caller's.
@@ -120,4 +133,28 @@ fn order<T: serde::de::DeserializeOwned>(lines: &mut impl BufRead) -> anyhow::Re
         return Ok(None);
     }
     Ok(Some(serde_json::from_str(&line)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_that_was_told_is_not_told_again() {
+        let refused = || anyhow!("refused");
+        assert_eq!(
+            words(&refused().context("cannot connect: refused")),
+            "cannot connect: refused"
+        );
+        assert_eq!(
+            words(&refused().context("cannot connect")),
+            "cannot connect: refused"
+        );
+        assert_eq!(
+            words(&usage(refused().context("--route"))),
+            "--route: refused"
+        );
+    }
 }

@@ -12,16 +12,17 @@ use hopbench::transport::{self, Stack};
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Proxy")]
 pub(crate) struct ProxyArgs {
-    /// What calls find: "answer" answers them itself, "proxy" passes them on to who registered or
-    /// by a route
+    /// What calls find: "answer" answers them itself; "proxy" passes them on to who registered here or
+    /// by a route; "useragent" answers whatever reaches it, whoever it is for
     #[arg(long, value_name = "KIND", default_value = "answer", value_parser = super::by_name::<Service>)]
     service: Service,
-    /// Where requests for other domains go: DOMAIN=STACK@HOST:PORT, for example
+    /// Where requests for other domains than --domain go: DOMAIN=STACK@HOST:PORT, for example
     /// b.example=mtls@192.0.2.7:5061; * stands for every domain that no other route names. May be
-    /// given several times
+    /// given several times. The same --credentials serve the listener and the routes
     #[arg(long = "route", value_name = "ROUTE")]
     routes: Vec<Way>,
-    /// Address that next hops reach this proxy at; where the stack of a route is tunnelled, none
+    /// Address that next hops reach this proxy at. With routes over several stacks, leave the port 0;
+    /// tunnelled routes have none
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     core_listen: SocketAddr,
     /// Who this proxy is to a next hop over a tunnel: the number of its keys there, which must be

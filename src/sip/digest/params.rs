@@ -52,7 +52,15 @@ impl<'a> Iterator for AuthParams<'a> {
                 };
                 (&quoted[..end], &quoted[end + 1..])
             }
-            None => value.split_at(value.find(separator).unwrap_or(value.len())),
+            None => {
+                let (bare, rest) = value.split_at(value.find(separator).unwrap_or(value.len()));
+                // It may be returned within quotes, which these would end.
+                if bare.contains(['"', '\\']) {
+                    self.rest = "";
+                    return Some(Err(DigestError::Malformed));
+                }
+                (bare, rest)
+            }
         };
         self.rest = rest;
         Some(Ok((name.trim_ascii(), value)))

@@ -206,6 +206,21 @@ fn challenges_without_qop_are_answered_the_old_way() {
     assert_eq!(Credentials::parse(&text), Err(DigestError::Missing("qop")));
 }
 
+/// What is returned within quotes must not be able to end them.
+#[test]
+fn quotes_within_bare_values_are_refused() {
+    for realm in ["a\"", "a\"b", "a\\", "\\"] {
+        let text = format!("Digest realm={realm}, nonce=n, qop=auth");
+        assert_eq!(
+            Challenge::parse(&text),
+            Err(DigestError::Malformed),
+            "{text}"
+        );
+    }
+    let bare = Challenge::parse("Digest realm=a, nonce=n/+==, qop=auth").unwrap();
+    assert_eq!((bare.realm, bare.nonce), ("a", "n/+=="));
+}
+
 #[test]
 fn nonces_age_and_cannot_be_forged() {
     let start = Instant::now();

@@ -24,8 +24,8 @@ pub(super) const PASSWORD: u16 = 1 << 8;
 pub(super) const URI_PARAM: u16 = 1 << 9;
 /// What follows the `?` of a URI, without escapes.
 pub(super) const URI_HEADERS: u16 = 1 << 10;
-/// A host name, and the underscore that some have in theirs.
-pub(super) const HOST: u16 = 1 << 11;
+/// A label of a host name but for its hyphens, and the underscore that some have in theirs.
+const LABEL: u16 = 1 << 11;
 /// Decimal digits.
 pub(super) const DIGIT: u16 = 1 << 12;
 
@@ -59,7 +59,7 @@ const fn classes_of(byte: u8) -> u16 {
     classes |= bit(unreserved || is_in(byte, b"&=+$,"), PASSWORD);
     classes |= bit(unreserved || is_in(byte, b"[]/:&+$"), URI_PARAM);
     classes |= bit(unreserved || is_in(byte, b"[]/?:+$=&"), URI_HEADERS);
-    classes |= bit(alphanumeric || is_in(byte, b"-._"), HOST);
+    classes |= bit(alphanumeric || byte == b'_', LABEL);
     classes | bit(byte.is_ascii_digit(), DIGIT)
 }
 
@@ -76,6 +76,21 @@ const fn is_in(byte: u8, set: &[u8]) -> bool {
         at += 1;
     }
     false
+}
+
+/// How many bytes of one of the classes `bytes` start with.
+pub(super) fn prefix(bytes: &[u8], classes: u16) -> usize {
+    // Two at a time: bounds are checked and counters raised half as often.
+    let (pairs, last) = bytes.as_chunks();
+    for (index, &[one, two]) in pairs.iter().enumerate() {
+        if !is(one, classes) {
+            return 2 * index;
+        }
+        if !is(two, classes) {
+            return 2 * index + 1;
+        }
+    }
+    2 * pairs.len() + usize::from(last.first().is_some_and(|&byte| is(byte, classes)))
 }
 
 /// Whether a byte is of one of the classes.
@@ -123,15 +138,17 @@ impl<'a> Cursor<'a> {
     /// Steps over all bytes of one of the classes, of which there may be none.
     pub(super) fn run(&mut self, classes: u16) -> &'a str {
         let rest = self.rest();
-        let end = rest.bytes().position(|byte| !is(byte, classes));
-        let run = &rest[..end.unwrap_or(rest.len())];
+        let run = &rest[..prefix(rest.as_bytes(), classes)];
         self.at += run.len();
         run
     }
 
     /// Like [`Cursor::run`] for at least one byte.
     pub(super) fn some(&mut self, classes: u16) -> Option<&'a str> {
-        Some(self.run(classes)).filter(|run| !run.is_empty())
+        match self.run(classes) {
+            "" => None,
+            run => Some(run),
+        }
     }
 
     /// Bytes of one of the classes and `%HH` escapes, of which there may be none.
@@ -182,7 +199,10 @@ impl<'a> Cursor<'a> {
             self.at += end + 1;
             return Some(&rest[..=end]);
         }
-        self.some(HOST).filter(|host| is_host(host.as_bytes()))
+        let rest = self.rest();
+        let length = host_length(rest.as_bytes())?;
+        self.at += length;
+        Some(&rest[..length])
     }
 
     /// A port number.
@@ -204,38 +224,45 @@ pub(super) fn closing_quote(value: &str) -> Option<usize> {
     }
 }
 
-/// Whether bytes of [`HOST`] are a host name or an IPv4 address: a last label that starts with a digit
-/// is none of a name (RFC 3261 §25.1).
-fn is_host(host: &[u8]) -> bool {
-    let host = host.strip_suffix(b".").unwrap_or(host);
-    let (mut previous, mut last_label) = (b'.', 0);
-    for (at, &byte) in host.iter().enumerate() {
-        match (previous, byte) {
-            (b'.' | b'-', b'.') | (b'.', b'-') => return false,
-            (_, b'.') => last_label = at + 1,
-            _ => {}
+/// Length of the host name or IPv4 address that `bytes` start with. No label is empty, starts or ends
+/// with a hyphen; a last one that starts with a digit is none of a name (RFC 3261 §25.1).
+fn host_length(bytes: &[u8]) -> Option<usize> {
+    let (mut at, mut label, mut last_label) = (0, 0, 0);
+    loop {
+        let run = prefix(&bytes[at..], LABEL);
+        let is_empty = at + run == label;
+        at += run;
+        if !is_empty {
+            last_label = label;
         }
-        previous = byte;
+        match bytes.get(at) {
+            Some(b'.') if run > 0 => label = at + 1,
+            Some(b'-') if !is_empty => {}
+            // Nothing need follow the last dot.
+            _ if run > 0 || (is_empty && at > 0) => break,
+            _ => return None,
+        }
+        at += 1;
     }
-    match host.get(last_label) {
-        Some(byte) if byte.is_ascii_digit() => is_ipv4(host),
-        Some(_) => previous != b'-',
-        None => false,
-    }
+    let host = bytes[..at].strip_suffix(b".").unwrap_or(&bytes[..at]);
+    (!bytes[last_label].is_ascii_digit() || is_ipv4(host)).then_some(at)
 }
 
 fn is_ipv4(host: &[u8]) -> bool {
-    let octet = |label: &[u8]| {
-        // Three digits at most, so that the value cannot overflow.
-        (1..=3).contains(&label.len())
-            && label.iter().all(u8::is_ascii_digit)
-            && label
-                .iter()
-                .fold(0, |value, digit| value * 10 + u16::from(digit - b'0'))
-                < 256
-    };
-    let labels = || host.split(|&byte| byte == b'.');
-    labels().count() == 4 && labels().all(octet)
+    let (mut dots, mut digits, mut value) = (0, 0, 0_u16);
+    for &byte in host {
+        if byte == b'.' && digits > 0 {
+            (dots, digits, value) = (dots + 1, 0, 0);
+        } else if byte.is_ascii_digit() && digits < 3 {
+            (digits, value) = (digits + 1, value * 10 + u16::from(byte - b'0'));
+        } else {
+            return false;
+        }
+        if value > 255 {
+            return false;
+        }
+    }
+    dots == 3 && digits > 0
 }
 
 /// An IPv6 address without brackets. The third colon that RFC 3261's grammar lets precede an

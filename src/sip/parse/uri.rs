@@ -33,9 +33,10 @@ impl<'a> Uri<'a> {
     /// # Errors
     /// [`ParseError::Uri`] when it is malformed, [`ParseError::Scheme`] when it is of another scheme.
     pub fn parse(text: &'a str) -> Result<Self, ParseError> {
-        let (scheme, rest) = text.split_once(':').ok_or(ParseError::Uri)?;
+        let colon = text.bytes().position(|byte| byte == b':');
+        let (scheme, rest) = text.split_at(colon.ok_or(ParseError::Uri)?);
         if scheme.eq_ignore_ascii_case("sip") || scheme.eq_ignore_ascii_case("sips") {
-            Self::behind_scheme(scheme, rest).ok_or(ParseError::Uri)
+            Self::behind_scheme(scheme, &rest[1..]).ok_or(ParseError::Uri)
         } else if is_uri(text) {
             Err(ParseError::Scheme)
         } else {

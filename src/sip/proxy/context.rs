@@ -270,10 +270,10 @@ impl<F> Contexts<F> {
         }
     }
 
-    /// The contexts whose request went to `hop` and was not answered.
+    /// The contexts whose request went to `hop` and of which nothing was heard since.
     pub(crate) fn waiting_for(&self, hop: NextHop) -> Vec<ContextId> {
         let waits = |context: &Context<F>| match &context.destination {
-            Destination::Hop(to) => *to == hop && !context.is_answered,
+            Destination::Hop(to) => *to == hop && context.machine.is_calling(),
             Destination::Flow { .. } | Destination::Peer(_) => false,
         };
         self.entries

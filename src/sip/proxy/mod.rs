@@ -9,3 +9,6 @@ pub(crate) mod context;
 pub(crate) mod rewrite;
 pub(crate) mod route;
 pub(crate) mod token;
+
+#[cfg(test)]
+mod tests;

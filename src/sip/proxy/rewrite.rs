@@ -7,12 +7,14 @@ use crate::sip::emit::{Value, write_received};
 use crate::sip::header::Header;
 use crate::sip::message::{Message, StartLine};
 use crate::sip::parse::Elements;
+use crate::sip::proxy::route::ROUTES_POPPED_MAX;
 
 /// `Max-Forwards` of a request that came without (RFC 3261 §16.6 step 3).
 const MAX_FORWARDS: u32 = 70;
 
-/// Most places in which a request is changed, not counting popped routes.
-const EDITS: usize = 8;
+/// Most places in which a request is changed: `Via`, `Max-Forwards`, lines of popped routes, the end of
+/// the route.
+const EDITS: usize = 2 + ROUTES_POPPED_MAX + 1;
 
 /// What of a request changes on its way.
 pub(crate) struct Forwarded<'a> {
@@ -46,6 +48,7 @@ enum Replacement {
     Source,
     MaxForwards,
     LastRoute,
+    OnlyRoute,
 }
 
 /// Writes `request`, which lies in `bytes`, as it is forwarded. `head` writes the header lines that
@@ -75,7 +78,6 @@ pub(crate) fn forward(
     let mut edits: [Edit; EDITS] = [(usize::MAX, usize::MAX, Replacement::Nothing); EDITS];
     let mut count = 0;
     let mut note = |edit: Edit| {
-        // More popped routes than there is room for are never met: `route` bounds them.
         if count < EDITS {
             edits[count] = edit;
             count += 1;
@@ -98,15 +100,25 @@ pub(crate) fn forward(
         }
     }
     let mut left = change.routes_popped;
-    for line in request.lines(Header::Route) {
+    let mut lines = request.lines(Header::Route).peekable();
+    let mut is_only_route = false;
+    while let Some(line) = lines.next() {
         if left == 0 {
             break;
         }
         let (popped, rest) = pop(line, left);
+        if popped == 0 {
+            // An empty line says nothing, and any number of them is harmless.
+            continue;
+        }
         left -= popped;
         let value = offset(bytes, line);
         note(match rest {
             Some(rest) => (value, offset(bytes, rest), Replacement::Nothing),
+            None if change.last_route.is_some() && lines.peek().is_none() => {
+                is_only_route = true;
+                (value, value + line.len(), Replacement::OnlyRoute)
+            }
             None => {
                 let (from, to) = whole_line(bytes, value, value + line.len());
                 (from, to, Replacement::Nothing)
@@ -114,6 +126,7 @@ pub(crate) fn forward(
         });
     }
     if change.last_route.is_some()
+        && !is_only_route
         && let Some(last) = request.lines(Header::Route).last()
     {
         let at = offset(bytes, last) + last.len();
@@ -134,9 +147,10 @@ pub(crate) fn forward(
             Replacement::MaxForwards => {
                 Value::new(out).decimal(change.max_forwards.into());
             }
-            Replacement::LastRoute => {
+            Replacement::LastRoute | Replacement::OnlyRoute => {
+                let is_only = replacement == Replacement::OnlyRoute;
                 let mut line = Value::new(out);
-                line.text(", <");
+                line.text(if is_only { "<" } else { ", <" });
                 line.text(change.last_route.unwrap_or_default());
                 line.text(">");
             }
@@ -292,6 +306,27 @@ mod tests {
                 "Route: <sip:two;lr>\r\nROUTE :\r\n <sip:three;lr>, <sip:bob@b.test>\r\n"
             )
         );
+        // It was the only one that was left.
+        let change = Forwarded {
+            routes_popped: 3,
+            ..change
+        };
+        let text = forwarded(REQUEST, &change);
+        let (_, tail) = text.split_once("Max-Forwards: 69\r\n").unwrap();
+        assert!(
+            tail.starts_with("ROUTE :\r\n <sip:bob@b.test>\r\nStrange-Header:"),
+            "{tail}"
+        );
+    }
+
+    #[test]
+    fn as_many_lines_change_as_routes_can_be_popped() {
+        let lines = (0..ROUTES_POPPED_MAX).map(|place| format!("Route: <sip:r{place}>\r\n"));
+        let lines = "Route:\r\n".repeat(20) + &lines.collect::<String>();
+        let text = REQUEST.replace("X-First: 1\r\n", &lines);
+        let text = forwarded(&text, &change("sip:x@y", ROUTES_POPPED_MAX));
+        assert!(!text.contains("<sip:r"), "{text}");
+        assert!(text.contains("Max-Forwards: 69\r\n"), "{text}");
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::sip::server::{Interface, NextHop, Route};
 /// Most routes of its own that a proxy takes off a request: two are recorded at each passage.
 const OWN_ROUTES_MAX: usize = 6;
 
+/// Most routes that are taken off in all: a strict router's goes into the Request-URI.
+pub(crate) const ROUTES_POPPED_MAX: usize = OWN_ROUTES_MAX + 1;
+
 /// What `Route` and Request-URI say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Routing<'a> {

@@ -14,7 +14,7 @@ use crate::sip::header::{Header, Method};
 use crate::sip::message::Message;
 use crate::sip::parse::Uri;
 use crate::sip::sdp;
-use crate::sip::transaction::{Kind, OnRequest, Reliability};
+use crate::sip::transaction::{Kind, Reliability};
 
 /// Longest INVITE that is served, since a call keeps it, or the 200 made of it, until ACK.
 const INVITE_BYTES_MAX: usize = 8_192;
@@ -34,7 +34,7 @@ impl<F: Clone> Server<F> {
             self.reject(exchange, 404, out, |_| {});
             return;
         }
-        if !self.authenticated(exchange, out) {
+        if !self.authenticated(exchange, false, out) {
             return;
         }
         if self.config.answer_status >= 300 {
@@ -174,18 +174,19 @@ impl<F: Clone> Server<F> {
 
     pub(super) fn acknowledged(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
         let timing = &self.config.timing;
-        if let Some(entry) = self.transactions.find(exchange.id) {
-            let reaction = entry.machine.on_ack(timing, exchange.now);
+        if let Some(entry) = self.transactions.find(exchange.id)
+            && !entry.machine.is_accepted()
+        {
+            // That of a refusal, for the first time or again, or of nothing.
+            let _ = entry.machine.on_ack(timing, exchange.now);
             if entry.machine.is_terminated() {
                 // Over a stream nothing comes again that would have to be absorbed.
                 self.transactions.remove(exchange.id);
             }
-            match reaction {
-                OnRequest::Acknowledged => return,
-                OnRequest::Absorb | OnRequest::Retransmit => {}
-            }
+            return;
         }
         match self.config.service {
+            Service::Proxy if self.has_own_tag(exchange) => return,
             Service::Proxy => return self.forward_ack(exchange, out),
             Service::Answer | Service::UserAgent => {}
         }

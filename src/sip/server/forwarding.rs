@@ -48,9 +48,12 @@ impl<F: Clone> Server<F> {
         if route::is_sips(&uri) && !interfaces.iter().any(|interface| interface.is_protected) {
             return self.reject(exchange, 416, out, |_| {});
         }
-        if let Some(extension) = request.header(Header::ProxyRequire) {
+        if request.elements(Header::ProxyRequire).next().is_some() {
             return self.reject(exchange, 420, out, |writer| {
-                writer.header("Unsupported", extension);
+                // Of as many lines as it has.
+                for extension in request.lines(Header::ProxyRequire) {
+                    writer.header(Header::Unsupported.name(), extension);
+                }
             });
         }
         let secret = self.secret;
@@ -79,7 +82,11 @@ impl<F: Clone> Server<F> {
         if self.has_looped(request, hash) {
             return self.reject(exchange, 482, out, |_| {});
         }
-        if !self.authenticated(exchange, out) {
+        // Its route is sealed: it belongs to a dialog whose INVITE was let through. A To tag alone, which
+        // anybody can write, is no proof.
+        let is_in_dialog =
+            routing.token.is_some() && request.to().is_ok_and(|to| to.tag().is_some());
+        if !self.authenticated(exchange, is_in_dialog, out) {
             return;
         }
         let targets = match self.targets(exchange, &uri, &routing, is_own, out) {
@@ -105,10 +112,10 @@ impl<F: Clone> Server<F> {
     pub(super) fn authenticated(
         &mut self,
         exchange: &Exchange<'_, F>,
+        is_in_dialog: bool,
         out: &mut impl Outbound<F>,
     ) -> bool {
-        let is_new_call = exchange.method == Method::Invite
-            && exchange.request.to().is_ok_and(|to| to.tag().is_none());
+        let is_new_call = exchange.method == Method::Invite && !is_in_dialog;
         if !is_new_call || !self.config.authenticate_calls {
             return true;
         }
@@ -273,7 +280,8 @@ impl<F: Clone> Server<F> {
         self.failed(id, status, None, now, out);
     }
 
-    /// A connection to a next hop could not be had: whatever was to go there has failed.
+    /// A connection to a next hop could not be had, or has ended: what went there and was not heard of
+    /// has failed (RFC 3261 §17.1.4). What rings goes on: its answer may come over another one.
     pub fn unreachable(&mut self, now: Instant, hop: NextHop, out: &mut impl Outbound<F>) {
         for id in self.contexts.waiting_for(hop) {
             self.target_lost(id, now, out);

@@ -84,6 +84,10 @@ impl<F: Clone> Transactions<F> {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn find(&mut self, id: u64) -> Option<&mut Entry<F>> {
         self.entries.get_mut(&id)
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::super::{Outbound, Server, Source};
 use crate::sip::agent::{hex16, mix};
 use crate::sip::emit::response_head;
-use crate::sip::header::Method;
+use crate::sip::header::{Header, Method};
 use crate::sip::message::Message;
 use crate::sip::proxy::branch::ProxyBranch;
 use crate::sip::proxy::context::{Cancel, ContextId, TIMER_C, Target};
@@ -59,8 +59,8 @@ impl<F: Clone> Server<F> {
         self.schedule(id);
     }
 
-    /// The context that a response belongs to: by its branch, its method, and over a stream by the
-    /// flow that its request left by.
+    /// The context that a response belongs to: by its branch, its method, and the interface that its
+    /// request left by.
     fn context_of(
         &mut self,
         message: &Message<'_>,
@@ -74,7 +74,12 @@ impl<F: Clone> Server<F> {
             nonce: branch.nonce,
         };
         let context = self.contexts.find(id)?;
-        let is_expected = context.route_hash == branch.route_hash
+        // A response without the Via of who asked could be brought to nobody, and must not end what it
+        // does not answer; CANCEL is this proxy's own (RFC 3261 §16.7 step 3).
+        let is_for_another =
+            method == Method::Cancel || message.elements(Header::Via).nth(1).is_some();
+        let is_expected = is_for_another
+            && context.route_hash == branch.route_hash
             && (method == context.method
                 || (method == Method::Cancel && context.method == Method::Invite))
             && context.destination.interface() == source.interface;
@@ -206,6 +211,10 @@ impl<F: Clone> Server<F> {
     ) {
         if let Ok(message) = Message::parse(response) {
             self.answer_upstream(id, status, response, &message, now, out);
+        }
+        if let Some(context) = self.contexts.find(id) {
+            // What it was to bring about has happened.
+            context.cancel = Cancel::NotAsked;
         }
         let is_over = self
             .contexts

@@ -71,6 +71,10 @@ impl<F: Clone> Server<F> {
             }
         };
         self.check_protection(uri, destination.interface())?;
+        // A route may ask for protection as well (RFC 3261 §26.2.2).
+        if let Some(Ok(next)) = routing.next.map(Uri::parse) {
+            self.check_protection(&next, destination.interface())?;
+        }
         Ok(vec![Target {
             uri: routing.uri.into(),
             path: None,

@@ -133,8 +133,12 @@ impl<F: Clone> Server<F> {
                 self.failed(id, 487, None, now, out);
                 self.contexts.remove(id);
             }
-            // A late 408 helps nobody but a storm (RFC 4320 §4.2).
-            (_, _) => self.contexts.remove(id),
+            // A late 408 helps nobody but a storm (RFC 4320 §4.2), and who asked has given up as well.
+            (_, _) => {
+                let transaction = context.upstream.transaction;
+                self.transactions.remove(transaction);
+                self.contexts.remove(id);
+            }
         }
     }
 }

@@ -1,0 +1,148 @@
+//! What a node is told: its sides, its users, its routes.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sip::{Accounts, Interface, NextHop, Reliability, Route, ServerConfig, Service};
+use crate::transport::{Settings, Stack, TransportError, UnknownStack};
+
+/// Where a node listens, over what, and for whom.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeConfig {
+    /// The sides that messages come and go by.
+    pub interfaces: Vec<InterfaceConfig>,
+    /// Certificates, keys and limits of the transports.
+    pub settings: Settings,
+    /// The users that may register.
+    pub accounts: Accounts,
+    /// What it is to those who call.
+    pub service: Service,
+    /// Where requests for other domains than its own go, as the DNS would say (RFC 3263).
+    pub routes: Vec<RouteConfig>,
+    /// Whether callers have to prove who they are: 407 from a proxy, 401 from who answers.
+    pub authenticate_calls: bool,
+    /// Whether `sips:` may cross a protected tunnel as it may cross TLS (RFC 5630 knows TLS only).
+    pub tunnels_protect: bool,
+    /// From INVITE to its 200; at least 0, at most what a [`std::time::Duration`] holds.
+    pub ring_seconds: f64,
+}
+
+impl NodeConfig {
+    /// A registrar and answering user agent on one interface.
+    #[must_use]
+    pub fn answering(
+        stack: &str,
+        listen: SocketAddr,
+        settings: Settings,
+        accounts: Accounts,
+    ) -> Self {
+        Self {
+            interfaces: vec![InterfaceConfig {
+                stack: stack.into(),
+                listen: Some(listen),
+            }],
+            settings,
+            accounts,
+            service: Service::Answer,
+            routes: Vec::new(),
+            authenticate_calls: false,
+            tunnels_protect: false,
+            ring_seconds: 0.0,
+        }
+    }
+}
+
+/// One side of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceConfig {
+    /// Name in the registry of stacks.
+    pub stack: String,
+    /// The address to listen on; over a tunnel, its outer address. Port 0 lets the kernel choose.
+    /// `None` where only this node opens connections: towards the server side of a tunnel.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Where requests for a domain go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteConfig {
+    /// The domain; `None` for all that no other route names.
+    pub domain: Option<String>,
+    /// The way out, by its place in [`NodeConfig::interfaces`].
+    pub interface: usize,
+    /// The next hop; over a tunnel, its outer address.
+    pub target: SocketAddr,
+    /// Who this node is to the next hop: the number of its tunnel keys.
+    pub user: u32,
+}
+
+impl NodeConfig {
+    /// Whether its parts refer to each other.
+    pub(super) fn check(&self) -> Result<(), NodeError> {
+        let interfaces = self.interfaces.len();
+        if self
+            .interfaces
+            .iter()
+            .all(|interface| interface.listen.is_none())
+        {
+            return Err(NodeError::Silent);
+        }
+        let of_nowhere = |route: &&RouteConfig| route.interface >= interfaces;
+        match self.routes.iter().find(of_nowhere) {
+            Some(route) => Err(NodeError::Interface {
+                place: route.interface,
+                interfaces,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// What the server has to know of it.
+    pub(super) fn server(&self, stacks: &[&'static Stack]) -> ServerConfig {
+        let interfaces = self.interfaces.iter().zip(stacks);
+        let interfaces = interfaces.map(|(interface, stack)| Interface {
+            transport: stack.via_transport,
+            address: interface.listen.unwrap_or(([0, 0, 0, 0], 0).into()),
+            reliability: Reliability::of(stack.is_stream()),
+            is_protected: stack.protected && (stack.tunnel.is_none() || self.tunnels_protect),
+            is_mutual: stack.mutual,
+        });
+        let routes = self.routes.iter().map(|route| Route {
+            domain: route.domain.clone(),
+            hop: NextHop {
+                interface: route.interface,
+                address: route.target,
+            },
+        });
+        ServerConfig {
+            service: self.service,
+            routes: routes.collect(),
+            authenticate_calls: self.authenticate_calls,
+            ring: std::time::Duration::from_secs_f64(self.ring_seconds),
+            ..ServerConfig::new(self.accounts.clone(), interfaces.collect())
+        }
+    }
+}
+
+/// Why a node cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// An interface's stack does not exist.
+    #[error(transparent)]
+    Stack(#[from] UnknownStack),
+    /// An interface cannot be opened.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// No interface listens.
+    #[error("expected an interface with an address to listen on, found none")]
+    Silent,
+    /// A route leaves by an interface that is not there.
+    #[error("expected a route by one of {interfaces} interfaces, found one by number {place}")]
+    Interface {
+        /// The place that the route names.
+        place: usize,
+        /// How many interfaces there are.
+        interfaces: usize,
+    },
+}
