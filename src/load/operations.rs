@@ -64,7 +64,7 @@ impl Worker {
                 );
             }
             let Some(slot) = state.turns.take() else {
-                return recorder.failed(kind, intended, "every user of the generator was busy");
+                return recorder.found_no_user(kind, intended);
             };
             state.in_flight += 1;
             Operation {

@@ -90,6 +90,9 @@ pub struct LoadReport {
     pub failures: BTreeMap<String, u64>,
     /// Those of the failed ones that the generator did not even start: it could not keep up.
     pub never_started: u64,
+    /// Those of the failed ones that found no user of the generator free.
+    #[serde(default)]
+    pub without_user: u64,
     /// Operations that ended successfully within the measurement, whenever they began.
     pub completed_in_window: u64,
     /// Operations that ended successfully at all, warm-up and drain included.
@@ -198,6 +201,7 @@ impl LoadReport {
         self.offered += other.offered;
         self.succeeded += other.succeeded;
         self.never_started += other.never_started;
+        self.without_user += other.without_user;
         self.completed_in_window += other.completed_in_window;
         self.completed += other.completed;
         self.answered += other.answered;
@@ -302,6 +306,12 @@ impl Recorder {
             self.report.completed_in_window += 1;
             self.windows.record(now);
         }
+    }
+
+    /// An operation intended for `intended` was not started: every user had something else to do.
+    pub(super) fn found_no_user(&mut self, kind: OperationKind, intended: Instant) {
+        self.report.without_user += u64::from(self.covers(intended));
+        self.failed(kind, intended, "every user of the generator was busy");
     }
 
     /// An operation intended for `intended` failed.

@@ -104,10 +104,12 @@ impl Collected {
             );
         }
         let counted = self.counted();
-        if let Some(reason) = counted
-            .values()
-            .find_map(|sample| sample.generator_bound.clone())
-        {
+        if let Some(reason) = counted.values().find_map(|sample| {
+            sample
+                .generator_bound
+                .clone()
+                .or(sample.users_short.clone())
+        }) {
             return (Verdict::GeneratorBound, Some(reason));
         }
         match counted.values().find_map(|sample| sample.shortfall.clone()) {
@@ -234,4 +236,55 @@ fn throughput(samples: &BTreeMap<u32, &Sample>, seed: u64) -> Metric {
     }
     Metric::throughput(&merged)
         .with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use hopbench::transport::{TlsOptions, find};
+
+    use super::*;
+    use crate::experiment::cell_id;
+    use crate::topology::{Site, Topology};
+
+    /// Three blocks, of which the first is as `spoil` leaves it.
+    fn cell(spoil: impl FnOnce(&mut Sample)) -> Collected {
+        let site = Site {
+            topology: Topology::Direct,
+            stack: find("tcp").unwrap(),
+            core: find("tcp").unwrap(),
+            tls: TlsOptions::default(),
+            authenticate_calls: false,
+        };
+        let mut cell = Collected::new(Subject {
+            id: cell_id("throughput", "invite", &site, "per-call"),
+            site,
+            parameters: BTreeMap::new(),
+            blocks: 3,
+        });
+        let mut first = Sample::default();
+        spoil(&mut first);
+        cell.samples = BTreeMap::from([(0, first), (1, Sample::default()), (2, Sample::default())]);
+        cell
+    }
+
+    #[test]
+    fn a_block_that_the_generator_bounded_is_left_out() {
+        let cell = cell(|sample| sample.generator_bound = Some("late".to_owned()));
+        assert_eq!(cell.verdict(), (Verdict::Ok, None));
+        assert_eq!(cell.counted().len(), 2);
+    }
+
+    /// Users are busy because there are few of them, or because the server is slow: leaving such
+    /// blocks out would be leaving out the server's worst.
+    #[test]
+    fn a_block_that_was_short_of_users_is_not_left_out() {
+        let cell = cell(|sample| {
+            sample.users_short = Some("short".to_owned());
+            sample.shortfall = Some("3 of 40 operations failed".to_owned());
+        });
+        let expected = (Verdict::GeneratorBound, Some("short".to_owned()));
+        assert_eq!(cell.verdict(), expected);
+        assert_eq!(cell.counted().len(), 3);
+    }
 }

@@ -110,6 +110,9 @@ pub(crate) struct Sample {
     pub(crate) rates: Option<RateHistogram>,
     /// Why the generator was the bottleneck, if it was.
     pub(crate) generator_bound: Option<String>,
+    /// Why the generator had too few users, if it had. Such a block is never left out: users are busy
+    /// when the server is slow, too, and it must not lose its slow blocks.
+    pub(crate) users_short: Option<String>,
     /// Why the figures do not count, if too much failed.
     pub(crate) shortfall: Option<String>,
 }

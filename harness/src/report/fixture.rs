@@ -60,7 +60,7 @@ fn built() -> Run {
     let mut resumed = throughput("tls", "register", "per-registration", 140, 2);
     resumed.id.push_str("&resumption=ticket");
     cells.push(resumed);
-    for (stack, figures) in [STACKS[1], STACKS[2]] {
+    for (stack, figures) in STACKS {
         cells.push(avalanche(stack, figures[6]));
         cells.push(mixed(stack, figures[6]));
     }

@@ -17,10 +17,12 @@ enum Concern {
     Stack(&'static str),
     Workload(&'static str),
     Experiment(&'static str),
+    /// Calls from user to user.
+    Callees,
 }
 
 /// What the reader must know beside the figures.
-const CAVEATS: [(Concern, &str); 9] = [
+const CAVEATS: [(Concern, &str); 10] = [
     (
         Concern::Any,
         "The path is loopback: there is no round-trip time, so what a handshake's extra round trips cost on a real link does not show in any latency here.",
@@ -46,6 +48,10 @@ const CAVEATS: [(Concern, &str); 9] = [
         "`@clear` moves packets through the same plumbing as a tunnel, without cryptography: its ratio to the bare carrier is the price of tunnelling, and what a tunnel costs over it is the price of protection.",
     ),
     (
+        Concern::Callees,
+        "Where users call each other by `edge` or `trapezoid`, the client's CPU time is that of callers and callees together; answering takes a part of the server's elsewhere.",
+    ),
+    (
         Concern::Experiment("chain"),
         "All nodes of a chain share one processor, as far as they are pinned: the delay that a further hop adds includes waiting for it, so hold the CPU time of a hop, not its delay, against other machines.",
     ),
@@ -66,6 +72,7 @@ impl Concern {
             Self::Stack(ending) => cell.stack.ends_with(ending),
             Self::Workload(workload) => cell.workload == *workload,
             Self::Experiment(experiment) => cell.experiment == *experiment,
+            Self::Callees => ["edge", "trapezoid"].contains(&cell.topology.as_str()),
         }
     }
 }
@@ -258,7 +265,7 @@ fn table(out: &mut String, block: &Block<'_>) {
     let scales: Vec<Scale> = block
         .columns
         .iter()
-        .map(|column| block.scale(column.unit))
+        .map(|column| block.scale(column))
         .collect();
     let headings = block
         .columns

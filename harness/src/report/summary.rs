@@ -16,6 +16,9 @@ use super::units::Scale;
 /// the order of the run.
 const STACK_ORDER: [&str; 6] = ["udp", "tcp", "tls", "mtls", "udp@clear", "udp@wireguard"];
 
+/// Figures from here on say less than their digits.
+const LEGIBLE_MAX: f64 = 100_000.0;
+
 /// What is compared in a run.
 pub(super) struct Summary<'a> {
     /// One for each question × workload × topology × lifecycle × path that was measured.
@@ -117,13 +120,29 @@ impl<'a> Block<'a> {
         self.row(stack)?.cell(stage)?.metrics.get(key)
     }
 
-    /// The unit for `unit`'s figures: one for the whole block, so that columns compare as well.
-    pub(super) fn scale(&self, unit: Unit) -> Scale {
-        let figures = self
-            .all_rows()
-            .flat_map(|row| row.figures.iter().zip(self.columns));
-        let alike = figures.filter(|(_, column)| column.unit == unit);
-        Scale::fitting(unit, alike.filter_map(|(figure, _)| *figure))
+    /// The unit that `column` is written in: one for the whole block, so that columns compare as
+    /// well, unless figures are too far apart for one.
+    pub(super) fn scale(&self, column: &Column) -> Scale {
+        let figures_of = |wanted: &Column| -> Vec<f64> {
+            let places = self.columns.iter().enumerate();
+            let same = places.filter(|(_, other)| std::ptr::eq(*other, wanted));
+            same.flat_map(|(place, _)| self.all_rows().filter_map(move |row| row.figures[place]))
+                .collect()
+        };
+        let columns = self.columns.iter();
+        let alike: Vec<f64> = columns
+            .filter(|other| other.unit == column.unit)
+            .flat_map(figures_of)
+            .collect();
+        let shared = Scale::fitting(column.unit, alike.iter().copied());
+        if alike
+            .iter()
+            .all(|value| shared.convert(*value) < LEGIBLE_MAX)
+        {
+            shared
+        } else {
+            Scale::fitting(column.unit, figures_of(column))
+        }
     }
 
     /// The rows of a table: each stack, and after it its variants.

@@ -71,7 +71,7 @@ fn block_grid(block: &Block<'_>) -> Grid {
         .collect();
     for (index, column) in block.columns.iter().enumerate() {
         let figures = || block.all_rows().map(|row| row.figures[index]);
-        let scale = block.scale(column.unit);
+        let scale = block.scale(column);
         let mut lines: Vec<String> = column.heading.split(", ").map(str::to_owned).collect();
         lines.push(scale.symbol.to_owned());
         heading.push(lines);

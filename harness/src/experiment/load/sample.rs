@@ -48,6 +48,7 @@ impl Load {
         let report = &readings.report;
         let mut sample = Sample {
             generator_bound: self.generator_bound(report),
+            users_short: Self::users_short(report),
             shortfall: self.shortfall(report).or_else(|| disorder(readings)),
             ..Sample::default()
         };
@@ -162,6 +163,16 @@ impl Load {
                 "half of the operations started more than {} µs late: the generator did not get \
                  its processor",
                 lag_ns / 1_000
+            )
+        })
+    }
+
+    fn users_short(report: &LoadReport) -> Option<String> {
+        let is_short = report.without_user as f64 > report.offered as f64 * FAILED_SHARE_MAX;
+        is_short.then(|| {
+            format!(
+                "{} of {} operations found no user of the generator free: raise the number of users",
+                report.without_user, report.offered
             )
         })
     }

@@ -233,7 +233,12 @@ fn latency_file(blocks: &[&Block<'_>], block: &Block<'_>) -> String {
 
 fn latency<'a>(run: &Run, block: &Block<'a>) -> Percentiles<'a> {
     let (key, what) = match block.workload {
-        "invite" | "mixed" => ("session_request_delay_ns", "Session request delay of calls"),
+        "invite" => ("session_request_delay_ns", "Session request delay of calls"),
+        "mixed" => (
+            "session_request_delay_ns",
+            "Session request delay of calls in a mixture",
+        ),
+        "avalanche" => ("outage_ns", "Outage of users whose hops dropped"),
         _ => (
             "hop_ready_to_registered_ns",
             "Time until the user is registered",
@@ -326,7 +331,9 @@ mod tests {
                 "setup.svg",
                 "memory.svg",
                 "latency-register.svg",
+                "latency-avalanche.svg",
                 "latency-invite.svg",
+                "latency-mixed.svg",
                 "cpu.svg",
                 "throughput.svg",
                 "chain.svg"
