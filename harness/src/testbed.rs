@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use crate::interrupt;
 use crate::protocol::{LoadOrder, LoadReply, NodeOrder, NodeReply, WireReading};
 
-pub(crate) use nodes::{Crew, Nodes, Wire};
+pub(crate) use nodes::{Crew, Nodes, TUNNELS_PROTECT, Wire};
 
 /// A reply to an order that takes no time of its own.
 const PROMPT: Duration = Duration::from_secs(20);

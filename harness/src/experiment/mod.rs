@@ -19,7 +19,7 @@ use hopbench::transport::{KeyType, Settings, Stack, TlsSettings};
 use serde_json::{Value, json};
 
 use crate::scenario::Plan;
-use crate::testbed::{Failure, Outcome, Testbed};
+use crate::testbed::{Failure, Outcome, TUNNELS_PROTECT, Testbed};
 use crate::topology::{Site, Topology};
 
 use collect::Collected;
@@ -226,6 +226,10 @@ impl Bench<'_> {
             parameters.insert(CORE_STACK.into(), site.core.name.into());
             let core = site.core.security(&settings).into_iter();
             parameters.extend(core.map(|(key, value)| (format!("core_{key}"), value)));
+        }
+        if site.topology != Topology::Direct {
+            parameters.insert("tunnels_protect".into(), json!(TUNNELS_PROTECT));
+            parameters.insert("uri_scheme".into(), json!("sip"));
         }
         parameters.insert("node_cpus".into(), json!(placement.node));
         parameters.insert("node_processes".into(), json!(site.topology.nodes()));
