@@ -38,6 +38,8 @@ pub(crate) struct Call<F> {
     nonce: u32,
     /// Keyed hash of Call-ID and the caller's tag.
     dialog: u64,
+    /// The caller's sequence number so far.
+    cseq: u32,
     pub(crate) state: CallState,
     /// Identifies the INVITE's transaction.
     pub(crate) transaction: u64,
@@ -63,6 +65,13 @@ impl<F> Call<F> {
             } => repeat_at.min(give_up_at),
             CallState::Confirmed { forget_at } => forget_at,
         }
+    }
+
+    /// Whether a further request comes in order (RFC 3261 §12.2.2); one that does counts from now on.
+    pub(crate) fn is_in_order(&mut self, cseq: u32) -> bool {
+        let is_in_order = cseq >= self.cseq;
+        self.cseq = self.cseq.max(cseq);
+        is_in_order
     }
 
     /// The 200 was sent at `now` for the first time.
@@ -97,6 +106,8 @@ impl<F> Call<F> {
 #[derive(Debug)]
 pub(crate) struct NewCall<F> {
     pub(crate) dialog: u64,
+    /// Sequence number of the INVITE.
+    pub(crate) cseq: u32,
     pub(crate) answer_at: Instant,
     pub(crate) transaction: u64,
     pub(crate) flow: F,
@@ -181,6 +192,7 @@ impl<F> Calls<F> {
         self.slots[id.slot as usize].insert(Call {
             nonce: id.nonce,
             dialog: new.dialog,
+            cseq: new.cseq,
             state: CallState::Ringing {
                 answer_at: new.answer_at,
             },

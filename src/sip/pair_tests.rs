@@ -730,6 +730,39 @@ fn calls_to_an_own_address_are_answered() {
 }
 
 #[test]
+fn a_bye_out_of_order_ends_nothing() {
+    for reliability in BOTH {
+        let mut pair = Pair::new(reliability, perfect(), |_| {});
+        let uri = "sip:answer@hopbench.test";
+        let of = |method: &str, cseq: u32, tag: &str| {
+            let text = request(method, uri, "");
+            let text = text.replace("z9hG4bK", &format!("z9hG4bK{cseq}"));
+            let text = text.replace(&format!(" 1 {method}"), &format!(" {cseq} {method}"));
+            let to = text.lines().find(|line| line.starts_with("To: ")).unwrap();
+            let tagged = format!("{to}{tag}");
+            text.replace(to, &tagged)
+        };
+        let mut sent = Sent(Vec::new());
+        let source = Source {
+            flow: &9,
+            peer: "127.0.0.2:40000".parse().unwrap(),
+            interface: 0,
+        };
+        let invite = of("INVITE", 5, "");
+        let now = pair.now;
+        pair.server
+            .receive(now, source, invite.as_bytes(), &mut sent);
+        let answer = Message::parse(sent.0.last().unwrap()).unwrap();
+        assert_eq!(answer.status(), Some(200));
+        let tag = format!(";tag={}", answer.to().unwrap().tag().unwrap());
+        assert_eq!(answers(&mut pair, &of("BYE", 4, &tag)), ["500"]);
+        assert_eq!(pair.server.calls(), 1);
+        assert_eq!(answers(&mut pair, &of("BYE", 6, &tag)), ["200"]);
+        assert_eq!(pair.server.calls(), 0);
+    }
+}
+
+#[test]
 fn cancel_ends_a_ringing_call() {
     for reliability in BOTH {
         let ring = |config: &mut ServerConfig| config.ring = Duration::from_secs(3);

@@ -73,6 +73,7 @@ impl<F: Clone> Server<F> {
             call,
             NewCall {
                 dialog,
+                cseq: exchange.request.cseq().map_or(0, |(number, _)| number),
                 answer_at,
                 transaction: exchange.id,
                 flow: exchange.source.flow.clone(),
@@ -209,6 +210,12 @@ impl<F: Clone> Server<F> {
             self.reject(exchange, 481, out, |_| {});
             return;
         };
+        let cseq = exchange.request.cseq().map_or(0, |(number, _)| number);
+        let call = self.calls.find(id);
+        if !call.is_some_and(|call| call.is_in_order(cseq)) {
+            self.reject(exchange, 500, out, |_| {});
+            return;
+        }
         self.terminate_ringing(id, exchange.now, out);
         self.calls.remove(id);
         self.counters.calls_completed += 1;
