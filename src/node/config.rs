@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sip::{Accounts, Interface, NextHop, Reliability, Route, ServerConfig, Service};
+use crate::sip::{
+    Accounts, DATAGRAM_BYTES_MAX, Interface, NextHop, Reliability, Route, ServerConfig, Service,
+};
 use crate::transport::{Settings, Stack, TransportError, UnknownStack};
 
 /// Where a node listens, over what, and for whom.
@@ -24,6 +26,8 @@ pub struct NodeConfig {
     pub authenticate_calls: bool,
     /// Whether `sips:` may cross a protected tunnel as it may cross TLS (RFC 5630 knows TLS only).
     pub tunnels_protect: bool,
+    /// Longer requests leave a proxy over a stream if it has one beside the datagrams (RFC 3261 §18.1.1).
+    pub datagram_bytes_max: usize,
     /// From INVITE to its 200; at least 0, at most what a [`std::time::Duration`] holds.
     pub ring_seconds: f64,
 }
@@ -48,6 +52,7 @@ impl NodeConfig {
             routes: Vec::new(),
             authenticate_calls: false,
             tunnels_protect: false,
+            datagram_bytes_max: DATAGRAM_BYTES_MAX,
             ring_seconds: 0.0,
         }
     }
@@ -118,6 +123,7 @@ impl NodeConfig {
             service: self.service,
             routes: routes.collect(),
             authenticate_calls: self.authenticate_calls,
+            datagram_bytes_max: self.datagram_bytes_max,
             ring: std::time::Duration::from_secs_f64(self.ring_seconds),
             ..ServerConfig::new(self.accounts.clone(), interfaces.collect())
         }

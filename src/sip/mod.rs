@@ -47,7 +47,8 @@ pub use outbox::Outbox;
 pub use parse::{Contact, NameAddr, Params, Uri, Via};
 pub use registration::{Registration, RegistrationEvent, RegistrationFailure};
 pub use server::{
-    Interface, NextHop, Outbound, Route, Server, ServerConfig, ServerCounters, Service, Source,
+    DATAGRAM_BYTES_MAX, Interface, NextHop, Outbound, Route, Server, ServerConfig, ServerCounters,
+    Service, Source,
 };
 pub use timer::{TimerQueue, Timing};
 pub use transaction::Reliability;

@@ -29,7 +29,7 @@ use super::sdp;
 use super::text::Text;
 use super::timer::TimerQueue;
 use super::transaction::{Fired, Kind, OnRequest, Reliability, ServerTransaction};
-pub use config::{Interface, Route, ServerConfig, ServerCounters, Service};
+pub use config::{DATAGRAM_BYTES_MAX, Interface, Route, ServerConfig, ServerCounters, Service};
 use transactions::{Owner, Transactions};
 
 /// Methods that are served, as `Allow` lists them.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, ensure};
 use hopbench::node::{InterfaceConfig, NodeConfig, RouteConfig};
-use hopbench::sip::Service;
+use hopbench::sip::{DATAGRAM_BYTES_MAX, Service};
 use hopbench::transport::{self, Stack};
 
 /// Options of a proxy, and of whoever challenges callers.
@@ -35,6 +35,10 @@ pub(crate) struct ProxyArgs {
     /// Let `sips:` requests cross a protected tunnel as they may cross TLS (RFC 5630 knows TLS only)
     #[arg(long)]
     tunnels_protect: bool,
+    /// Requests longer than this leave over TCP instead of UDP where the proxy has both (RFC 3261
+    /// §18.1.1)
+    #[arg(long, value_name = "BYTES", default_value_t = DATAGRAM_BYTES_MAX)]
+    datagram_max: usize,
 }
 
 /// Where requests for a domain go, as it is written.
@@ -85,6 +89,7 @@ impl ProxyArgs {
         config.service = self.service;
         config.authenticate_calls = self.authenticate_calls;
         config.tunnels_protect = self.tunnels_protect;
+        config.datagram_bytes_max = self.datagram_max;
         let edges = config.interfaces.len();
         for (index, way) in self.routes.iter().enumerate() {
             let is_known = |other: &Way| other.domain == way.domain;
@@ -129,6 +134,7 @@ mod tests {
             route_user: 7,
             authenticate_calls: true,
             tunnels_protect: false,
+            datagram_max: 900,
         }
     }
 
@@ -170,6 +176,7 @@ mod tests {
         ];
         assert_eq!(routes, expected);
         assert!(config.authenticate_calls);
+        assert_eq!(config.datagram_bytes_max, 900);
         assert_eq!(config.routes[1].user, 7);
     }
 

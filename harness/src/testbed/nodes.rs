@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use hopbench::load::Callees;
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::node::{InterfaceConfig, NodeConfig, NodeCounters, RouteConfig};
-use hopbench::sip::Accounts;
+use hopbench::sip::{Accounts, DATAGRAM_BYTES_MAX};
 use hopbench::transport::{Settings, Stack, WireCounters};
 
 use super::{NodeProcess, Outcome, Testbed};
@@ -72,6 +72,7 @@ impl Testbed {
                 routes: routes.into_iter().collect(),
                 authenticate_calls: site.authenticate_calls && challenges(station, place, &layout),
                 tunnels_protect: TUNNELS_PROTECT,
+                datagram_bytes_max: DATAGRAM_BYTES_MAX,
                 ring_seconds: crew.ring_seconds,
             })?);
         }

@@ -63,6 +63,9 @@ pub struct Route {
     pub hop: NextHop,
 }
 
+/// Longest request that leaves as a datagram where the path's MTU is unknown (RFC 3261 §18.1.1).
+pub const DATAGRAM_BYTES_MAX: usize = 1_300;
+
 /// What a server serves, and how.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -111,7 +114,7 @@ impl ServerConfig {
             interfaces,
             service: Service::Answer,
             routes: Vec::new(),
-            datagram_bytes_max: 1_300,
+            datagram_bytes_max: DATAGRAM_BYTES_MAX,
             authenticate_calls: false,
             timing: Timing::default(),
             ring: Duration::ZERO,
