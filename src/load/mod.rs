@@ -6,6 +6,7 @@
 
 mod arrivals;
 mod generator;
+mod keep_alive;
 mod operations;
 mod outcome;
 mod pacer;

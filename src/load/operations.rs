@@ -20,6 +20,7 @@ pub use kinds::OperationKind;
 pub(super) use registering::RegistrationOperation;
 pub(super) use turns::Turns;
 
+use super::keep_alive::keep_alive;
 use super::outcome::Moment;
 use super::plan::LoadPlan;
 use super::worker::{Role, State, TimerKey, Worker};
@@ -154,6 +155,7 @@ impl Worker {
             }
         }
         self.answer_timeouts(state, now);
+        keep_alive(state, now);
     }
 
     /// What a timer wrote without an event is a request sent again.

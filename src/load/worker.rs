@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::arrivals::Arrivals;
 use super::generator::Progress;
+use super::keep_alive::KeepAlive;
 use super::operations::{
     Answering, CallShape, CallSlots, Comeback, Kinds, Operation, OperationKind,
     RegistrationOperation, Turns,
@@ -78,6 +79,8 @@ pub(super) struct State {
     /// Why the population did not grow.
     pub(super) first_failure: Option<String>,
     pub(super) lost_hops: u64,
+    /// Of stream flows, if they are to be kept alive.
+    pub(super) keep_alive: Option<KeepAlive>,
     pub(super) unexpected: u64,
     pub(super) unsent: u64,
 }
@@ -188,6 +191,11 @@ impl Worker {
                 wake_below: 0,
                 first_failure: None,
                 lost_hops: 0,
+                keep_alive: config
+                    .settings
+                    .keep_alive
+                    .filter(|_| stack.is_stream())
+                    .map(|interval| KeepAlive::new(interval, Instant::now() + interval)),
                 unexpected: 0,
                 unsent: 0,
             }),
@@ -348,6 +356,7 @@ impl Worker {
             .next_deadline()
             .into_iter()
             .chain(answering)
+            .chain(state.keep_alive.as_ref().map(KeepAlive::deadline))
             .min()
     }
 

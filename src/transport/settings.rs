@@ -28,6 +28,9 @@ pub struct Settings {
     /// Where client sockets bind. One source address has some 28,000 ephemeral ports to one
     /// server, so a million TCP connections need several. The kernel chooses if it is `None`.
     pub source: Option<IpAddr>,
+    /// How often a user pings its stream flow (RFC 5626 §4.4.1), at most once in 20 s; never if it is
+    /// `None`. What a server does is answer.
+    pub keep_alive: Option<Duration>,
 }
 
 impl Settings {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use hopbench::load::{
@@ -62,6 +63,10 @@ pub(crate) struct Args {
     /// Users that take turns; at most --accounts
     #[arg(long, value_name = "COUNT")]
     users: Option<u32>,
+    /// Ping each connection this often, at least 20 (RFC 5626 §4.4.1), and count it as lost without a pong
+    /// within 10 s
+    #[arg(long, value_name = "SECONDS")]
+    keep_alive: Option<f64>,
     /// Seconds from answer to hang-up
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     talk: f64,
@@ -212,6 +217,13 @@ impl Args {
             Some(folder) => credentials::open(folder, accounts.count())?,
             None => Settings::default(),
         };
+        if let Some(seconds) = self.keep_alive {
+            anyhow::ensure!(
+                (20.0..=86_400.0).contains(&seconds),
+                "--keep-alive is {seconds}; allowed is 20 to 86400 (a pong may take 10)"
+            );
+            settings.keep_alive = Some(Duration::from_secs_f64(seconds));
+        }
         if let Some(ca) = &self.ca {
             // A SIP server's certificate names the domain that it serves (RFC 5922 §7.3).
             let name = self.server_name.as_deref().unwrap_or(accounts.domain());
