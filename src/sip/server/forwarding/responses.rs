@@ -212,18 +212,14 @@ impl<F: Clone> Server<F> {
         if let Ok(message) = Message::parse(response) {
             self.answer_upstream(id, status, response, &message, now, out);
         }
-        if let Some(context) = self.contexts.find(id) {
-            // What it was to bring about has happened.
-            context.cancel = Cancel::NotAsked;
-        }
-        let is_over = self
-            .contexts
-            .find(id)
-            .is_some_and(|context| context.machine.deadline().is_none());
-        let lingers = self.contexts.find(id).is_some_and(|context| {
-            context.method == Method::Invite && !context.machine.is_waiting()
-        });
-        if is_over || !lingers {
+        let Some(context) = self.contexts.find(id) else {
+            return;
+        };
+        // What it was to bring about has happened.
+        context.cancel = Cancel::NotAsked;
+        // Only the refusal of an INVITE may come again, and is then acknowledged again.
+        let lingers = context.method == Method::Invite && !context.machine.is_waiting();
+        if !lingers || context.machine.deadline().is_none() {
             self.contexts.remove(id);
         }
     }
