@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hopbench::tunnel::{
-    Clear, Protection, SCRATCH_BYTES, SERVER, SIP_PORT, Tunnel, Wireguard, WireguardKeys,
-    user_address, write_udp,
+    Clear, IpPacket, PACKET_ROOM_BYTES, Protection, SCRATCH_BYTES, SERVER, SIP_PORT, Tunnel,
+    Wireguard, WireguardKeys, user_address, write_udp,
 };
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
@@ -33,11 +33,14 @@ fn round_trip<P: Protection>(criterion: &mut Criterion, protection: &P) {
     establish(&mut client, &mut server, now);
 
     let packet = packet();
+    let mut outgoing = packet.clone();
+    outgoing.resize(packet.len() + PACKET_ROOM_BYTES, 0);
     let mut group = criterion.benchmark_group("tunnel");
     group.throughput(Throughput::Bytes(packet.len() as u64));
     group.bench_function(P::NAME, |bencher| {
         bencher.iter(|| {
-            client.send(black_box(&packet), now, &mut scratch, &mut |bytes| {
+            let outgoing = IpPacket::new(black_box(&mut outgoing), packet.len());
+            client.send(outgoing, now, &mut scratch, &mut |bytes| {
                 datagram.clear();
                 datagram.extend_from_slice(bytes);
             });

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
@@ -40,8 +41,21 @@ pub struct Kernel {
     pub share_port: bool,
     /// Where client sockets bind; the kernel chooses if it is `None`.
     pub source: Option<IpAddr>,
+    /// Whether datagram sockets pass several datagrams to and from the kernel at once.
+    pub batching: Batching,
     /// Counts what its sockets put on the wire and take from it.
     pub meter: WireMeter,
+}
+
+/// Whether one system call may pass several datagrams to or from the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Batching {
+    /// One call for each datagram.
+    #[default]
+    Off,
+    /// `recvmmsg` and `sendmmsg`.
+    On,
 }
 
 impl Kernel {
@@ -177,7 +191,7 @@ impl StreamNetwork for Kernel {
             local,
             peer: target,
             transport_connect: Some(started.elapsed()),
-            security_handshake: None,
+            tunnel_handshake: None,
         })
     }
 }
@@ -205,7 +219,7 @@ impl StreamListener for KernelListener {
             peer,
             stream: self.meter.stream(stream, peer, Side::Accepting),
             transport_connect: None,
-            security_handshake: None,
+            tunnel_handshake: None,
         }))
     }
 }
@@ -230,7 +244,7 @@ impl DatagramNetwork for Kernel {
         Ok(DatagramPeer {
             socket: self.connect_port(target).await?,
             peer: target,
-            security_handshake: None,
+            tunnel_handshake: None,
         })
     }
 }

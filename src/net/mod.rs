@@ -21,7 +21,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use kernel::{Kernel, KernelListener, UdpPort};
+pub use kernel::{Batching, Kernel, KernelListener, UdpPort};
 pub use tunneled::{Tunneled, TunneledSocket};
 pub use wire::{MeteredStream, WireCounters, WireMeter};
 
@@ -63,7 +63,7 @@ pub struct DatagramPeer<S> {
     /// The server's address as SIP sees it.
     pub peer: SocketAddr,
     /// How long the tunnel's handshake took, where there is one.
-    pub security_handshake: Option<Duration>,
+    pub tunnel_handshake: Option<Duration>,
 }
 
 /// A socket of datagrams. One task drives it; anyone on the same worker may send.
@@ -173,7 +173,7 @@ pub struct StreamPeer<S> {
     /// How long the three-way handshake took; `None` on the accepting side.
     pub transport_connect: Option<Duration>,
     /// How long the tunnel's handshake took, where there is one.
-    pub security_handshake: Option<Duration>,
+    pub tunnel_handshake: Option<Duration>,
 }
 
 /// Why a socket could not be had.

@@ -18,8 +18,8 @@ use super::{
     WireMeter, scratch,
 };
 use crate::tunnel::{
-    DropCause, Endpoint, Gateway, IP_UDP_HEADER_BYTES, Initiator, MAX_DATAGRAM_BYTES, MAX_USERS,
-    Protection, SERVER, SIP_PORT, parse_udp, write_udp,
+    DropCause, Endpoint, Gateway, IP_UDP_HEADER_BYTES, Initiator, IpPacket, MAX_DATAGRAM_BYTES,
+    MAX_USERS, Protection, SERVER, SIP_PORT, parse_udp, write_udp,
 };
 
 /// Networking over tunnels of one kind.
@@ -72,7 +72,7 @@ impl<P: Protection + 'static> DatagramNetwork for Tunneled<P> {
         let socket = TunneledSocket::new(port, initiator, P::OVERHEAD_BYTES);
         // Making the keys ready is configuration; the handshake starts now.
         let started = Instant::now();
-        let mut security_handshake = None;
+        let mut tunnel_handshake = None;
         if let Some(phase) = P::HANDSHAKE {
             tokio::time::timeout(self.handshake_limit, socket.establish())
                 .await
@@ -82,12 +82,12 @@ impl<P: Protection + 'static> DatagramNetwork for Tunneled<P> {
                     limit: self.handshake_limit,
                 })?
                 .map_err(|source| NetError::Connect { target, source })?;
-            security_handshake = Some(started.elapsed());
+            tunnel_handshake = Some(started.elapsed());
         }
         Ok(DatagramPeer {
             socket,
             peer: SocketAddrV4::new(SERVER, SIP_PORT).into(),
-            security_handshake,
+            tunnel_handshake,
         })
     }
 }
@@ -197,7 +197,7 @@ impl<E: Endpoint> DatagramSocket for TunneledSocket<E> {
         let packet_bytes = write_udp(&mut packet, self.inner, peer, payload);
         let mut endpoint = self.endpoint.borrow_mut();
         let sent = endpoint.send(
-            &packet[..packet_bytes],
+            IpPacket::new(&mut packet, packet_bytes),
             Instant::now(),
             &mut scratch::take(),
             &mut |to, datagram| self.port.send(to, datagram),

@@ -78,12 +78,13 @@ where
     let connected = network.connect(user.0, target).await?;
     let securing = security.connect(connected.stream, connected.peer, user);
     let (stream, handshake) = securing.await?;
-    let of_tunnel = connected.security_handshake.map(|duration| Handshake {
+    let of_tunnel = connected.tunnel_handshake.map(|duration| Handshake {
         duration,
         kind: HandshakeKind::Full,
     });
     let handshake = handshake.or(of_tunnel);
     let phases = Phases {
+        tunnel_handshake: connected.tunnel_handshake,
         transport_connect: connected.transport_connect,
         security_handshake: handshake.as_ref().map(|handshake| handshake.duration),
         handshake_kind: handshake.map(|handshake| handshake.kind),

@@ -34,7 +34,7 @@ pub use error::{CloseReason, SendError, TransportError};
 pub(crate) use flow::Link;
 pub use flow::{Flow, PONG_LIMIT, User};
 pub use registry::{Delivery, Stack, UnknownStack, find, stacks};
-pub use settings::{Limits, Settings, TlsSettings, WireguardKeys};
+pub use settings::{Batching, Limits, Settings, TlsSettings, TunnelOptions, WireguardKeys};
 pub use tls::{
     CryptoProvider, KeyExchangeGroup, KeyType, Resumption, TlsOptions, TlsOptionsError, TlsVersion,
 };
@@ -122,9 +122,11 @@ pub struct Connected {
 /// The phases of [`Transport::connect`]; `None` where the stack has no such phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
-    /// TCP's three-way handshake as the client sees it.
+    /// The tunnel's handshake, until IP packets can be sent protected.
+    pub tunnel_handshake: Option<Duration>,
+    /// TCP's three-way handshake as the client sees it; over a tunnel, within it.
     pub transport_connect: Option<Duration>,
-    /// TLS handshake, or the tunnel's, until protected data can be sent.
+    /// The handshake that protects what carries SIP: TLS's, or else the tunnel's.
     pub security_handshake: Option<Duration>,
     /// Whether that handshake was a full one. A client that may resume cannot know beforehand that
     /// the server lets it.

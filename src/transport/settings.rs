@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Identity, TestAuthority, TlsOptions, TransportError};
+pub use crate::net::Batching;
 use crate::net::{Kernel, WireMeter};
-pub use crate::tunnel::WireguardKeys;
+pub use crate::tunnel::{TunnelOptions, WireguardKeys};
 
 /// What [`super::Stack::open`] needs. A stack reads only what concerns it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -21,6 +22,10 @@ pub struct Settings {
     pub tls: Option<TlsSettings>,
     /// For every stack over `wireguard`.
     pub wireguard: Option<WireguardKeys>,
+    /// How tunnels are run; both ends must agree.
+    pub tunnel: TunnelOptions,
+    /// Whether one system call may pass several datagrams to or from the kernel.
+    pub batching: Batching,
     /// How long things may take.
     pub limits: Limits,
     /// Whether several listeners, one per worker, share a port (`SO_REUSEPORT`).
@@ -76,6 +81,7 @@ impl From<&Settings> for Kernel {
             connect_limit: settings.limits.connect,
             share_port: settings.share_port,
             source: settings.source,
+            batching: settings.batching,
             meter: WireMeter::default(),
         }
     }

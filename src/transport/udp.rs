@@ -89,10 +89,11 @@ impl<N: DatagramNetwork> Transport for Udp<N> {
             Ok(Connected {
                 flow: Flow::new(link, connected.peer),
                 phases: Phases {
+                    tunnel_handshake: connected.tunnel_handshake,
                     transport_connect: None,
-                    security_handshake: connected.security_handshake,
+                    security_handshake: connected.tunnel_handshake,
                     // A tunnel has nothing to resume.
-                    handshake_kind: connected.security_handshake.map(|_| HandshakeKind::Full),
+                    handshake_kind: connected.tunnel_handshake.map(|_| HandshakeKind::Full),
                 },
             })
         })

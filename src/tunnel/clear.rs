@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::{Claim, DropCause, MAX_USERS, Protection, Transmit, Tunnel};
+use super::{Claim, DropCause, IpPacket, MAX_USERS, Protection, Transmit, Tunnel};
 
 const MAGIC: [u8; 4] = *b"clr\x01";
 const HEADER_BYTES: usize = 8;
@@ -53,7 +53,14 @@ impl Tunnel for ClearTunnel {
         true
     }
 
-    fn send(&mut self, packet: &[u8], _now: Instant, scratch: &mut [u8], transmit: Transmit<'_>) {
+    fn send(
+        &mut self,
+        packet: IpPacket<'_>,
+        _now: Instant,
+        scratch: &mut [u8],
+        transmit: Transmit<'_>,
+    ) {
+        let packet = packet.bytes();
         let frame = &mut scratch[..HEADER_BYTES + packet.len()];
         frame[..4].copy_from_slice(&MAGIC);
         frame[4..HEADER_BYTES].copy_from_slice(&self.user.to_be_bytes());
@@ -96,17 +103,21 @@ fn split(datagram: &[u8]) -> Result<(u32, &[u8]), DropCause> {
 mod tests {
     use super::*;
     use crate::tunnel::SCRATCH_BYTES;
+    use crate::tunnel::packet::with_room;
 
     #[test]
     fn packets_cross_unaltered_and_strangers_are_dropped() {
         let now = Instant::now();
         let mut scratch = vec![0; SCRATCH_BYTES];
         let mut frame = Vec::new();
-        Clear
-            .initiator(7, now)
-            .send(b"packet", now, &mut scratch, &mut |datagram| {
+        Clear.initiator(7, now).send(
+            IpPacket::new(&mut with_room(b"packet"), 6),
+            now,
+            &mut scratch,
+            &mut |datagram| {
                 frame = datagram.to_vec();
-            });
+            },
+        );
         assert_eq!(frame.len(), 6 + Clear::OVERHEAD_BYTES);
         assert_eq!(
             Clear.identify(&frame),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 #[cfg(doc)]
 use super::Gateway;
-use super::{DropCause, Drops, Protection, SERVER, Tunnel, ip, user_address};
+use super::{DropCause, Drops, IpPacket, Protection, SERVER, Tunnel, ip, user_address};
 
 /// Where an endpoint's outgoing datagrams go, with the outer address of the peer.
 pub type TransmitTo<'a> = &'a mut dyn FnMut(SocketAddr, &[u8]);
@@ -32,7 +32,7 @@ pub trait Endpoint {
     /// When there is no such peer.
     fn send(
         &mut self,
-        packet: &[u8],
+        packet: IpPacket<'_>,
         now: Instant,
         scratch: &mut [u8],
         transmit: TransmitTo<'_>,
@@ -121,13 +121,13 @@ impl<P: Protection> Endpoint for Initiator<P> {
 
     fn send(
         &mut self,
-        packet: &[u8],
+        packet: IpPacket<'_>,
         now: Instant,
         scratch: &mut [u8],
         transmit: TransmitTo<'_>,
     ) -> Result<(), DropCause> {
         let server = self.server;
-        ip::check_route(packet, self.address, SERVER)?;
+        ip::check_route(packet.bytes(), self.address, SERVER)?;
         self.tunnel.send(packet, now, scratch, &mut |datagram| {
             transmit(server, datagram);
         });

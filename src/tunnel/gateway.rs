@@ -12,7 +12,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::{
-    DropCause, Drops, Endpoint, Protection, SERVER, TransmitTo, Tunnel, ip, user_address, user_of,
+    DropCause, Drops, Endpoint, IpPacket, Protection, SERVER, TransmitTo, Tunnel, ip, user_address,
+    user_of,
 };
 
 /// All tunnels of one server. A peer stays, since it is what a replayed opening is recognised by:
@@ -136,12 +137,12 @@ impl<P: Protection> Endpoint for Gateway<P> {
 
     fn send(
         &mut self,
-        packet: &[u8],
+        packet: IpPacket<'_>,
         now: Instant,
         scratch: &mut [u8],
         transmit: TransmitTo<'_>,
     ) -> Result<(), DropCause> {
-        let user = user_of(ip::destination(packet)?).ok_or(DropCause::Misrouted)?;
+        let user = user_of(ip::destination(packet.bytes())?).ok_or(DropCause::Misrouted)?;
         let peer = self.peers.get_mut(&user).ok_or(DropCause::UnknownPeer)?;
         let outer = peer.outer;
         peer.tunnel.send(packet, now, scratch, &mut |datagram| {
@@ -195,6 +196,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::tunnel::packet::with_room;
     use crate::tunnel::{
         Claim, Clear, Initiator, SCRATCH_BYTES, Transmit, Wireguard, WireguardKeys, parse_udp,
         write_udp,
@@ -261,6 +263,8 @@ mod tests {
 
         fn send(&mut self, packet: &[u8]) -> Result<Datagrams, DropCause> {
             let mut sent = Datagrams::new();
+            let mut roomy = with_room(packet);
+            let packet = IpPacket::new(&mut roomy, packet.len());
             self.endpoint
                 .send(packet, self.now, &mut self.scratch, &mut |to, bytes| {
                     sent.push((to, bytes.to_vec()));
@@ -350,12 +354,14 @@ mod tests {
         let forged = udp_packet(user_address(0), SERVER, b"REGISTER");
         assert_eq!(client.send(&forged), Err(DropCause::Misrouted));
         let mut sent = Vec::new();
-        client
-            .endpoint
-            .tunnel_mut()
-            .send(&forged, client.now, &mut client.scratch, &mut |bytes| {
+        client.endpoint.tunnel_mut().send(
+            IpPacket::new(&mut with_room(&forged), forged.len()),
+            client.now,
+            &mut client.scratch,
+            &mut |bytes| {
                 sent = bytes.to_vec();
-            });
+            },
+        );
         assert_eq!(server.receive(outer(1), &sent), (None, vec![]));
         assert_eq!(server.endpoint.drops().misrouted, 1);
     }
@@ -482,7 +488,7 @@ mod tests {
             true
         }
 
-        fn send(&mut self, _: &[u8], _: Instant, _: &mut [u8], _: Transmit<'_>) {}
+        fn send(&mut self, _: IpPacket<'_>, _: Instant, _: &mut [u8], _: Transmit<'_>) {}
 
         fn tick(&mut self, now: Instant, _: &mut [u8], transmit: Transmit<'_>) {
             transmit(b"tick");
@@ -532,12 +538,14 @@ mod tests {
         let mut client = Side::user(&Clear, 1);
         let mut sent = Vec::new();
         let forged = udp_packet(user_address(2), SERVER, b"REGISTER");
-        client
-            .endpoint
-            .tunnel_mut()
-            .send(&forged, client.now, &mut client.scratch, &mut |bytes| {
+        client.endpoint.tunnel_mut().send(
+            IpPacket::new(&mut with_room(&forged), forged.len()),
+            client.now,
+            &mut client.scratch,
+            &mut |bytes| {
                 sent = bytes.to_vec();
-            });
+            },
+        );
         assert_eq!(server.receive(outer(1), &sent), (None, vec![]));
         assert_eq!(server.endpoint.drops().misrouted, 1);
         assert_eq!(server.endpoint.peers(), 0);

@@ -19,6 +19,8 @@ mod clear;
 mod endpoint;
 mod gateway;
 mod ip;
+mod options;
+mod packet;
 mod wireguard;
 
 use std::time::Instant;
@@ -30,6 +32,8 @@ pub use clear::{Clear, ClearTunnel};
 pub use endpoint::{Endpoint, Initiator, TransmitTo};
 pub use gateway::Gateway;
 pub use ip::{IP_UDP_HEADER_BYTES, UdpPacket, parse_udp, write_udp};
+pub use options::TunnelOptions;
+pub use packet::{IpPacket, PACKET_ROOM_BYTES};
 pub use wireguard::{Wireguard, WireguardKeys, WireguardTunnel};
 
 /// Length that every `scratch` argument must have at least: a datagram of any size and room to
@@ -56,9 +60,16 @@ pub trait Tunnel {
     /// Whether packets can be sent protected right now.
     fn is_established(&self) -> bool;
 
-    /// Protects one IP packet of at most `MAX_DATAGRAM_BYTES - OVERHEAD_BYTES`. Without an
+    /// Protects one IP packet of at most `MAX_DATAGRAM_BYTES - OVERHEAD_BYTES`, padded as the
+    /// protocol asks for. Without an
     /// association the packet may wait for one, and is lost if none comes, as IP allows.
-    fn send(&mut self, packet: &[u8], now: Instant, scratch: &mut [u8], transmit: Transmit<'_>);
+    fn send(
+        &mut self,
+        packet: IpPacket<'_>,
+        now: Instant,
+        scratch: &mut [u8],
+        transmit: Transmit<'_>,
+    );
 
     /// Notices the time before traffic, which [`Self::receive`] leaves to the owner: what this sends
     /// goes where the peer is known to be, and not where the datagram came from that is not

@@ -21,7 +21,7 @@ use boringtun::x25519::{PublicKey, StaticSecret};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, DropCause, Protection, SCRATCH_BYTES, Transmit, Tunnel};
+use super::{Claim, DropCause, IpPacket, Protection, SCRATCH_BYTES, Transmit, Tunnel};
 
 /// An unanswered initiation is repeated after this time (REKEY_TIMEOUT).
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -273,10 +273,17 @@ impl Tunnel for WireguardTunnel {
         self.tunn.time_since_last_handshake().is_some()
     }
 
-    fn send(&mut self, packet: &[u8], now: Instant, scratch: &mut [u8], transmit: Transmit<'_>) {
+    fn send(
+        &mut self,
+        packet: IpPacket<'_>,
+        now: Instant,
+        scratch: &mut [u8],
+        transmit: Transmit<'_>,
+    ) {
         assert!(scratch.len() >= SCRATCH_BYTES, "boringtun panics otherwise");
         self.tick(now, scratch, transmit);
-        if let TunnResult::WriteToNetwork(datagram) = self.tunn.encapsulate(packet, scratch) {
+        if let TunnResult::WriteToNetwork(datagram) = self.tunn.encapsulate(packet.bytes(), scratch)
+        {
             let datagram_type = datagram[0];
             transmit(datagram);
             self.transmitted(datagram_type, now);
