@@ -1,5 +1,6 @@
 //! The kernel's sockets.
 
+mod batch;
 mod tcp;
 mod udp;
 

@@ -4,13 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::UdpSocket;
 
-use super::Kernel;
+use super::batch::{Inbox, Outbox};
+use super::{Batching, Kernel};
+use crate::net::scratch::Lent;
 use crate::net::{
     DatagramCounters, DatagramNetwork, DatagramPeer, DatagramSocket, NetError, WireMeter, scratch,
 };
@@ -39,7 +41,7 @@ impl Kernel {
             socket.set_recv_buffer_size(SERVER_BUFFER_BYTES)?;
             socket.set_send_buffer_size(SERVER_BUFFER_BYTES)?;
             socket.bind(&address.into())?;
-            UdpPort::new(UdpSocket::from_std(socket.into())?, self.meter.clone())
+            UdpPort::new(UdpSocket::from_std(socket.into())?, self)
         };
         bind().map_err(|source| NetError::Bind { address, source })
     }
@@ -53,7 +55,7 @@ impl Kernel {
             let socket = UdpSocket::bind(SocketAddr::new(self.source_for(target), 0)).await?;
             socket.connect(target).await?;
             socket.writable().await?;
-            UdpPort::new(socket, self.meter.clone())
+            UdpPort::new(socket, self)
         };
         connect
             .await
@@ -93,6 +95,11 @@ pub struct UdpPort {
     local: SocketAddr,
     /// Whether it speaks to one peer only.
     connected: bool,
+    batching: Batching,
+    /// What was sent since the port was driven last, with [`Batching::On`]. `Some` exactly while
+    /// the port is being driven or its driver has been woken.
+    outbox: RefCell<Option<Lent<Box<Outbox>>>>,
+    /// What the kernel did not take.
     queue: RefCell<VecDeque<(SocketAddr, Box<[u8]>)>>,
     unsent: Cell<u64>,
     driver: RefCell<Option<Waker>>,
@@ -100,15 +107,17 @@ pub struct UdpPort {
 }
 
 impl UdpPort {
-    fn new(socket: UdpSocket, meter: WireMeter) -> io::Result<Self> {
+    fn new(socket: UdpSocket, kernel: &Kernel) -> io::Result<Self> {
         Ok(Self {
             local: socket.local_addr()?,
             connected: socket.peer_addr().is_ok(),
             socket,
+            batching: kernel.batching,
+            outbox: RefCell::default(),
             queue: RefCell::default(),
             unsent: Cell::new(0),
             driver: RefCell::new(None),
-            meter,
+            meter: kernel.meter.clone(),
         })
     }
 
@@ -172,23 +181,9 @@ impl UdpPort {
             *queue = VecDeque::new();
         }
     }
-}
 
-impl DatagramSocket for UdpPort {
-    fn bound(&self) -> SocketAddr {
-        self.local
-    }
-
-    fn local(&self) -> SocketAddr {
-        self.local
-    }
-
-    fn max_payload_bytes(&self) -> usize {
-        MAX_DATAGRAM_BYTES
-    }
-
-    fn send(&self, peer: SocketAddr, payload: &[u8]) {
-        assert!(payload.len() <= MAX_DATAGRAM_BYTES, "the caller checks");
+    /// Sends one datagram, or queues it if the system does not take it now.
+    fn send_singly(&self, peer: SocketAddr, payload: &[u8]) {
         let mut queue = self.queue.borrow_mut();
         if queue.is_empty() {
             match self.try_send(peer, payload) {
@@ -206,12 +201,12 @@ impl DatagramSocket for UdpPort {
         }
     }
 
-    fn poll_drive(
+    /// One call for each datagram.
+    fn drive_singly(
         &self,
         cx: &mut Context<'_>,
         receive: &mut dyn FnMut(SocketAddr, &[u8]),
     ) -> Poll<io::Error> {
-        note(&self.driver, cx);
         let mut buffer = scratch::take();
         for _ in 0..RECEIVE_BATCH {
             self.flush(cx);
@@ -227,6 +222,122 @@ impl DatagramSocket for UdpPort {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Keeps a datagram until the port is driven, or until no more can be kept.
+    fn gather(&self, peer: SocketAddr, payload: &[u8]) {
+        let mut outbox = self.outbox.borrow_mut();
+        if outbox.is_none() {
+            self.wake();
+        }
+        let outbox = outbox.get_or_insert_with(Outbox::take);
+        if !outbox.has_room_for(payload) {
+            self.send_gathered(outbox);
+        }
+        outbox.push(peer, payload);
+    }
+
+    /// Empties the outbox: what the system does not take is queued.
+    fn send_gathered(&self, outbox: &mut Outbox) {
+        let mut sent = 0;
+        while let Some((peer, datagram)) = outbox.datagram(sent) {
+            let several = sent + 1 < outbox.len() && self.queue.borrow().is_empty();
+            let taken = several.then(|| outbox.send(sent, &self.socket, self.connected));
+            if let Some(Ok(taken)) = taken {
+                for (peer, datagram) in (sent..sent + taken).filter_map(|i| outbox.datagram(i)) {
+                    self.meter.count_datagram(peer, datagram.len());
+                }
+                sent += taken;
+            } else {
+                // The only one, one that must wait, or one that is refused – unless it stands in
+                // for an earlier one, which sending it alone will tell.
+                self.send_singly(peer, datagram);
+                sent += 1;
+            }
+        }
+        outbox.clear();
+    }
+
+    /// Several datagrams in each call. What is sent meanwhile leaves when all is received.
+    fn drive_in_batches(
+        &self,
+        cx: &mut Context<'_>,
+        receive: &mut dyn FnMut(SocketAddr, &[u8]),
+    ) -> Poll<io::Error> {
+        self.flush(cx);
+        self.outbox.borrow_mut().get_or_insert_with(Outbox::take);
+        let outcome = self.receive_in_batches(cx, receive);
+        if let Some(mut outbox) = self.outbox.take() {
+            self.send_gathered(&mut outbox);
+        }
+        outcome
+    }
+
+    fn receive_in_batches(
+        &self,
+        cx: &mut Context<'_>,
+        receive: &mut dyn FnMut(SocketAddr, &[u8]),
+    ) -> Poll<io::Error> {
+        let mut received = 0;
+        while received < RECEIVE_BATCH {
+            if let Err(error) = ready!(self.socket.poll_recv_ready(cx)) {
+                return Poll::Ready(error);
+            }
+            let mut inbox = Inbox::take();
+            if let Err(error) = inbox.fill(&self.socket, self.local) {
+                return Poll::Ready(error);
+            }
+            for (from, datagram) in inbox.datagrams() {
+                self.meter.count_datagram(from, datagram.len());
+                receive(from, datagram);
+            }
+            received += inbox.len();
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for UdpPort {
+    /// What was sent last leaves before the port closes, as far as the system takes it.
+    fn drop(&mut self) {
+        if let Some(mut outbox) = self.outbox.take() {
+            self.send_gathered(&mut outbox);
+        }
+    }
+}
+
+impl DatagramSocket for UdpPort {
+    fn bound(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn max_payload_bytes(&self) -> usize {
+        MAX_DATAGRAM_BYTES
+    }
+
+    fn send(&self, peer: SocketAddr, payload: &[u8]) {
+        assert!(payload.len() <= MAX_DATAGRAM_BYTES, "the caller checks");
+        match self.batching {
+            Batching::Off => self.send_singly(peer, payload),
+            Batching::On => self.gather(peer, payload),
+        }
+    }
+
+    fn poll_drive(
+        &self,
+        cx: &mut Context<'_>,
+        receive: &mut dyn FnMut(SocketAddr, &[u8]),
+    ) -> Poll<io::Error> {
+        note(&self.driver, cx);
+        match self.batching {
+            Batching::Off => self.drive_singly(cx, receive),
+            Batching::On => self.drive_in_batches(cx, receive),
+        }
     }
 
     fn counters(&self) -> DatagramCounters {
@@ -246,3 +357,6 @@ fn note(driver: &RefCell<Option<Waker>>, cx: &Context<'_>) {
         *driver = Some(cx.waker().clone());
     }
 }
+
+#[cfg(test)]
+mod tests;
