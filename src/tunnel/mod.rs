@@ -34,7 +34,7 @@ pub use gateway::Gateway;
 pub use ip::{IP_UDP_HEADER_BYTES, UdpPacket, parse_udp, write_udp};
 pub use options::TunnelOptions;
 pub use packet::{IpPacket, PACKET_ROOM_BYTES};
-pub use wireguard::{Wireguard, WireguardKeys, WireguardTunnel};
+pub use wireguard::{Wireguard, WireguardKeyPair, WireguardKeys, WireguardTunnel};
 
 /// Length that every `scratch` argument must have at least: a datagram of any size and room to
 /// protect it.

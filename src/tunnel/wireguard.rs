@@ -7,9 +7,10 @@
 //! does that before any handshake, here the server does it in the first one.
 //! Payloads are not padded to 16 bytes, since boringtun does not; its X25519 is not ring's.
 
+mod keys;
+
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,8 @@ use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
-use ring::digest;
-use serde::{Deserialize, Serialize};
+
+pub use keys::{WireguardKeyPair, WireguardKeys};
 
 use super::{Claim, DropCause, IpPacket, Protection, SCRATCH_BYTES, Transmit, Tunnel};
 
@@ -47,61 +48,6 @@ const RETICK: Duration = Duration::from_millis(250);
 const HANDSHAKE_INITIATION: u8 = 1;
 const HANDSHAKE_RESPONSE: u8 = 2;
 const DATA: u8 = 4;
-
-/// Static keys by rule: the server's and every user's are derived from one seed, so that a million
-/// users need no key file. Whoever has the seed has all keys.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WireguardKeys {
-    /// What all keys are derived from.
-    pub seed: [u8; 32],
-    /// The server knows the users `0..peers`.
-    pub peers: u32,
-}
-
-impl WireguardKeys {
-    /// Keys from a random seed.
-    ///
-    /// # Panics
-    /// When the system has no random numbers.
-    #[must_use]
-    pub fn generate(peers: u32) -> Self {
-        Self {
-            seed: rand::random(),
-            peers,
-        }
-    }
-
-    fn server(&self) -> StaticSecret {
-        self.derive(b"hopbench wireguard server", 0)
-    }
-
-    fn user(&self, user: u32) -> StaticSecret {
-        self.derive(b"hopbench wireguard user", user)
-    }
-
-    fn derive(&self, label: &[u8], number: u32) -> StaticSecret {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(label);
-        context.update(&self.seed);
-        context.update(&number.to_be_bytes());
-        let bytes: [u8; 32] = context
-            .finish()
-            .as_ref()
-            .try_into()
-            .expect("SHA-256 has 32 bytes");
-        StaticSecret::from(bytes)
-    }
-}
-
-impl fmt::Debug for WireguardKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WireguardKeys")
-            .field("seed", &"(private)")
-            .field("peers", &self.peers)
-            .finish()
-    }
-}
 
 /// WireGuard tunnels between the users and the server that one seed makes.
 pub struct Wireguard {
