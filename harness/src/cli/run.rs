@@ -121,7 +121,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
 fn certificates(experiments: &[Experiment]) -> anyhow::Result<BTreeMap<KeyType, TlsSettings>> {
     let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
     let kinds: BTreeSet<KeyType> = trials
-        .map(|trial| trial.subject.site.tls.key_type)
+        .map(|trial| trial.subject.site.variant.tls.key_type)
         .collect();
     let generated = kinds.into_iter().map(|key_type| {
         let options = TlsOptions {
