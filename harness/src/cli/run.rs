@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use hopbench::record::{Run, SCHEMA, Verdict};
 use hopbench::transport::{self, KeyType, Settings, TlsOptions, TlsSettings, WireguardKeys};
 
+use super::tunnel::TunnelArgs;
 use super::{EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, usage};
 use crate::environment;
 use crate::experiment::{self, Bench, Conduct, Experiment, Trial};
@@ -46,6 +47,8 @@ pub(crate) struct Args {
     /// No progress, no table; the files are written all the same
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    tunnel: TunnelArgs,
 }
 
 /// Whether standard output wants colour (<https://no-color.org>).
@@ -181,6 +184,7 @@ impl Args {
                 );
             }
         }
+        scenario.plan.usual = self.tunnel.variant()?;
         Ok(scenario)
     }
 }
