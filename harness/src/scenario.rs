@@ -4,10 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use hopbench::load::{ArrivalLaw, BackOff, Lifecycle, Mix, Stage, Workload};
-use hopbench::transport::{self, Stack, TlsOptions};
+use hopbench::transport::{self, Stack};
 use serde::Deserialize;
 
 use crate::topology::{CHAIN_MAX, Site, Topology};
+use crate::variant::Variant;
 
 /// A scenario and the text that it was read from.
 #[derive(Clone, Debug)]
@@ -32,6 +33,9 @@ pub(crate) struct Plan {
     /// same as at the edge.
     #[serde(default)]
     pub(crate) core_stacks: Vec<String>,
+    /// The usual way to run the stacks, from the command line: what variants leave open.
+    #[serde(skip)]
+    pub(crate) usual: Variant,
     /// The experiment `setup`, if it is wanted.
     pub(crate) setup: Option<Setup>,
     /// The experiment `memory`, if it is wanted.
@@ -61,9 +65,9 @@ pub(crate) struct Setup {
     /// What users register through.
     #[serde(default)]
     pub(crate) topology: Topology,
-    /// How TLS is spoken; each is a cell of the stacks over TLS.
+    /// Ways to run the stacks; each is a cell of those that all of its keys concern.
     #[serde(default)]
-    pub(crate) variants: Vec<TlsOptions>,
+    pub(crate) variants: Vec<Variant>,
 }
 
 /// Memory over the number of connections.
@@ -76,9 +80,9 @@ pub(crate) struct Memory {
     pub(crate) connections: Vec<u32>,
     /// Repetitions, interleaved between the stacks.
     pub(crate) blocks: u32,
-    /// How TLS is spoken; each is a cell of the stacks over TLS.
+    /// Ways to run the stacks; each is a cell of those that all of its keys concern.
     #[serde(default)]
-    pub(crate) variants: Vec<TlsOptions>,
+    pub(crate) variants: Vec<Variant>,
 }
 
 /// Cost and latency of operations at given rates.
@@ -111,9 +115,9 @@ pub(crate) struct Throughput {
     /// What calls pass.
     #[serde(default)]
     pub(crate) topology: Topology,
-    /// How TLS is spoken; each is a cell of the stacks over TLS.
+    /// Ways to run the stacks; each is a cell of those that all of its keys concern.
     #[serde(default)]
-    pub(crate) variants: Vec<TlsOptions>,
+    pub(crate) variants: Vec<Variant>,
     /// Whether callers have to prove who they are.
     #[serde(default)]
     pub(crate) authenticate_calls: bool,
@@ -196,22 +200,16 @@ impl Scenario {
 
 impl Plan {
     /// The places where a question is asked over `topology`: each stack, with each core stack where
-    /// there is a core, and each variant where there is TLS.
+    /// there is a core, and each variant that concerns them, or else their usual way.
     ///
     /// # Errors
     /// When a stack does not exist.
     pub(crate) fn sites(
         &self,
         topology: Topology,
-        variants: &[TlsOptions],
+        variants: &[Variant],
         authenticate_calls: bool,
     ) -> anyhow::Result<Vec<Site>> {
-        let usual = [TlsOptions::default()];
-        let variants = if variants.is_empty() {
-            &usual
-        } else {
-            variants
-        };
         let core_stacks = rows(&self.core_stacks).context("in `core_stacks`")?;
         let mut sites = Vec::new();
         for stack in rows(&self.stacks).context("in `stacks`")? {
@@ -220,19 +218,34 @@ impl Plan {
                 _ => &[stack],
             };
             for core in cores {
-                let has_tls = is_tls(stack) || is_tls(core);
-                for tls in if has_tls { variants } else { &usual } {
+                for variant in self.variants_of([stack, core], variants) {
                     sites.push(Site {
                         topology,
                         stack,
                         core,
-                        tls: *tls,
+                        variant,
                         authenticate_calls,
                     });
                 }
             }
         }
         Ok(sites)
+    }
+
+    /// Those of `listed` that are cells of these stacks, each over the usual way of this plan.
+    fn variants_of(&self, stacks: [&Stack; 2], listed: &[Variant]) -> Vec<Variant> {
+        let concerned = listed.iter().filter(|variant| variant.is_of(stacks));
+        let mut variants: Vec<Variant> = Vec::new();
+        for variant in concerned.map(|variant| variant.over(&self.usual, stacks)) {
+            // The command line may make two of them one.
+            if !variants.contains(&variant) {
+                variants.push(variant);
+            }
+        }
+        if variants.is_empty() {
+            variants.push(Variant::default().over(&self.usual, stacks));
+        }
+        variants
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -267,11 +280,6 @@ impl Plan {
 fn rows(names: &[String]) -> anyhow::Result<Vec<&'static Stack>> {
     let rows = names.iter().map(|name| Ok(transport::find(name)?));
     rows.collect()
-}
-
-/// Whether the variants of TLS concern it.
-pub(crate) fn is_tls(stack: &Stack) -> bool {
-    stack.via_transport == "TLS"
 }
 
 impl Setup {
@@ -341,7 +349,7 @@ impl Chain {
     }
 }
 
-fn check_variants(place: &str, variants: &[TlsOptions]) -> anyhow::Result<()> {
+fn check_variants(place: &str, variants: &[Variant]) -> anyhow::Result<()> {
     for (index, variant) in variants.iter().enumerate() {
         ensure!(
             !variants[..index].contains(variant),
@@ -407,7 +415,7 @@ mod tests {
     fn every_core_stack_meets_every_edge_where_there_is_a_core() {
         let mut plan = Scenario::profile("quick").unwrap().plan;
         plan.stacks = vec!["tcp".into(), "tls".into()];
-        let names = |plan: &Plan, topology, variants: &[TlsOptions]| -> Vec<String> {
+        let names = |plan: &Plan, topology, variants: &[Variant]| -> Vec<String> {
             let sites = plan.sites(topology, variants, false).unwrap();
             let name = |site: &Site| format!("{}+{}", site.stack.name, site.core.name);
             sites.iter().map(name).collect()
@@ -423,13 +431,8 @@ mod tests {
             "tls+udp@wireguard",
         ];
         assert_eq!(names(&plan, trapezoid, &[]), expected);
-        let two = [
-            TlsOptions::default(),
-            TlsOptions {
-                key_type: hopbench::transport::KeyType::Rsa2048,
-                ..TlsOptions::default()
-            },
-        ];
+        let rsa = toml::from_str("key_type = \"RSA-2048\"").unwrap();
+        let two = [Variant::default(), rsa];
         // A variant of TLS is one of each site with TLS.
         assert_eq!(
             names(&plan, Topology::Direct, &two),

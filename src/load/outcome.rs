@@ -16,7 +16,9 @@ use crate::measure::snapshot::ProcessSnapshot;
 pub enum Moment {
     /// TCP's three-way handshake.
     TransportConnect,
-    /// TLS or tunnel handshake.
+    /// The tunnel's handshake.
+    TunnelHandshake,
+    /// The handshake that protects what carries SIP: TLS's, or else the tunnel's.
     SecurityHandshake,
     /// Intended start → the hop can carry a SIP message.
     Setup,
@@ -42,8 +44,9 @@ pub enum Moment {
 
 impl Moment {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::TransportConnect,
+        Self::TunnelHandshake,
         Self::SecurityHandshake,
         Self::Setup,
         Self::FirstResponse,
@@ -62,6 +65,7 @@ impl Moment {
     pub fn key(self) -> &'static str {
         match self {
             Self::TransportConnect => "transport_connect_ns",
+            Self::TunnelHandshake => "tunnel_handshake_ns",
             Self::SecurityHandshake => "security_handshake_ns",
             Self::Setup => "setup_latency_ns",
             Self::FirstResponse => "first_response_ns",

@@ -35,6 +35,7 @@ pub const KNOWN: &[Known] = &{
 };
 
 const COMMON: &[Known] = &[
+    lower_ns("tunnel_handshake_ns", "Tunnel handshake"),
     lower_ns("transport_connect_ns", "TCP connect"),
     lower_ns("security_handshake_ns", "Security handshake"),
     lower_ns("setup_latency_ns", "Hop set-up"),

@@ -8,6 +8,7 @@ mod proxy;
 mod report;
 mod run;
 mod tls;
+mod tunnel;
 mod users;
 
 use std::io::{BufRead, Write};

@@ -185,11 +185,12 @@ fn sample(cells: &[(f64, &Collected)], block: u32) -> Sample {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use hopbench::transport::{TlsOptions, find};
+    use hopbench::transport::find;
 
     use super::*;
     use crate::experiment::cell_id;
     use crate::topology::Site;
+    use crate::variant::Variant;
 
     /// A cell whose processor time in block `b` is `speeds[b] · (fixed + slope · proxies)`.
     fn cell(stack: &str, proxies: u32, speeds: &[f64], (fixed, slope): (f64, f64)) -> Collected {
@@ -197,7 +198,7 @@ mod tests {
             topology: format!("chain-{proxies}").parse().unwrap(),
             stack: find(stack).unwrap(),
             core: find(stack).unwrap(),
-            tls: TlsOptions::default(),
+            variant: Variant::default(),
             authenticate_calls: false,
         };
         let mut cell = Collected::new(Subject {

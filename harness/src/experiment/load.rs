@@ -15,9 +15,10 @@ use hopbench::transport::Resumption;
 use serde_json::{Value, json};
 
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
-use crate::scenario::{Plan, Setup, Throughput, is_tls};
+use crate::scenario::{Plan, Setup, Throughput};
 use crate::testbed::{Crew, Failure, Nodes, Outcome, Wire};
 use crate::topology::{Site, Topology};
+use crate::variant::is_tls;
 
 /// After the measurement, operations that began in it get this long to end: longer than a call whose
 /// every message is lost once, shorter than SIP's own 32 s.
@@ -26,7 +27,8 @@ pub(super) const DRAIN_SECONDS: f64 = 3.0;
 const PROCESS_SECONDS: f64 = 0.06;
 
 /// Phases that a connection goes through.
-const PHASES: [Moment; 3] = [
+const PHASES: [Moment; 4] = [
+    Moment::TunnelHandshake,
     Moment::TransportConnect,
     Moment::SecurityHandshake,
     Moment::Setup,
@@ -45,8 +47,9 @@ const CALL: [Moment; 3] = [
     Moment::SessionDisconnectDelay,
 ];
 /// Delays of a user whose hop drops.
-const AVALANCHE: [Moment; 4] = [
+const AVALANCHE: [Moment; 5] = [
     Moment::Outage,
+    Moment::TunnelHandshake,
     Moment::TransportConnect,
     Moment::SecurityHandshake,
     Moment::RegistrationDelay,
@@ -195,7 +198,7 @@ impl Load {
                 moments: self.moments.clone(),
                 has_rates: self.has_rates,
                 resumes: is_tls(site.stack)
-                    && site.tls.resumption == Resumption::Ticket
+                    && site.variant.tls.resumption == Resumption::Ticket
                     && opens_hops(&self.plan),
             }),
         }

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use crate::scenario::Plan;
 use crate::testbed::{Failure, Outcome, TUNNELS_PROTECT, Testbed};
 use crate::topology::{Site, Topology};
+use crate::variant::{self, Variant};
 
 use collect::Collected;
 pub(crate) use schedule::{Conduct, conduct};
@@ -163,7 +164,7 @@ impl Trial {
 }
 
 fn cell_id(experiment: &str, workload: &str, site: &Site, lifecycle: &str) -> CellId {
-    let mut distinguishing = site.tls.distinguishing();
+    let mut distinguishing = site.variant.distinguishing();
     if site.core.name != site.stack.name {
         distinguishing.insert(CORE_STACK.into(), site.core.name.into());
     }
@@ -186,17 +187,16 @@ const CORE_STACK: &str = "core_stack";
 
 impl Subject {
     /// The names that a cell of the stack `control` would have that differs from this one in nothing
-    /// but what it is compared for, the best one first. How TLS is spoken is none of a control's
-    /// business. Where all hops have one stack, the control's do too; or else its core is the same.
+    /// but what it is compared for, the best one first. Of how it is run, a control shares what
+    /// concerns it: batching of datagrams, but not how TLS is spoken if it speaks none. Where all hops
+    /// have one stack, the control's do too; or else its core is the same.
     fn control_ids(&self, control: &Stack) -> Vec<CellId> {
-        let Site {
-            stack, core, tls, ..
-        } = self.site;
+        let Site { stack, core, .. } = self.site;
         let mut id = self.id.clone();
         id.stack = control.name.to_owned();
-        let variant = tls.distinguishing();
+        let variant = self.site.variant.distinguishing();
         id.distinguishing
-            .retain(|key, _| !variant.contains_key(key));
+            .retain(|key, _| !variant.contains_key(key) || variant::concerns(key, control));
         if !self.site.topology.has_core() {
             return vec![id];
         }
@@ -211,6 +211,15 @@ impl Subject {
         } else {
             vec![same_core]
         }
+    }
+
+    /// The name of the cell that is the same but run in the usual way; `None` if it is that itself.
+    fn usual_id(&self) -> Option<CellId> {
+        let variant = self.site.variant.distinguishing();
+        let mut id = self.id.clone();
+        id.distinguishing
+            .retain(|key, _| !variant.contains_key(key));
+        (!variant.is_empty()).then_some(id)
     }
 }
 
@@ -227,6 +236,7 @@ impl Bench<'_> {
             let core = site.core.security(&settings).into_iter();
             parameters.extend(core.map(|(key, value)| (format!("core_{key}"), value)));
         }
+        parameters.extend(site.variant.recorded([site.stack, site.core]));
         if site.topology != Topology::Direct {
             parameters.insert("tunnels_protect".into(), json!(TUNNELS_PROTECT));
             parameters.insert("uri_scheme".into(), json!("sip"));
@@ -246,19 +256,22 @@ impl Bench<'_> {
         if let Some(wireguard) = &mut settings.wireguard {
             wireguard.peers = site.topology.layout().identities(users);
         }
-        site.tls
-            .check()
+        let Variant {
+            tls,
+            tunnel,
+            batching,
+        } = site.variant;
+        tls.check()
             .map_err(|reason| Failure::Unsupported(reason.to_string()))?;
         settings.tls = self
             .certificates
-            .get(&site.tls.key_type)
-            .map(|certificates| {
-                let options = site.tls;
-                TlsSettings {
-                    options,
-                    ..certificates.clone()
-                }
+            .get(&tls.key_type)
+            .map(|certificates| TlsSettings {
+                options: tls,
+                ..certificates.clone()
             });
+        settings.tunnel = tunnel;
+        settings.batching = batching;
         Ok(settings)
     }
 }
@@ -266,16 +279,16 @@ impl Bench<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use hopbench::transport::{Resumption, TlsOptions, find};
+    use hopbench::transport::find;
 
     use super::*;
 
-    fn subject(stack: &str, core: &str, topology: Topology, tls: TlsOptions) -> Subject {
+    fn subject(stack: &str, core: &str, topology: Topology, variant: Variant) -> Subject {
         let site = Site {
             topology,
             stack: find(stack).unwrap(),
             core: find(core).unwrap(),
-            tls,
+            variant,
             authenticate_calls: false,
         };
         Subject {
@@ -288,13 +301,11 @@ mod tests {
 
     #[test]
     fn a_control_differs_in_what_it_is_compared_for_only() {
-        let resumed = TlsOptions {
-            resumption: Resumption::Ticket,
-            ..TlsOptions::default()
-        };
-        let full = TlsOptions::default();
+        let resumed: Variant = toml::from_str("resumption = \"ticket\"").unwrap();
+        let batched: Variant = toml::from_str("batching = \"on\"").unwrap();
+        let full = Variant::default();
         // Stack, core, topology, options; the end of the controls' ids.
-        let cases: [(&str, &str, Topology, TlsOptions, &[&str]); 5] = [
+        let cases: [(&str, &str, Topology, Variant, &[&str]); 5] = [
             (
                 "tls",
                 "tls",
@@ -334,8 +345,8 @@ mod tests {
                 ],
             ),
         ];
-        for (stack, core, topology, tls, expected) in cases {
-            let subject = subject(stack, core, topology, tls);
+        for (stack, core, topology, variant, expected) in cases {
+            let subject = subject(stack, core, topology, variant);
             let ids = subject.control_ids(find("tcp").unwrap());
             let ids: Vec<String> = ids.iter().map(CellId::to_string).collect();
             let expected: Vec<String> = expected
@@ -344,14 +355,25 @@ mod tests {
                 .collect();
             assert_eq!(ids, expected, "{}", subject.id);
         }
+        // What concerns the control as well is shared with it.
+        let batched = subject("udp@wireguard", "udp@wireguard", Topology::Direct, batched);
+        for (control, end) in [("udp@clear", "?batching=on&rate=5"), ("tcp", "?rate=5")] {
+            let ids = batched.control_ids(find(control).unwrap());
+            assert_eq!(
+                ids[0].to_string(),
+                format!("throughput/invite/{control}/direct/per-call/loopback{end}")
+            );
+        }
+        let usual = batched.usual_id().unwrap().to_string();
+        assert_eq!(
+            usual,
+            "throughput/invite/udp@wireguard/direct/per-call/loopback?rate=5"
+        );
     }
 
     #[test]
     fn an_id_names_the_core_and_the_variant_where_they_are_not_the_usual() {
-        let resumed = TlsOptions {
-            resumption: Resumption::Ticket,
-            ..TlsOptions::default()
-        };
+        let resumed: Variant = toml::from_str("resumption = \"ticket\"").unwrap();
         let id = subject("mtls", "tls", Topology::Trapezoid, resumed)
             .id
             .to_string();
