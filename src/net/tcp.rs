@@ -14,6 +14,9 @@
 
 mod device;
 mod segment;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
