@@ -16,6 +16,7 @@
 
 mod address;
 mod clear;
+mod deadlines;
 mod endpoint;
 mod gateway;
 mod ip;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address::{MAX_USERS, SERVER, SIP_PORT, user_address, user_of};
 pub use clear::{Clear, ClearTunnel};
+pub use deadlines::Deadlines;
 pub use endpoint::{Endpoint, Initiator, TransmitTo};
 pub use gateway::Gateway;
 pub use ip::{IP_UDP_HEADER_BYTES, UdpPacket, parse_udp, write_udp};
