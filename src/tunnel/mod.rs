@@ -22,6 +22,9 @@ mod gateway;
 mod ip;
 mod options;
 mod packet;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod sides;
 mod wireguard;
 
 use std::net::SocketAddr;

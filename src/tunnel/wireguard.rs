@@ -225,3 +225,10 @@ impl Protection for Wireguard {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tampering;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

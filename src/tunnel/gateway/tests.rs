@@ -1,110 +1,9 @@
-use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use super::*;
 use crate::tunnel::packet::with_room;
-use crate::tunnel::{
-    Claim, Clear, Initiator, SCRATCH_BYTES, Transmit, TunnelOptions, Wireguard, WireguardKeys,
-    parse_udp, write_udp,
-};
-
-const USERS: u32 = 3;
-
-fn keys() -> WireguardKeys {
-    WireguardKeys {
-        seed: [7; 32],
-        peers: USERS,
-    }
-}
-
-fn outer(port: u16) -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, 1], port))
-}
-
-fn udp_packet(source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0; 2_000];
-    let (source, destination) = (
-        SocketAddrV4::new(source, 5060),
-        SocketAddrV4::new(destination, 5060),
-    );
-    let bytes = write_udp(&mut packet, source, destination, payload);
-    packet.truncate(bytes);
-    packet
-}
-
-/// One endpoint, with everything that it hands out collected.
-struct Side<E> {
-    endpoint: E,
-    scratch: Vec<u8>,
-    now: Instant,
-}
-
-type Datagrams = Vec<(SocketAddr, Vec<u8>)>;
-
-impl<E: Endpoint> Side<E> {
-    fn new(endpoint: E) -> Self {
-        Self {
-            endpoint,
-            scratch: vec![0; SCRATCH_BYTES],
-            now: Instant::now(),
-        }
-    }
-
-    fn receive(&mut self, from: SocketAddr, datagram: &[u8]) -> (Option<Vec<u8>>, Datagrams) {
-        let mut sent = Datagrams::new();
-        let packet = self
-            .endpoint
-            .receive(
-                datagram,
-                from,
-                self.now,
-                &mut self.scratch,
-                &mut |to, bytes| {
-                    sent.push((to, bytes.to_vec()));
-                },
-            )
-            .map(<[u8]>::to_vec);
-        (packet, sent)
-    }
-
-    fn send(&mut self, packet: &[u8]) -> Result<Datagrams, DropCause> {
-        let mut sent = Datagrams::new();
-        let mut roomy = with_room(packet);
-        let packet = IpPacket::new(&mut roomy, packet.len());
-        self.endpoint
-            .send(packet, self.now, &mut self.scratch, &mut |to, bytes| {
-                sent.push((to, bytes.to_vec()));
-            })
-            .map(|()| sent)
-    }
-}
-
-impl<P: Protection> Side<Initiator<P>> {
-    fn user(protection: &P, user: u32) -> Self {
-        Self::new(Initiator::new(
-            protection,
-            user,
-            outer(51_820),
-            Instant::now(),
-        ))
-    }
-
-    /// Handshakes with `server` from the outer address `from`.
-    fn establish(&mut self, server: &mut Side<Gateway<P>>, from: SocketAddr) {
-        let mut to_server = Datagrams::new();
-        self.endpoint
-            .initiate(self.now, &mut self.scratch, &mut |to, bytes| {
-                to_server.push((to, bytes.to_vec()));
-            });
-        while let Some((_, datagram)) = to_server.pop() {
-            for (to, answer) in server.receive(from, &datagram).1 {
-                assert_eq!(to, from);
-                to_server.extend(self.receive(outer(51_820), &answer).1);
-            }
-        }
-        assert!(self.endpoint.is_established());
-    }
-}
+use crate::tunnel::sides::{Side, USERS, keys, outer, udp_packet};
+use crate::tunnel::{Claim, Clear, Transmit, TunnelOptions, Wireguard, parse_udp};
 
 fn exchange<P: Protection>(protection: P) {
     let protection = Rc::new(protection);
@@ -183,12 +82,7 @@ fn what_is_replayed_forged_or_unknown_is_dropped_without_an_answer() {
     assert!(server.receive(outer(1), &datagram).0.is_some());
 
     let mut stranger = Side::user(&*protection, USERS);
-    let mut initiation = Vec::new();
-    stranger
-        .endpoint
-        .initiate(stranger.now, &mut stranger.scratch, &mut |_, bytes| {
-            initiation = bytes.to_vec();
-        });
+    let (_, initiation) = stranger.initiate().remove(0);
     let mut forged = datagram.clone();
     *forged.last_mut().unwrap() ^= 1;
     // A counter that was not seen yet.
@@ -366,13 +260,7 @@ fn a_packet_that_goes_nowhere_makes_no_peer() {
 fn an_unanswered_initiation_has_a_deadline() {
     let protection = Wireguard::new(keys(), &TunnelOptions::default());
     let mut client = Side::user(&protection, 0);
-    let mut initiations = 0;
-    client
-        .endpoint
-        .initiate(client.now, &mut client.scratch, &mut |_, _| {
-            initiations += 1
-        });
-    assert_eq!(initiations, 1);
+    assert_eq!(client.initiate().len(), 1);
     let wait = client.endpoint.deadline().unwrap() - client.now;
     assert_eq!(wait.as_secs(), 5);
 }

@@ -81,6 +81,16 @@ impl WireguardTunnel {
         self.keep_alive_due = self.keep_alive_after(now);
     }
 
+    /// Repeats an unanswered initiation before its time.
+    #[cfg(test)]
+    pub(super) fn retry(&mut self, scratch: &mut [u8], transmit: Transmit<'_>) {
+        if let TunnResult::WriteToNetwork(initiation) =
+            self.tunn.format_handshake_initiation(scratch, true)
+        {
+            transmit(initiation);
+        }
+    }
+
     fn send_queued(&mut self, scratch: &mut [u8], transmit: Transmit<'_>) {
         // An empty datagram asks for what is queued.
         while let TunnResult::WriteToNetwork(datagram) = self.tunn.decapsulate(None, &[], scratch) {
