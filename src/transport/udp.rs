@@ -39,7 +39,7 @@ pub(super) fn open_wireguard(settings: &Settings) -> Result<Box<dyn Transport>, 
     }
     let network = Tunneled::new(
         settings.into(),
-        Wireguard::new(keys.clone()),
+        Wireguard::new(keys.clone(), &settings.tunnel),
         settings.limits.handshake,
     );
     Ok(Box::new(Udp::new(network)))
