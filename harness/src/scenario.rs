@@ -65,6 +65,9 @@ pub(crate) struct Setup {
     /// What users register through.
     #[serde(default)]
     pub(crate) topology: Topology,
+    /// Which of the plan's stacks are asked; without the key, all.
+    #[serde(default)]
+    pub(crate) stacks: Vec<String>,
     /// Ways to run the stacks; each is a cell of those that all of its keys concern.
     #[serde(default)]
     pub(crate) variants: Vec<Variant>,
@@ -80,6 +83,9 @@ pub(crate) struct Memory {
     pub(crate) connections: Vec<u32>,
     /// Repetitions, interleaved between the stacks.
     pub(crate) blocks: u32,
+    /// Which of the plan's stacks are asked; without the key, all.
+    #[serde(default)]
+    pub(crate) stacks: Vec<String>,
     /// Ways to run the stacks; each is a cell of those that all of its keys concern.
     #[serde(default)]
     pub(crate) variants: Vec<Variant>,
@@ -115,6 +121,9 @@ pub(crate) struct Throughput {
     /// What calls pass.
     #[serde(default)]
     pub(crate) topology: Topology,
+    /// Which of the plan's stacks are asked; without the key, all.
+    #[serde(default)]
+    pub(crate) stacks: Vec<String>,
     /// Ways to run the stacks; each is a cell of those that all of its keys concern.
     #[serde(default)]
     pub(crate) variants: Vec<Variant>,
@@ -145,9 +154,23 @@ pub(crate) struct Chain {
     pub(crate) duration_seconds: f64,
     /// Repetitions, interleaved between the stacks and the lengths.
     pub(crate) blocks: u32,
+    /// Which of the plan's stacks are asked; without the key, all.
+    #[serde(default)]
+    pub(crate) stacks: Vec<String>,
     /// Law of the gaps.
     #[serde(default)]
     pub(crate) arrivals: ArrivalLaw,
+}
+
+/// Which sites an experiment is about, beside its topology.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Selection<'a> {
+    /// Of the plan's stacks; all if it is empty.
+    pub(crate) stacks: &'a [String],
+    /// Ways to run them; the usual one if it is empty.
+    pub(crate) variants: &'a [Variant],
+    /// Whether callers have to prove who they are.
+    pub(crate) authenticate_calls: bool,
 }
 
 /// The scenarios that are built in: name and text.
@@ -207,24 +230,28 @@ impl Plan {
     pub(crate) fn sites(
         &self,
         topology: Topology,
-        variants: &[Variant],
-        authenticate_calls: bool,
+        selection: &Selection<'_>,
     ) -> anyhow::Result<Vec<Site>> {
         let core_stacks = rows(&self.core_stacks).context("in `core_stacks`")?;
         let mut sites = Vec::new();
-        for stack in rows(&self.stacks).context("in `stacks`")? {
+        let chosen = rows(selection.stacks).context("in an experiment's `stacks`")?;
+        let is_chosen = |stack: &&Stack| {
+            chosen.is_empty() || chosen.iter().any(|chosen| chosen.name == stack.name)
+        };
+        let stacks = rows(&self.stacks).context("in `stacks`")?;
+        for stack in stacks.into_iter().filter(is_chosen) {
             let cores = match core_stacks.as_slice() {
                 named if topology.has_core() && !named.is_empty() => named,
                 _ => &[stack],
             };
             for core in cores {
-                for variant in self.variants_of([stack, core], variants) {
+                for variant in self.variants_of([stack, core], selection.variants) {
                     sites.push(Site {
                         topology,
                         stack,
                         core,
                         variant,
-                        authenticate_calls,
+                        authenticate_calls: selection.authenticate_calls,
                     });
                 }
             }
@@ -253,7 +280,7 @@ impl Plan {
             !self.stacks.is_empty(),
             "`stacks` is empty: name at least one stack"
         );
-        self.sites(Topology::Trapezoid, &[], false)?;
+        self.sites(Topology::Trapezoid, &Selection::default())?;
         if let Some(setup) = &self.setup {
             check_load(
                 "setup",
@@ -263,6 +290,7 @@ impl Plan {
             )?;
             check_seconds("setup.warm_up_seconds", setup.warm_up_seconds)?;
             check_variants("setup", &setup.variants)?;
+            check_stacks("setup", &setup.stacks)?;
         }
         if let Some(memory) = &self.memory {
             memory.check()?;
@@ -310,6 +338,7 @@ impl Memory {
             self.connections.is_sorted_by(|a, b| a < b) && self.connections[0] > 0,
             "`memory.connections` must be positive and ascending"
         );
+        check_stacks("memory", &self.stacks)?;
         check_variants("memory", &self.variants)
     }
 }
@@ -326,6 +355,7 @@ impl Throughput {
             let load = self.load(*rate).check();
             load.with_context(|| format!("in `{place}`"))?;
         }
+        check_stacks(place, &self.stacks)?;
         check_variants(place, &self.variants)
     }
 }
@@ -334,6 +364,7 @@ impl Chain {
     fn check(&self) -> anyhow::Result<()> {
         let rates = [self.rate_per_second];
         check_load("chain", &rates, self.duration_seconds, self.blocks)?;
+        check_stacks("chain", &self.stacks)?;
         self.load().check().context("in `chain`")?;
         ensure!(
             self.proxies.len() >= 3,
@@ -347,6 +378,12 @@ impl Chain {
         );
         Ok(())
     }
+}
+
+fn check_stacks(place: &str, stacks: &[String]) -> anyhow::Result<()> {
+    rows(stacks)
+        .map(drop)
+        .with_context(|| format!("in `{place}.stacks`"))
 }
 
 fn check_variants(place: &str, variants: &[Variant]) -> anyhow::Result<()> {
@@ -416,7 +453,11 @@ mod tests {
         let mut plan = Scenario::profile("quick").unwrap().plan;
         plan.stacks = vec!["tcp".into(), "tls".into()];
         let names = |plan: &Plan, topology, variants: &[Variant]| -> Vec<String> {
-            let sites = plan.sites(topology, variants, false).unwrap();
+            let selection = Selection {
+                variants,
+                ..Selection::default()
+            };
+            let sites = plan.sites(topology, &selection).unwrap();
             let name = |site: &Site| format!("{}+{}", site.stack.name, site.core.name);
             sites.iter().map(name).collect()
         };
@@ -497,6 +538,11 @@ mod tests {
                 "users = 100",
                 "users = 100\nvariants = [{ tls_version = \"1.1\" }]",
                 vec!["line", "`1.2` or `1.3`"],
+            ),
+            (
+                "[chain]\n",
+                "[chain]\nstacks = [\"upd\"]\n",
+                vec!["chain.stacks", "\"upd\"", "udp"],
             ),
             (
                 "users = 100",

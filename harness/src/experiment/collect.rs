@@ -23,7 +23,7 @@ pub(crate) struct Collected {
 }
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them.
-const NOT_COMPARED: [&str; 9] = [
+const NOT_COMPARED: [&str; 12] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
@@ -33,6 +33,9 @@ const NOT_COMPARED: [&str; 9] = [
     "server_heap_r_squared_ratio",
     "session_request_delay_r_squared_ratio",
     "server_cpu_r_squared_ratio",
+    "server_unexplained_heap_bytes_per_connection",
+    "bare_protection_cpu_ns_per_packet",
+    "protection_cost_ratio",
 ];
 
 impl Collected {

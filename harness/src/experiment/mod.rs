@@ -9,6 +9,8 @@ mod chain;
 mod collect;
 mod load;
 mod memory;
+mod packet;
+mod parts;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -64,10 +66,16 @@ pub(crate) struct Experiment {
     pub(crate) trials: Vec<Trial>,
     /// What else its cells tell together, by block as they do.
     derive: Option<Derive>,
+    /// What its cells tell of each other, by block as well.
+    complete: Option<Complete>,
 }
 
 /// From the cells that are being measured to further ones, which their samples tell together.
 type Derive = fn(&[Collected]) -> Vec<Collected>;
+
+/// Adds to samples what takes those of other cells of the block. Called after each block, with all
+/// that there are.
+type Complete = fn(&mut [Collected]);
 
 /// A cell and how it is measured.
 pub(crate) struct Trial {
@@ -129,10 +137,16 @@ pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<
         experiments.push(Experiment::of(load::setup_trials(setup, plan)?));
     }
     if let Some(memory) = plan.memory.as_ref().filter(|_| is_wanted("memory")) {
-        experiments.push(Experiment::of(memory::trials(memory, plan)?));
+        experiments.push(Experiment {
+            complete: Some(parts::add_memory_parts),
+            ..Experiment::of(memory::trials(memory, plan)?)
+        });
     }
     for throughput in plan.throughput.iter().filter(|_| is_wanted("throughput")) {
-        experiments.push(Experiment::of(load::throughput_trials(throughput, plan)?));
+        experiments.push(Experiment {
+            complete: Some(parts::add_protection_costs),
+            ..Experiment::of(load::throughput_trials(throughput, plan)?)
+        });
     }
     if let Some(chain) = plan.chain.as_ref().filter(|_| is_wanted("chain")) {
         experiments.push(Experiment {
@@ -140,6 +154,8 @@ pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<
             ..Experiment::of(chain::trials(chain, plan)?)
         });
     }
+    // None of an experiment's own stacks may be among those of the run.
+    experiments.retain(|experiment| !experiment.trials.is_empty());
     Ok(experiments)
 }
 
@@ -148,6 +164,7 @@ impl Experiment {
         Self {
             trials,
             derive: None,
+            complete: None,
         }
     }
 }
@@ -180,6 +197,11 @@ fn cell_id(experiment: &str, workload: &str, site: &Site, lifecycle: &str) -> Ce
         path: "loopback".into(),
         distinguishing,
     }
+}
+
+/// How far users of a cell of the experiment `memory` were brought.
+fn cell_stage(subject: &Subject) -> Option<&str> {
+    subject.id.distinguishing.get("stage")?.as_str()
 }
 
 /// The parameter that names the stack between nodes.
