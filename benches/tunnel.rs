@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hopbench::tunnel::{
     Clear, IpPacket, PACKET_ROOM_BYTES, Protection, SCRATCH_BYTES, SERVER, SIP_PORT, Tunnel,
-    Wireguard, WireguardKeys, user_address, write_udp,
+    TunnelOptions, Wireguard, WireguardKeys, user_address, write_udp,
 };
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
@@ -80,7 +80,7 @@ fn tunnels(criterion: &mut Criterion) {
         seed: [7; 32],
         peers: 1,
     };
-    round_trip(criterion, &Wireguard::new(keys));
+    round_trip(criterion, &Wireguard::new(keys, &TunnelOptions::default()));
 }
 
 /// One seal; opening costs about the same again.

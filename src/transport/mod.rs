@@ -30,6 +30,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use crate::net::{DatagramCounters, WireCounters};
+pub use crate::tunnel::Drops;
 pub use credentials::{Identity, Role, TestAuthority, Validity, authority_from_pem_file};
 pub use error::{CloseReason, SendError, TransportError};
 pub(crate) use flow::Link;

@@ -102,11 +102,11 @@ pub fn find(name: &str) -> Result<&'static Stack, UnknownStack> {
         .ok_or_else(|| UnknownStack::new(name))
 }
 
-fn wireguard(_: &Settings) -> Vec<(&'static str, Value)> {
-    let parameter = |&(key, value): &(&'static str, &str)| (key, value.into());
+fn wireguard(settings: &Settings) -> Vec<(&'static str, Value)> {
+    let parameters = Wireguard::security(&settings.tunnel).into_iter();
+    let parameters = parameters.map(|(key, value)| (key, value.into()));
     // The protocol has nothing to resume: an association that has ended is made anew.
     let resumption = ("resumption", Resumption::Off.name().into());
-    let parameters = Wireguard::SECURITY.iter().map(parameter);
     parameters.chain([resumption]).collect()
 }
 

@@ -4,6 +4,7 @@
 //! is no handshake, no authentication and no replay window: what a protected tunnel costs more
 //! than this one is the price of protection.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::{Claim, DropCause, IpPacket, MAX_USERS, Protection, Transmit, Tunnel};
@@ -30,7 +31,12 @@ impl Protection for Clear {
         ClearTunnel { user }
     }
 
-    fn identify(&self, datagram: &[u8]) -> Result<Claim, DropCause> {
+    fn identify(
+        &self,
+        datagram: &[u8],
+        _from: SocketAddr,
+        _transmit: Transmit<'_>,
+    ) -> Result<Claim, DropCause> {
         let (user, _) = split(datagram)?;
         if user < MAX_USERS {
             Ok(Claim { user, opens: true })
@@ -119,8 +125,9 @@ mod tests {
             },
         );
         assert_eq!(frame.len(), 6 + Clear::OVERHEAD_BYTES);
+        let outer = SocketAddr::from(([192, 0, 2, 1], 40_000));
         assert_eq!(
-            Clear.identify(&frame),
+            Clear.identify(&frame, outer, &mut |_| panic!("nothing is answered")),
             Ok(Claim {
                 user: 7,
                 opens: true

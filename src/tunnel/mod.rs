@@ -22,8 +22,12 @@ mod gateway;
 mod ip;
 mod options;
 mod packet;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod sides;
 mod wireguard;
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -36,7 +40,7 @@ pub use gateway::Gateway;
 pub use ip::{IP_UDP_HEADER_BYTES, UdpPacket, parse_udp, write_udp};
 pub use options::TunnelOptions;
 pub use packet::{IpPacket, PACKET_ROOM_BYTES};
-pub use wireguard::{Wireguard, WireguardKeys, WireguardTunnel};
+pub use wireguard::{Wireguard, WireguardKeyPair, WireguardKeys, WireguardTunnel};
 
 /// Length that every `scratch` argument must have at least: a datagram of any size and room to
 /// protect it.
@@ -111,8 +115,13 @@ pub trait Protection {
     /// How errors name its handshake; `None` if there is none, and a tunnel is established at once.
     const HANDSHAKE: Option<&'static str>;
 
-    /// Bytes that protection adds to an IP packet.
+    /// Bytes that protection adds to an IP packet, padding not counted.
     const OVERHEAD_BYTES: usize;
+
+    /// Length of the datagram that carries an IP packet of `packet_bytes`.
+    fn datagram_bytes(&self, packet_bytes: usize) -> usize {
+        packet_bytes + Self::OVERHEAD_BYTES
+    }
 
     /// The client end of `user`'s tunnel.
     fn initiator(&self, user: u32, now: Instant) -> Self::Tunnel;
@@ -125,11 +134,17 @@ pub trait Protection {
     fn provision(&self) {}
 
     /// Which user's tunnel a datagram that reached a server belongs to. That is a claim until
-    /// [`Tunnel::receive`] has authenticated it.
+    /// [`Tunnel::receive`] has authenticated it. A datagram that opens a tunnel may have to wait for
+    /// admission; what its sender has to know for that is transmitted, to the address `from`.
     ///
     /// # Errors
-    /// When it names none.
-    fn identify(&self, datagram: &[u8]) -> Result<Claim, DropCause>;
+    /// When it names none, or was not admitted.
+    fn identify(
+        &self,
+        datagram: &[u8],
+        from: SocketAddr,
+        transmit: Transmit<'_>,
+    ) -> Result<Claim, DropCause>;
 }
 
 /// Which tunnel a datagram says that it belongs to.
@@ -141,7 +156,8 @@ pub struct Claim {
     pub opens: bool,
 }
 
-/// Why a datagram or the packet in it was dropped. Never answered: who has no key learns nothing.
+/// Why a datagram or the packet in it was dropped. Only [`Self::RateLimited`] is answered: who has no
+/// key learns nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum DropCause {
@@ -163,6 +179,9 @@ pub enum DropCause {
     /// Carries an IP packet whose source is not its sender's, or whose destination is not here.
     #[error("misrouted")]
     Misrouted,
+    /// Opens a tunnel while many do; its sender was told how to show that it is where it says.
+    #[error("rate limited")]
+    RateLimited,
 }
 
 /// How many datagrams were dropped, by cause.
@@ -175,6 +194,7 @@ pub struct Drops {
     pub replayed: u64,
     pub no_association: u64,
     pub misrouted: u64,
+    pub rate_limited: u64,
 }
 
 impl Drops {
@@ -187,6 +207,7 @@ impl Drops {
             DropCause::Replayed => &mut self.replayed,
             DropCause::NoAssociation => &mut self.no_association,
             DropCause::Misrouted => &mut self.misrouted,
+            DropCause::RateLimited => &mut self.rate_limited,
         } += 1;
     }
 
@@ -200,6 +221,7 @@ impl Drops {
             replayed: self.replayed + other.replayed,
             no_association: self.no_association + other.no_association,
             misrouted: self.misrouted + other.misrouted,
+            rate_limited: self.rate_limited + other.rate_limited,
         }
     }
 
@@ -212,5 +234,6 @@ impl Drops {
             + self.replayed
             + self.no_association
             + self.misrouted
+            + self.rate_limited
     }
 }

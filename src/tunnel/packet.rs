@@ -36,11 +36,16 @@ impl<'a> IpPacket<'a> {
     /// `limit_bytes`, beyond which a packet would not fit its path.
     #[must_use]
     pub fn padded(self, alignment_bytes: usize, limit_bytes: usize) -> &'a [u8] {
-        let aligned = self.bytes.next_multiple_of(alignment_bytes);
-        let padded = aligned.min(limit_bytes).max(self.bytes);
+        let padded = padded_bytes(self.bytes, alignment_bytes, limit_bytes);
         self.buffer[self.bytes..padded].fill(0);
         &self.buffer[..padded]
     }
+}
+
+/// Length of a packet of `bytes` once it is [`IpPacket::padded`].
+pub(super) fn padded_bytes(bytes: usize, alignment_bytes: usize, limit_bytes: usize) -> usize {
+    let aligned = bytes.next_multiple_of(alignment_bytes);
+    aligned.min(limit_bytes).max(bytes)
 }
 
 /// A copy of `packet` with room behind it.

@@ -1,114 +1,54 @@
 //! WireGuard with boringtun's `Tunn`: a Noise IK handshake and ChaCha20-Poly1305 for each packet.
 //!
-//! What boringtun 0.7 leaves to its user is done here: when its timers are due (it shows no
-//! deadline), emptying its queue after each datagram, and one rate limiter for the whole server
-//! that never limits: the benchmark measures handshakes, so no cookie is ever asked for.
+//! What boringtun 0.7 leaves to its user is done here: telling when its timers are due (it shows no
+//! deadline), emptying its queue, padding packets, and admitting handshakes. A server judges
+//! initiations before it knows whose they are, so its one rate limiter stands in [`Wireguard`] and
+//! the `Tunn`s never judge again.
+//!
+//! A `Tunn` is given the user's number, which becomes the upper 24 bits of the index that peers
+//! send back in every datagram; the lower 8 bits count its associations. So the peer of a datagram
+//! is found without a table of indices that each handshake would have to change, and there may be
+//! 2^24 users, more than have an inner address.
+//!
 //! Each end multiplies both static keys when the `Tunn` of a peer is made; a configured WireGuard
-//! does that before any handshake, here the server does it in the first one.
-//! Payloads are not padded to 16 bytes, since boringtun does not; its X25519 is not ring's.
+//! does that before any handshake, here the server does it in the first one. The X25519 is not
+//! ring's.
+
+mod keys;
+mod tunnel;
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
-use boringtun::noise::{Packet, Tunn, TunnResult};
+use boringtun::noise::{HandshakeInit, Packet, Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
-use ring::digest;
-use serde::{Deserialize, Serialize};
 
-use super::{Claim, DropCause, IpPacket, Protection, SCRATCH_BYTES, Transmit, Tunnel};
+pub use keys::{WireguardKeyPair, WireguardKeys};
+pub use tunnel::WireguardTunnel;
 
-/// An unanswered initiation is repeated after this time (REKEY_TIMEOUT).
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+use super::{Claim, DropCause, Protection, Transmit, TunnelOptions, packet};
 
-/// After the last packet that was sent or received, the protocol may have something to do at these
-/// times: keep alive, start over with a silent peer, forget the keys, give the peer up.
-const IDLE_STEPS: [Duration; 4] = [
-    Duration::from_secs(10),
-    Duration::from_secs(15),
-    Duration::from_secs(180),
-    Duration::from_secs(540),
-];
+/// Packets are padded with zeros to a multiple of this, though not beyond the MTU.
+const PADDING_BYTES: usize = 16;
 
-/// boringtun stamps events with the time of the last tick: with traffic, tick this often.
-const TICK: Duration = Duration::from_secs(1);
-
-/// boringtun compares with a clock of its own, which may be a little behind ours.
-const CLOCK_MARGIN: Duration = Duration::from_millis(20);
-
-/// If a tick at the expected time did nothing, try again after this time.
-const RETICK: Duration = Duration::from_millis(250);
-
-const HANDSHAKE_INITIATION: u8 = 1;
-const HANDSHAKE_RESPONSE: u8 = 2;
-const DATA: u8 = 4;
-
-/// Static keys by rule: the server's and every user's are derived from one seed, so that a million
-/// users need no key file. Whoever has the seed has all keys.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WireguardKeys {
-    /// What all keys are derived from.
-    pub seed: [u8; 32],
-    /// The server knows the users `0..peers`.
-    pub peers: u32,
-}
-
-impl WireguardKeys {
-    /// Keys from a random seed.
-    ///
-    /// # Panics
-    /// When the system has no random numbers.
-    #[must_use]
-    pub fn generate(peers: u32) -> Self {
-        Self {
-            seed: rand::random(),
-            peers,
-        }
-    }
-
-    fn server(&self) -> StaticSecret {
-        self.derive(b"hopbench wireguard server", 0)
-    }
-
-    fn user(&self, user: u32) -> StaticSecret {
-        self.derive(b"hopbench wireguard user", user)
-    }
-
-    fn derive(&self, label: &[u8], number: u32) -> StaticSecret {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(label);
-        context.update(&self.seed);
-        context.update(&number.to_be_bytes());
-        let bytes: [u8; 32] = context
-            .finish()
-            .as_ref()
-            .try_into()
-            .expect("SHA-256 has 32 bytes");
-        StaticSecret::from(bytes)
-    }
-}
-
-impl fmt::Debug for WireguardKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WireguardKeys")
-            .field("seed", &"(private)")
-            .field("peers", &self.peers)
-            .finish()
-    }
-}
+const COOKIE_REPLY_BYTES: usize = 64;
 
 /// WireGuard tunnels between the users and the server that one seed makes.
 pub struct Wireguard {
     keys: WireguardKeys,
     server_secret: StaticSecret,
     server_public: PublicKey,
-    rate_limiter: Arc<RateLimiter>,
+    /// Judges the initiations that reach the server.
+    admission: RateLimiter,
+    /// Of the server's `Tunn`s, which need one: never limits.
+    unlimited: Arc<RateLimiter>,
+    mtu_bytes: usize,
+    keep_alive_seconds: Option<u16>,
     directory: OnceCell<Directory>,
 }
 
@@ -119,29 +59,53 @@ struct Directory {
 }
 
 impl Wireguard {
-    /// How it protects: names and values, as a cell records them. The protocol knows one suite only.
-    pub const SECURITY: &[(&str, &str)] = &[
-        ("security_protocol", "WireGuard"),
-        ("noise_protocol", "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s"),
-        ("cipher_suite", "ChaCha20-Poly1305"),
-        ("crypto_provider", "boringtun"),
-        ("key_exchange_group", "X25519"),
-        ("key_type", "X25519"),
-        ("preshared_key", "none"),
-        ("handshake_rate_limit", "none"),
-        ("padding", "none"),
-    ];
-
-    /// Tunnels with these keys.
+    /// How it protects, run as `options` say: names and values, as a cell records them. The protocol
+    /// knows one suite only.
     #[must_use]
-    pub fn new(keys: WireguardKeys) -> Self {
+    pub fn security(options: &TunnelOptions) -> Vec<(&'static str, String)> {
+        let unless_none = |value: Option<u32>| value.map_or("none".to_owned(), |v| v.to_string());
+        [
+            ("security_protocol", "WireGuard"),
+            ("noise_protocol", "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s"),
+            ("cipher_suite", "ChaCha20-Poly1305"),
+            ("crypto_provider", "boringtun"),
+            ("key_exchange_group", "X25519"),
+            ("key_type", "X25519"),
+            ("preshared_key", "none"),
+        ]
+        .map(|(name, value)| (name, value.to_owned()))
+        .into_iter()
+        .chain([
+            ("padding", PADDING_BYTES.to_string()),
+            ("mtu_bytes", options.mtu_bytes.to_string()),
+            (
+                "handshake_rate_limit",
+                unless_none(options.handshakes_per_second_limit),
+            ),
+            (
+                "keep_alive_seconds",
+                unless_none(options.keep_alive_seconds.map(u32::from)),
+            ),
+        ])
+        .collect()
+    }
+
+    /// Tunnels with these keys, run as `options` say.
+    #[must_use]
+    pub fn new(keys: WireguardKeys, options: &TunnelOptions) -> Self {
         let server_secret = keys.server();
         let server_public = PublicKey::from(&server_secret);
+        let limit = options
+            .handshakes_per_second_limit
+            .map_or(u64::MAX, u64::from);
         Self {
-            rate_limiter: Arc::new(RateLimiter::new(&server_public, u64::MAX)),
             keys,
+            admission: RateLimiter::new(&server_public, limit),
+            unlimited: Arc::new(RateLimiter::new(&server_public, u64::MAX)),
             server_secret,
             server_public,
+            mtu_bytes: options.mtu_bytes.into(),
+            keep_alive_seconds: options.keep_alive_seconds,
             directory: OnceCell::new(),
         }
     }
@@ -158,18 +122,34 @@ impl Wireguard {
         })
     }
 
+    /// Refuses an initiation that was not made for this server, and one over the limit whose sender
+    /// has not shown that it receives what is sent to `from`: it gets a cookie to show.
+    fn admit(
+        &self,
+        datagram: &[u8],
+        from: SocketAddr,
+        transmit: Transmit<'_>,
+    ) -> Result<(), DropCause> {
+        let mut cookie = [0; COOKIE_REPLY_BYTES];
+        // Does nothing unless a second has passed since it did something.
+        self.admission.reset_count();
+        let judged = self
+            .admission
+            .verify_packet(Some(from.ip()), datagram, &mut cookie);
+        match judged {
+            Ok(_) => Ok(()),
+            Err(TunnResult::WriteToNetwork(cookie_reply)) => {
+                transmit(cookie_reply);
+                Err(DropCause::RateLimited)
+            }
+            Err(_) => Err(DropCause::NotAuthentic),
+        }
+    }
+
     /// Decrypts the initiator's static key. That costs an X25519 which `Tunn` repeats, as it does
     /// in boringtun's own device: `Tunn` has no way to take over what was decrypted.
-    fn initiating_user(&self, datagram: &[u8]) -> Result<u32, DropCause> {
-        let mut no_cookie = [0; 64];
-        let packet = self
-            .rate_limiter
-            .verify_packet(None, datagram, &mut no_cookie)
-            .map_err(|_| DropCause::NotAuthentic)?;
-        let Packet::HandshakeInit(initiation) = packet else {
-            return Err(DropCause::Malformed);
-        };
-        let handshake = parse_handshake_anon(&self.server_secret, &self.server_public, &initiation)
+    fn initiating_user(&self, initiation: &HandshakeInit<'_>) -> Result<u32, DropCause> {
+        let handshake = parse_handshake_anon(&self.server_secret, &self.server_public, initiation)
             .map_err(|_| DropCause::NotAuthentic)?;
         self.directory()
             .users
@@ -187,35 +167,58 @@ impl Protection for Wireguard {
     const OVERHEAD_BYTES: usize = 32;
 
     fn initiator(&self, user: u32, now: Instant) -> WireguardTunnel {
-        // Its own limiter admits 10 handshakes a second, which one client never needs.
-        WireguardTunnel::new(self.keys.user(user), self.server_public, user, None, now)
+        let secret = self.keys.user(user);
+        // boringtun's own choice would refuse a genuine response after some replayed ones.
+        let unlimited = RateLimiter::new(&PublicKey::from(&secret), u64::MAX);
+        let tunn = Tunn::new(
+            secret,
+            self.server_public,
+            None,
+            self.keep_alive_seconds,
+            user,
+            Some(Arc::new(unlimited)),
+        );
+        WireguardTunnel::new(Box::new(tunn), self.mtu_bytes, now)
     }
 
     fn responder(&self, user: u32, now: Instant) -> WireguardTunnel {
-        WireguardTunnel::new(
+        let tunn = Tunn::new(
             self.server_secret.clone(),
             self.directory().keys[user as usize],
+            None,
+            None,
             user,
-            Some(Arc::clone(&self.rate_limiter)),
-            now,
-        )
+            Some(Arc::clone(&self.unlimited)),
+        );
+        WireguardTunnel::new(Box::new(tunn), self.mtu_bytes, now)
     }
 
     fn provision(&self) {
         self.directory();
     }
 
-    fn identify(&self, datagram: &[u8]) -> Result<Claim, DropCause> {
-        // The number that Tunn was given is the upper 24 bits of the index that peers send back.
+    fn datagram_bytes(&self, packet_bytes: usize) -> usize {
+        packet::padded_bytes(packet_bytes, PADDING_BYTES, self.mtu_bytes) + Self::OVERHEAD_BYTES
+    }
+
+    fn identify(
+        &self,
+        datagram: &[u8],
+        from: SocketAddr,
+        transmit: Transmit<'_>,
+    ) -> Result<Claim, DropCause> {
         let by_index = |index: u32| Claim {
             user: index >> 8,
             opens: false,
         };
         match Tunn::parse_incoming_packet(datagram).map_err(|_| DropCause::Malformed)? {
-            Packet::HandshakeInit(_) => Ok(Claim {
-                user: self.initiating_user(datagram)?,
-                opens: true,
-            }),
+            Packet::HandshakeInit(initiation) => {
+                self.admit(datagram, from, transmit)?;
+                Ok(Claim {
+                    user: self.initiating_user(&initiation)?,
+                    opens: true,
+                })
+            }
             Packet::HandshakeResponse(response) => Ok(by_index(response.receiver_idx)),
             Packet::PacketCookieReply(reply) => Ok(by_index(reply.receiver_idx)),
             Packet::PacketData(data) => Ok(by_index(data.receiver_idx)),
@@ -223,171 +226,9 @@ impl Protection for Wireguard {
     }
 }
 
-/// Either end of a [`Wireguard`] tunnel.
-pub struct WireguardTunnel {
-    /// Boxed since it is about 11 KB.
-    tunn: Box<Tunn>,
-    last_tick: Instant,
-    /// When a packet was last sent or received, handshakes included; `None` once given up.
-    last_traffic: Option<Instant>,
-    /// When the handshake initiation that is not answered yet was sent.
-    initiated: Option<Instant>,
-}
-
-impl WireguardTunnel {
-    fn new(
-        secret: StaticSecret,
-        peer: PublicKey,
-        index: u32,
-        rate_limiter: Option<Arc<RateLimiter>>,
-        now: Instant,
-    ) -> Self {
-        Self {
-            tunn: Box::new(Tunn::new(secret, peer, None, None, index, rate_limiter)),
-            last_tick: now,
-            last_traffic: None,
-            initiated: None,
-        }
-    }
-
-    /// Sends what boringtun wants sent, and notes when that starts a handshake.
-    fn transmitted(&mut self, datagram_type: u8, now: Instant) {
-        if datagram_type == HANDSHAKE_INITIATION {
-            self.initiated = Some(now);
-        }
-    }
-}
-
-impl Tunnel for WireguardTunnel {
-    fn initiate(&mut self, now: Instant, scratch: &mut [u8], transmit: Transmit<'_>) {
-        self.handle_timeout(now, scratch, transmit);
-        if let TunnResult::WriteToNetwork(datagram) =
-            self.tunn.format_handshake_initiation(scratch, false)
-        {
-            transmit(datagram);
-            self.initiated = Some(now);
-        }
-    }
-
-    fn is_established(&self) -> bool {
-        self.tunn.time_since_last_handshake().is_some()
-    }
-
-    fn send(
-        &mut self,
-        packet: IpPacket<'_>,
-        now: Instant,
-        scratch: &mut [u8],
-        transmit: Transmit<'_>,
-    ) {
-        assert!(scratch.len() >= SCRATCH_BYTES, "boringtun panics otherwise");
-        self.tick(now, scratch, transmit);
-        if let TunnResult::WriteToNetwork(datagram) = self.tunn.encapsulate(packet.bytes(), scratch)
-        {
-            let datagram_type = datagram[0];
-            transmit(datagram);
-            self.transmitted(datagram_type, now);
-        }
-        self.last_traffic = Some(now);
-    }
-
-    /// Lets boringtun notice the time, unless it did just now.
-    fn tick(&mut self, now: Instant, scratch: &mut [u8], transmit: Transmit<'_>) {
-        if now.saturating_duration_since(self.last_tick) >= TICK {
-            self.handle_timeout(now, scratch, transmit);
-        }
-    }
-
-    fn receive<'s>(
-        &mut self,
-        datagram: &'s [u8],
-        now: Instant,
-        scratch: &'s mut [u8],
-        transmit: Transmit<'_>,
-    ) -> Result<Option<&'s [u8]>, DropCause> {
-        assert!(scratch.len() >= SCRATCH_BYTES, "boringtun panics otherwise");
-        // boringtun takes an empty datagram as the request to send what is queued.
-        let &datagram_type = datagram.first().ok_or(DropCause::Malformed)?;
-        let mut result = self.tunn.decapsulate(None, datagram, scratch);
-        let is_handshake = matches!(datagram_type, HANDSHAKE_INITIATION | HANDSHAKE_RESPONSE);
-        // Before the queue is emptied, which may begin another one.
-        if is_handshake && !matches!(result, TunnResult::Err(_)) {
-            self.initiated = None;
-        }
-        let mut may_have_queued = true;
-        let packet_bytes = loop {
-            match result {
-                TunnResult::WriteToTunnelV4(packet, _) => break Some(packet.len()),
-                TunnResult::WriteToTunnelV6(..) => return Err(DropCause::Misrouted),
-                TunnResult::Err(error) => return Err(drop_cause(&error)),
-                TunnResult::WriteToNetwork(reply) => {
-                    let reply_type = reply[0];
-                    transmit(reply);
-                    self.transmitted(reply_type, now);
-                }
-                // A keep-alive may be what confirms the association that packets wait for.
-                TunnResult::Done if may_have_queued && datagram_type == DATA => {}
-                TunnResult::Done => break None,
-            }
-            may_have_queued = false;
-            result = self.tunn.decapsulate(None, &[], scratch);
-        };
-        if packet_bytes.is_some() || datagram_type != DATA {
-            self.last_traffic = Some(now);
-        }
-        Ok(packet_bytes.map(|bytes| &scratch[..bytes]))
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        if let Some(initiated) = self.initiated {
-            let retry = initiated + RETRY_AFTER + CLOCK_MARGIN;
-            return Some(retry.max(self.last_tick + RETICK));
-        }
-        let last_traffic = self.last_traffic?;
-        IDLE_STEPS
-            .iter()
-            .map(|&step| last_traffic + step + CLOCK_MARGIN)
-            .find(|&due| due > self.last_tick)
-    }
-
-    fn handle_timeout(&mut self, now: Instant, scratch: &mut [u8], transmit: Transmit<'_>) {
-        self.last_tick = now;
-        match self.tunn.update_timers(scratch) {
-            TunnResult::WriteToNetwork(datagram) => {
-                let datagram_type = datagram[0];
-                transmit(datagram);
-                self.transmitted(datagram_type, now);
-            }
-            TunnResult::Err(WireGuardError::ConnectionExpired) => {
-                self.initiated = None;
-                self.last_traffic = None;
-            }
-            TunnResult::Err(_)
-            | TunnResult::Done
-            | TunnResult::WriteToTunnelV4(..)
-            | TunnResult::WriteToTunnelV6(..) => {}
-        }
-    }
-}
-
-fn drop_cause(error: &WireGuardError) -> DropCause {
-    match error {
-        WireGuardError::InvalidCounter
-        | WireGuardError::DuplicateCounter
-        | WireGuardError::WrongTai64nTimestamp => DropCause::Replayed,
-        WireGuardError::NoCurrentSession
-        | WireGuardError::UnexpectedPacket
-        | WireGuardError::ConnectionExpired => DropCause::NoAssociation,
-        WireGuardError::WrongIndex => DropCause::UnknownPeer,
-        WireGuardError::InvalidPacket
-        | WireGuardError::IncorrectPacketLength
-        | WireGuardError::WrongPacketType
-        | WireGuardError::DestinationBufferTooSmall
-        | WireGuardError::InvalidTai64nTimestamp => DropCause::Malformed,
-        WireGuardError::WrongKey
-        | WireGuardError::InvalidMac
-        | WireGuardError::InvalidAeadTag
-        | WireGuardError::LockFailed
-        | WireGuardError::UnderLoad => DropCause::NotAuthentic,
-    }
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tampering;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -38,6 +38,17 @@ struct Expectation {
     inner_server: Option<&'static str>,
 }
 
+impl Expectation {
+    /// The settings that make a difference: what puts no datagrams on the wire has none to batch.
+    fn batching(&self) -> &'static [Batching] {
+        if self.stack.starts_with("udp") || self.stack.contains('@') {
+            &[Batching::Off, Batching::On]
+        } else {
+            &[Batching::Off]
+        }
+    }
+}
+
 #[derive(Debug, PartialEq)]
 enum Nobody {
     /// Connecting fails.
@@ -157,8 +168,14 @@ fn for_every_stack(test: impl AsyncFn(Hop)) {
         "every stack has its expectations"
     );
     for expected in EXPECTATIONS {
-        println!("{}", expected.stack);
-        on_worker(async { test(Hop::open(expected).await).await });
+        for batching in expected.batching() {
+            println!("{} with batching {batching:?}", expected.stack);
+            let settings = Settings {
+                batching: *batching,
+                ..settings().clone()
+            };
+            on_worker(async { test(Hop::open_with(expected, &settings).await).await });
+        }
     }
 }
 
