@@ -24,9 +24,12 @@ pub struct Gateway<P: Protection> {
     peers: HashMap<u32, Peer<P::Tunnel>>,
     /// When to look at which peer. An entry may be too early, never too late, so that traffic,
     /// which only puts deadlines off, need not touch it.
-    timers: BinaryHeap<Reverse<(Instant, u32)>>,
+    timers: Timers,
     drops: Drops,
 }
+
+/// The soonest is on top.
+type Timers = BinaryHeap<Reverse<(Instant, u32)>>;
 
 struct Peer<T> {
     tunnel: T,
@@ -34,6 +37,18 @@ struct Peer<T> {
     outer: SocketAddr,
     /// Time of its earliest entry in `timers`.
     timer: Option<Instant>,
+}
+
+impl<T: Tunnel> Peer<T> {
+    /// Makes sure that the peer, which is `user`, is looked at no later than its deadline.
+    fn schedule(&mut self, user: u32, timers: &mut Timers) {
+        if let Some(deadline) = self.tunnel.deadline()
+            && self.timer.is_none_or(|timer| deadline < timer)
+        {
+            self.timer = Some(deadline);
+            timers.push(Reverse((deadline, user)));
+        }
+    }
 }
 
 impl<P: Protection> Gateway<P> {
@@ -44,7 +59,7 @@ impl<P: Protection> Gateway<P> {
         Self {
             protection,
             peers: HashMap::new(),
-            timers: BinaryHeap::new(),
+            timers: Timers::new(),
             drops: Drops::default(),
         }
     }
@@ -60,52 +75,43 @@ impl<P: Protection> Gateway<P> {
         let mut answer = |datagram: &[u8]| transmit(from, datagram);
         let claim = self.protection.identify(datagram, from, &mut answer)?;
         let user = claim.user;
-        let packet = if let Some(peer) = self.peers.get_mut(&user) {
-            let outer = peer.outer;
-            peer.tunnel.tick(now, scratch, &mut |datagram| {
-                transmit(outer, datagram);
-            });
-            let mut answer = |datagram: &[u8]| transmit(from, datagram);
-            let received = peer.tunnel.receive(datagram, now, scratch, &mut answer);
-            if received.is_ok() {
-                peer.outer = from;
+        let packet = match self.peers.get_mut(&user) {
+            Some(peer) => {
+                let outer = peer.outer;
+                peer.tunnel.tick(now, scratch, &mut |datagram| {
+                    transmit(outer, datagram);
+                });
+                let mut answer = |datagram: &[u8]| transmit(from, datagram);
+                let received = peer.tunnel.receive(datagram, now, scratch, &mut answer);
+                if received.is_ok() {
+                    peer.outer = from;
+                }
+                // Also after an error: the tick may have begun a handshake.
+                peer.schedule(user, &mut self.timers);
+                received?
             }
-            // Also after an error: the tick may have begun a handshake.
-            self.schedule(user);
-            received?
-        } else if claim.opens {
-            let mut tunnel = self.protection.responder(user, now);
-            let mut answer = |datagram: &[u8]| transmit(from, datagram);
-            let packet = tunnel.receive(datagram, now, scratch, &mut answer)?;
-            if let Some(packet) = packet {
-                // Nothing is kept of a peer that opens with a packet that goes nowhere.
-                ip::check_route(packet, user_address(user), SERVER)?;
+            None if claim.opens => {
+                let mut tunnel = self.protection.responder(user, now);
+                let mut answer = |datagram: &[u8]| transmit(from, datagram);
+                let packet = tunnel.receive(datagram, now, scratch, &mut answer)?;
+                if let Some(packet) = packet {
+                    // Nothing is kept of a peer that opens with a packet that goes nowhere.
+                    ip::check_route(packet, user_address(user), SERVER)?;
+                }
+                let mut peer = Peer {
+                    tunnel,
+                    outer: from,
+                    timer: None,
+                };
+                peer.schedule(user, &mut self.timers);
+                self.peers.insert(user, peer);
+                packet
             }
-            let peer = Peer {
-                tunnel,
-                outer: from,
-                timer: None,
-            };
-            self.peers.insert(user, peer);
-            self.schedule(user);
-            packet
-        } else {
-            return Err(DropCause::UnknownPeer);
+            None => return Err(DropCause::UnknownPeer),
         };
         match packet {
             Some(packet) => ip::check_route(packet, user_address(user), SERVER).map(Some),
             None => Ok(None),
-        }
-    }
-
-    /// Makes sure that `user` is looked at no later than its deadline.
-    fn schedule(&mut self, user: u32) {
-        let peer = self.peers.get_mut(&user).expect("only peers are scheduled");
-        if let Some(deadline) = peer.tunnel.deadline()
-            && peer.timer.is_none_or(|timer| deadline < timer)
-        {
-            peer.timer = Some(deadline);
-            self.timers.push(Reverse((deadline, user)));
         }
     }
 
@@ -149,7 +155,7 @@ impl<P: Protection> Endpoint for Gateway<P> {
         peer.tunnel.send(packet, now, scratch, &mut |datagram| {
             transmit(outer, datagram);
         });
-        self.schedule(user);
+        peer.schedule(user, &mut self.timers);
         Ok(())
     }
 
@@ -177,7 +183,7 @@ impl<P: Protection> Endpoint for Gateway<P> {
                     transmit(outer, datagram);
                 });
             }
-            self.schedule(user);
+            peer.schedule(user, &mut self.timers);
         }
     }
 
