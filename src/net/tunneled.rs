@@ -38,6 +38,9 @@ const MTU_BYTES_MAX: usize = 65_000;
 /// What windows can tell without scaling, twice over.
 const BUFFER_BYTES_MAX: usize = 1 << 24;
 
+/// Connections that a server holds before somebody accepts them, as on the kernel's sockets.
+const BACKLOG: usize = 4_096;
+
 /// How long things may take inside a tunnel.
 #[derive(Clone, Copy, Debug)]
 pub struct TunnelLimits {
@@ -80,6 +83,7 @@ impl<P: Protection> Tunneled<P> {
                     .clamp(mtu_bytes, BUFFER_BYTES_MAX),
                 connect_limit: kernel.connect_limit,
                 linger_limit: limits.linger,
+                backlog: BACKLOG,
             },
             kernel,
             next_port: Cell::new(rand::random()),
