@@ -166,7 +166,10 @@ impl Net {
         });
         self.until("a connection", |net| {
             match net.users[user].poll_connected(key) {
-                Poll::Ready(connected) => Some(connected.unwrap()),
+                Poll::Ready(connected) => {
+                    connected.unwrap();
+                    Some(())
+                }
                 Poll::Pending => None,
             }
         });
