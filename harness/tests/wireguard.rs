@@ -26,8 +26,10 @@ use support::{stderr, stdout};
 
 /// Where a WireGuard of others listens: nobody else does, in a network of its own.
 const WIREGUARD_PORT: u16 = 51_820;
-/// Users of a load, and what it does within its duration.
-const USERS: u64 = 20;
+/// Users that take turns: so many that none is busy when its turn comes, even if the machine stands still for
+/// a second or two.
+const USERS: &str = "--accounts=500";
+/// What each part of a test does.
 const CALLS: Calls = Calls {
     count: 1_000,
     per_second: 200,
@@ -60,14 +62,14 @@ impl Site {
     /// A node that others reach through tunnels.
     fn node(&self, carrier: &str) -> CountingNode {
         let stack = format!("--stack={carrier}@wireguard");
-        let args = [&stack, "--credentials", &self.keys(), "--accounts=20"];
+        let args = [&stack, "--credentials", &self.keys(), USERS];
         CountingNode::launch(self.namespace.hopbench(), "127.0.0.1:0", &args)
     }
 
     /// A node behind the server's end that is not ours.
     fn node_behind(&self, _server: &WireguardGo<'_>, carrier: &str) -> CountingNode {
         let stack = format!("--stack={carrier}");
-        let args = [&stack, "--credentials", &self.keys(), "--accounts=20"];
+        let args = [&stack, "--credentials", &self.keys(), USERS];
         let listen = format!("{SERVER}:{SIP_PORT}");
         CountingNode::launch(self.namespace.hopbench(), &listen, &args)
     }
@@ -94,7 +96,7 @@ impl Site {
 
     /// wireguard-go in the place of the server.
     fn server(&self) -> WireguardGo<'_> {
-        let args = ["--accounts=20", &format!("--listen-port={WIREGUARD_PORT}")];
+        let args = [USERS, &format!("--listen-port={WIREGUARD_PORT}")];
         let configuration = self.configuration(&self.keys(), "wireguard-server", &args);
         self.start(&configuration, &SERVER.to_string())
     }
@@ -120,12 +122,7 @@ impl Site {
             .hopbench()
             .args(["load", "--json", "--stack", stack, "--target"])
             .args([&target.to_string(), "--credentials", &self.keys()])
-            .args([
-                "--accounts=20",
-                "--arrivals=constant",
-                "--warm-up=0",
-                "--drain=40",
-            ])
+            .args([USERS, "--arrivals=constant", "--warm-up=0", "--drain=40"])
             .args(args)
             .output()
             .unwrap();
@@ -203,16 +200,20 @@ fn wireguard_go_opens_tunnels_to_the_node_over_udp() {
     wireguard_go_opens("udp");
 }
 
+#[test]
+fn wireguard_go_opens_tunnels_to_the_node_over_tcp() {
+    wireguard_go_opens("tcp");
+}
+
+#[test]
+fn wireguard_go_opens_tunnels_to_the_node_over_tls() {
+    wireguard_go_opens("tls");
+}
+
 /// Our users initiate to wireguard-go, each for itself.
 fn users_open(carrier: &str) {
     let Some(site) = Site::create() else { return };
     let _turn = peers::take_turn();
-    let registered = expect_clean_server(&site, carrier);
-    assert_eq!(registered, USERS);
-}
-
-/// Registrations and calls to a node behind wireguard-go; how many users have shaken hands.
-fn expect_clean_server(site: &Site, carrier: &str) -> u64 {
     let server = site.server();
     let node = site.node_behind(&server, carrier);
     let registered = site.load_by_tunnels(carrier, &as_args(&args_of("register")));
@@ -222,13 +223,24 @@ fn expect_clean_server(site: &Site, carrier: &str) -> u64 {
     let counters = node.stop();
     expect_clean(&counters);
     assert_eq!(counters.sip.calls_completed, calls);
+    // Every user has called, by its own tunnel.
     let handshakes = server.latest_handshakes();
-    handshakes.values().filter(|&&time| time > 0).count() as u64
+    assert!(handshakes.values().all(|&time| time > 0), "{handshakes:?}");
 }
 
 #[test]
 fn users_open_tunnels_to_wireguard_go_over_udp() {
     users_open("udp");
+}
+
+#[test]
+fn users_open_tunnels_to_wireguard_go_over_tcp() {
+    users_open("tcp");
+}
+
+#[test]
+fn users_open_tunnels_to_wireguard_go_over_tls() {
+    users_open("tls");
 }
 
 /// Behind wireguard-go answers SIPp, and each call is a tunnel: a thousand handshakes.
@@ -255,6 +267,11 @@ fn users_call_sipp(carrier: &str) {
 #[test]
 fn users_call_sipp_behind_wireguard_go_over_udp() {
     users_call_sipp("udp");
+}
+
+#[test]
+fn users_call_sipp_behind_wireguard_go_over_tcp() {
+    users_call_sipp("tcp");
 }
 
 /// An association lives for 120 s (REKEY_AFTER_TIME); a call every 100 ms for longer than that.
@@ -287,7 +304,7 @@ fn rekeying_loses_no_call() {
     };
     // At the same time, since they wait.
     thread::scope(|scope| {
-        for carrier in ["udp"] {
+        for carrier in ["udp", "tcp"] {
             scope.spawn(move || initiated_by_wireguard_go(carrier));
             scope.spawn(move || initiated_by_users(carrier));
         }

@@ -22,7 +22,10 @@ pub(super) fn wireguard(settings: &Settings) -> Result<Tunneled<Wireguard>, Tran
             keys.peers
         )));
     }
-    Ok(network(settings, Wireguard::new(keys.clone(), &settings.tunnel)))
+    Ok(network(
+        settings,
+        Wireguard::new(keys.clone(), &settings.tunnel),
+    ))
 }
 
 fn network<P: Protection>(settings: &Settings, protection: P) -> Tunneled<P> {
