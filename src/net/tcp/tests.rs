@@ -166,10 +166,7 @@ impl Net {
         });
         self.until("a connection", |net| {
             match net.users[user].poll_connected(key) {
-                Poll::Ready(connected) => {
-                    connected.unwrap();
-                    Some(())
-                }
+                Poll::Ready(connected) => connected.map(Some).unwrap(),
                 Poll::Pending => None,
             }
         });
