@@ -39,9 +39,6 @@ use crate::tunnel::{Deadlines, DropCause, IpPacket};
 /// Where outgoing packets go; called while the host is borrowed.
 pub(super) type TransmitPacket<'a> = &'a mut dyn FnMut(IpPacket<'_>);
 
-/// Connections that a server holds before somebody accepts them; further SYNs are lost.
-const BACKLOG: usize = 4_096;
-
 /// How long an acknowledgement waits for a segment to ride on: the least that Linux makes it wait.
 const ACKNOWLEDGEMENT_DELAY: time::Duration = time::Duration::from_millis(40);
 
@@ -70,6 +67,8 @@ pub(super) struct TcpOptions {
     pub(super) connect_limit: Duration,
     /// How long a connection that nobody holds any more may take to deliver the rest and say goodbye.
     pub(super) linger_limit: Duration,
+    /// Connections that a server holds before somebody accepts them; further SYNs are lost.
+    pub(super) backlog: usize,
 }
 
 /// All TCP connections of one inner address.
@@ -412,7 +411,7 @@ impl Tcp {
         if segment.route.local_port != service.port {
             return Err(DropCause::Misrouted);
         }
-        if !service.is_open || !segment.opens || service.unaccepted >= BACKLOG {
+        if !service.is_open || !segment.opens || service.unaccepted >= self.options.backlog {
             return Ok(None);
         }
         service.unaccepted += 1;
