@@ -159,7 +159,7 @@ fn wrong_usage_is_explained_and_exits_with_2() {
         ),
         (
             &["credentials", "wireguard-user", "--user=16777213"],
-            &["--user", "16777212"],
+            &["--user", "not in 0..16777213"],
         ),
         (
             &["node", "--stack", "mtls"],
@@ -174,7 +174,10 @@ fn wrong_usage_is_explained_and_exits_with_2() {
             &["node", "--stack=tls", "--key-exchange-group=X25519MLKEM768"],
             &["X25519MLKEM768", "ring", "aws-lc-rs has it"],
         ),
-        (&["node", "--batching", "maybe"], &["maybe", "`off` or `on`"]),
+        (
+            &["node", "--batching", "maybe"],
+            &["maybe", "`off` or `on`"],
+        ),
         (
             &["node", "--tunnel-mtu-bytes", "100"],
             &["mtu_bytes", "100", "576 to 65000"],
