@@ -149,6 +149,19 @@ fn wrong_usage_is_explained_and_exits_with_2() {
             &["--password", "--password-file", "cannot be used with"],
         ),
         (
+            &[
+                "credentials",
+                "wireguard-user",
+                "--credentials=keys",
+                "--out=a",
+            ],
+            &["--endpoint <IP:PORT>"],
+        ),
+        (
+            &["credentials", "wireguard-user", "--user=16777213"],
+            &["--user", "not in 0..16777213"],
+        ),
+        (
             &["node", "--stack", "mtls"],
             &["mtls", "--credentials FOLDER"],
         ),

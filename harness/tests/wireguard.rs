@@ -9,128 +9,24 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
 use hopbench::load::LoadReport;
 use hopbench::node::NodeCounters;
 use hopbench::tunnel::{Drops, SERVER, SIP_PORT, user_address};
-use support::namespace::{Namespace, expect_success};
-use support::node::CountingNode;
-use support::peers::{self, DUMPCAP, Peer, SIPP, TSHARK};
+use support::datagrams::{Capture, DATA, Datagram};
+use support::peers::{self, SIPP};
 use support::sipp::{Calls, Sipp};
-use support::wireguard_go::{self, WireguardGo};
-use support::{stderr, stdout};
+use support::tunnel_site::{Site, WIREGUARD_PORT};
+use support::wireguard_go::WireguardGo;
 
-/// Where a WireGuard of others listens: nobody else does, in a network of its own.
-const WIREGUARD_PORT: u16 = 51_820;
-/// Users that take turns: so many that none is busy when its turn comes, even if the machine stands still for
-/// a second or two.
-const USERS: &str = "--accounts=500";
 /// What each part of a test does.
 const CALLS: Calls = Calls {
     count: 1_000,
     per_second: 200,
 };
-
-/// A network with keys for both ends.
-struct Site {
-    namespace: Namespace,
-    folder: tempfile::TempDir,
-}
-
-impl Site {
-    /// `None` where tests with wireguard-go cannot be made.
-    fn create() -> Option<Self> {
-        Some(Self {
-            namespace: wireguard_go::is_available().then(Namespace::create)??,
-            folder: tempfile::tempdir().unwrap(),
-        })
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    /// Folder of the keys of both ends.
-    fn keys(&self) -> String {
-        self.path("keys")
-    }
-
-    /// A node that others reach through tunnels.
-    fn node(&self, carrier: &str) -> CountingNode {
-        let stack = format!("--stack={carrier}@wireguard");
-        let args = [&stack, "--credentials", &self.keys(), USERS];
-        CountingNode::launch(self.namespace.hopbench(), "127.0.0.1:0", &args)
-    }
-
-    /// A node behind the server's end that is not ours.
-    fn node_behind(&self, _server: &WireguardGo<'_>, carrier: &str) -> CountingNode {
-        let stack = format!("--stack={carrier}");
-        let args = [&stack, "--credentials", &self.keys(), USERS];
-        let listen = format!("{SERVER}:{SIP_PORT}");
-        CountingNode::launch(self.namespace.hopbench(), &listen, &args)
-    }
-
-    /// Writes a configuration with the keys in the folder `keys`.
-    fn configuration(&self, keys: &str, form: &str, args: &[&str]) -> PathBuf {
-        let file = self.path(&format!("{form}.conf"));
-        if Path::new(&file).exists() {
-            std::fs::remove_file(&file).unwrap();
-        }
-        let mut command = support::hopbench();
-        command.args(["credentials", form, "--credentials", keys, "--out", &file]);
-        expect_success(command.args(args));
-        file.into()
-    }
-
-    /// wireguard-go in the place of the first user of the node at `server`.
-    fn user(&self, server: SocketAddr, args: &[&str]) -> WireguardGo<'_> {
-        let endpoint = server.to_string();
-        let args = [&["--endpoint", &endpoint], args].concat();
-        let configuration = self.configuration(&self.keys(), "wireguard-user", &args);
-        self.start(&configuration, &user_address(0).to_string())
-    }
-
-    /// wireguard-go in the place of the server.
-    fn server(&self) -> WireguardGo<'_> {
-        let args = [USERS, &format!("--listen-port={WIREGUARD_PORT}")];
-        let configuration = self.configuration(&self.keys(), "wireguard-server", &args);
-        self.start(&configuration, &SERVER.to_string())
-    }
-
-    fn start(&self, configuration: &Path, address: &str) -> WireguardGo<'_> {
-        WireguardGo::start(&self.namespace, configuration, &format!("{address}/8"))
-    }
-
-    /// Loads the node through wireguard-go, by the kernel's sockets.
-    fn load_through(&self, carrier: &str, args: &[&str]) -> LoadReport {
-        self.load(carrier, SocketAddr::from((SERVER, SIP_PORT)), args)
-    }
-
-    /// Loads the node behind wireguard-go, each user by a tunnel of its own.
-    fn load_by_tunnels(&self, carrier: &str, args: &[&str]) -> LoadReport {
-        let target = SocketAddr::from((Ipv4Addr::LOCALHOST, WIREGUARD_PORT));
-        self.load(&format!("{carrier}@wireguard"), target, args)
-    }
-
-    fn load(&self, stack: &str, target: SocketAddr, args: &[&str]) -> LoadReport {
-        let output = self
-            .namespace
-            .hopbench()
-            .args(["load", "--json", "--stack", stack, "--target"])
-            .args([&target.to_string(), "--credentials", &self.keys()])
-            .args([USERS, "--arrivals=constant", "--warm-up=0", "--drain=40"])
-            .args(args)
-            .output()
-            .unwrap();
-        let said = stdout(&output) + &stderr(&output);
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error} in: {said}"))
-    }
-}
 
 /// [`CALLS`], or some registrations: over tunnels, each begins with a handshake.
 fn args_of(workload: &str) -> [String; 3] {
@@ -407,7 +303,7 @@ fn strangers_get_no_answer() {
         (false, |drops| drops.not_authentic),
     ] {
         let node = site.node("udp");
-        let Some(capture) = Capture::start(&site, node.address.port()) else {
+        let Some(capture) = Capture::start(&site.namespace, node.address.port()) else {
             return;
         };
         // The folder of somebody else has other keys for everybody.
@@ -473,7 +369,7 @@ fn value<'t>(configuration: &'t str, name: &str) -> &'t str {
 fn packets_are_padded_and_keep_alives_are_welcome() {
     let Some(site) = Site::create() else { return };
     let node = site.node("udp");
-    let Some(capture) = Capture::start(&site, node.address.port()) else {
+    let Some(capture) = Capture::start(&site.namespace, node.address.port()) else {
         return;
     };
     let wireguard_go = site.user(node.address, &["--persistent-keepalive=1"]);
@@ -502,95 +398,5 @@ fn packets_are_padded_and_keep_alives_are_welcome() {
     );
     for datagram in data {
         assert_eq!(datagram.payload_bytes % 16, 0, "{datagram:?}");
-    }
-}
-
-/// Type of a WireGuard datagram that carries a packet, or as keep-alive none.
-const DATA: u8 = 4;
-/// Of such a datagram: type, receiver and counter in front of the payload, the authentication tag behind it.
-const DATA_OVERHEAD_BYTES: usize = 32;
-const UDP_HEADER_BYTES: usize = 8;
-
-/// The datagram that says that nothing follows.
-const END: &str = "hopbench: end of the capture";
-
-/// What Wireshark's dissector says of a datagram.
-#[derive(Debug)]
-struct Datagram {
-    source: u16,
-    destination: u16,
-    kind: u8,
-    /// Encrypted; of other kinds than [`DATA`] meaningless.
-    payload_bytes: usize,
-}
-
-/// A capture of what goes from and to one outer port, under way.
-struct Capture<'s> {
-    site: &'s Site,
-    port: u16,
-    dumpcap: Peer,
-    folder: tempfile::TempDir,
-}
-
-impl<'s> Capture<'s> {
-    fn start(site: &'s Site, port: u16) -> Option<Self> {
-        let (Some(dumpcap), Some(_)) = (peers::find(&DUMPCAP), peers::find(&TSHARK)) else {
-            peers::skip("tshark is not installed: `apt-get install tshark` on Debian provides it");
-            return None;
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = site.namespace.command(dumpcap);
-        let filter = format!("udp port {port} or udp port 9");
-        command.args(["-q", "-i", "lo", "-w", "capture.pcapng", "-f", &filter]);
-        let mut dumpcap = Peer::start(&mut command, folder.path());
-        dumpcap.wait_until("a capture", |dumpcap| dumpcap.said().contains("File: "));
-        Some(Self {
-            site,
-            port,
-            dumpcap,
-            folder,
-        })
-    }
-
-    /// Ends the capture once everything has arrived.
-    fn finish(mut self) -> Vec<Datagram> {
-        let end = format!("printf '{END}' > /dev/udp/127.0.0.1/9");
-        expect_success(self.site.namespace.command("bash").args(["-c", &end]));
-        let file = self.folder.path().join("capture.pcapng");
-        self.dumpcap.wait_until("the end of the capture", |_| {
-            let bytes = std::fs::read(&file).unwrap_or_default();
-            bytes
-                .windows(END.len())
-                .any(|window| window == END.as_bytes())
-        });
-        let tshark = peers::find(&TSHARK).expect("asked before");
-        let mut command = Command::new(tshark);
-        command.arg("-r").arg(&file);
-        command.args(["-Y", "wg", "-d", &format!("udp.port=={},wg", self.port)]);
-        command.args(["-T", "fields", "-E", "separator=/t"]);
-        for field in ["udp.srcport", "udp.dstport", "wg.type", "udp.length"] {
-            command.args(["-e", field]);
-        }
-        expect_success(&mut command)
-            .lines()
-            .map(Datagram::of)
-            .collect()
-    }
-}
-
-impl Datagram {
-    /// Of a line with its fields separated by tabs.
-    fn of(line: &str) -> Self {
-        let fields: Vec<&str> = line.split('\t').collect();
-        let [source, destination, kind, bytes] = fields[..] else {
-            panic!("expected four fields, found: {line}");
-        };
-        let bytes: usize = bytes.parse().unwrap();
-        Self {
-            source: source.parse().unwrap(),
-            destination: destination.parse().unwrap(),
-            kind: kind.parse().unwrap(),
-            payload_bytes: bytes.saturating_sub(UDP_HEADER_BYTES + DATA_OVERHEAD_BYTES),
-        }
     }
 }

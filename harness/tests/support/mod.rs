@@ -2,11 +2,13 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod datagrams;
 pub mod namespace;
 pub mod node;
 pub mod peers;
 pub mod proxies;
 pub mod sipp;
+pub mod tunnel_site;
 pub mod wireguard_go;
 
 use std::io::{BufRead, BufReader};
