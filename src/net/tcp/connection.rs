@@ -19,7 +19,7 @@ pub(super) struct Connection {
     pub(super) handle: SocketHandle,
     pub(super) route: Route,
     pub(super) owner: Owner,
-    /// Its entry in [`Tcp::deadlines`].
+    /// Its entry in the deadlines of its host.
     pub(super) timer: Option<Instant>,
     /// Whether it ended for want of a sign of life.
     pub(super) timed_out: bool,
