@@ -193,6 +193,13 @@ fn tunnels() {
 }
 
 #[test]
+fn streams_in_tunnels() {
+    let clear = agrees_with_a_capture("tcp@clear");
+    let wireguard = agrees_with_a_capture("tcp@wireguard");
+    assert!(wireguard.bytes > clear.bytes);
+}
+
+#[test]
 fn tcp_connections() {
     agrees_with_a_capture("tcp");
 }

@@ -11,6 +11,7 @@ mod scenario;
 mod statistics;
 mod testbed;
 mod topology;
+mod variant;
 
 use std::process::ExitCode;
 

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use hopbench::load::{ArrivalLaw, BackOff, Lifecycle, Mix, Stage, Workload};
-use hopbench::transport::{self, Stack, TlsOptions};
+use hopbench::transport::{self, Stack};
 use serde::Deserialize;
 
 use crate::topology::{CHAIN_MAX, Site, Topology};
+use crate::variant::Variant;
 
 /// A scenario and the text that it was read from.
 #[derive(Clone, Debug)]
@@ -32,6 +33,9 @@ pub(crate) struct Plan {
     /// same as at the edge.
     #[serde(default)]
     pub(crate) core_stacks: Vec<String>,
+    /// The usual way to run the stacks, from the command line: what variants leave open.
+    #[serde(skip)]
+    pub(crate) usual: Variant,
     /// The experiment `setup`, if it is wanted.
     pub(crate) setup: Option<Setup>,
     /// The experiment `memory`, if it is wanted.
@@ -61,9 +65,12 @@ pub(crate) struct Setup {
     /// What users register through.
     #[serde(default)]
     pub(crate) topology: Topology,
-    /// How TLS is spoken; each is a cell of the stacks over TLS.
+    /// Which of the plan's stacks are asked; without the key, all.
     #[serde(default)]
-    pub(crate) variants: Vec<TlsOptions>,
+    pub(crate) stacks: Vec<String>,
+    /// Ways to run the stacks; each is a cell of those that all of its keys concern.
+    #[serde(default)]
+    pub(crate) variants: Vec<Variant>,
 }
 
 /// Memory over the number of connections.
@@ -76,9 +83,12 @@ pub(crate) struct Memory {
     pub(crate) connections: Vec<u32>,
     /// Repetitions, interleaved between the stacks.
     pub(crate) blocks: u32,
-    /// How TLS is spoken; each is a cell of the stacks over TLS.
+    /// Which of the plan's stacks are asked; without the key, all.
     #[serde(default)]
-    pub(crate) variants: Vec<TlsOptions>,
+    pub(crate) stacks: Vec<String>,
+    /// Ways to run the stacks; each is a cell of those that all of its keys concern.
+    #[serde(default)]
+    pub(crate) variants: Vec<Variant>,
 }
 
 /// Cost and latency of operations at given rates.
@@ -111,9 +121,12 @@ pub(crate) struct Throughput {
     /// What calls pass.
     #[serde(default)]
     pub(crate) topology: Topology,
-    /// How TLS is spoken; each is a cell of the stacks over TLS.
+    /// Which of the plan's stacks are asked; without the key, all.
     #[serde(default)]
-    pub(crate) variants: Vec<TlsOptions>,
+    pub(crate) stacks: Vec<String>,
+    /// Ways to run the stacks; each is a cell of those that all of its keys concern.
+    #[serde(default)]
+    pub(crate) variants: Vec<Variant>,
     /// Whether callers have to prove who they are.
     #[serde(default)]
     pub(crate) authenticate_calls: bool,
@@ -141,9 +154,23 @@ pub(crate) struct Chain {
     pub(crate) duration_seconds: f64,
     /// Repetitions, interleaved between the stacks and the lengths.
     pub(crate) blocks: u32,
+    /// Which of the plan's stacks are asked; without the key, all.
+    #[serde(default)]
+    pub(crate) stacks: Vec<String>,
     /// Law of the gaps.
     #[serde(default)]
     pub(crate) arrivals: ArrivalLaw,
+}
+
+/// Which sites an experiment is about, beside its topology.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Selection<'a> {
+    /// Of the plan's stacks; all if it is empty.
+    pub(crate) stacks: &'a [String],
+    /// Ways to run them; the usual one if it is empty.
+    pub(crate) variants: &'a [Variant],
+    /// Whether callers have to prove who they are.
+    pub(crate) authenticate_calls: bool,
 }
 
 /// The scenarios that are built in: name and text.
@@ -196,38 +223,35 @@ impl Scenario {
 
 impl Plan {
     /// The places where a question is asked over `topology`: each stack, with each core stack where
-    /// there is a core, and each variant where there is TLS.
+    /// there is a core, and each variant that concerns them, or else their usual way.
     ///
     /// # Errors
     /// When a stack does not exist.
     pub(crate) fn sites(
         &self,
         topology: Topology,
-        variants: &[TlsOptions],
-        authenticate_calls: bool,
+        selection: &Selection<'_>,
     ) -> anyhow::Result<Vec<Site>> {
-        let usual = [TlsOptions::default()];
-        let variants = if variants.is_empty() {
-            &usual
-        } else {
-            variants
-        };
         let core_stacks = rows(&self.core_stacks).context("in `core_stacks`")?;
         let mut sites = Vec::new();
-        for stack in rows(&self.stacks).context("in `stacks`")? {
+        let chosen = rows(selection.stacks).context("in an experiment's `stacks`")?;
+        let is_chosen = |stack: &&Stack| {
+            chosen.is_empty() || chosen.iter().any(|chosen| chosen.name == stack.name)
+        };
+        let stacks = rows(&self.stacks).context("in `stacks`")?;
+        for stack in stacks.into_iter().filter(is_chosen) {
             let cores = match core_stacks.as_slice() {
                 named if topology.has_core() && !named.is_empty() => named,
                 _ => &[stack],
             };
             for core in cores {
-                let has_tls = is_tls(stack) || is_tls(core);
-                for tls in if has_tls { variants } else { &usual } {
+                for variant in self.variants_of([stack, core], selection.variants) {
                     sites.push(Site {
                         topology,
                         stack,
                         core,
-                        tls: *tls,
-                        authenticate_calls,
+                        variant,
+                        authenticate_calls: selection.authenticate_calls,
                     });
                 }
             }
@@ -235,12 +259,28 @@ impl Plan {
         Ok(sites)
     }
 
+    /// Those of `listed` that are cells of these stacks, each over the usual way of this plan.
+    fn variants_of(&self, stacks: [&Stack; 2], listed: &[Variant]) -> Vec<Variant> {
+        let concerned = listed.iter().filter(|variant| variant.is_of(stacks));
+        let mut variants: Vec<Variant> = Vec::new();
+        for variant in concerned.map(|variant| variant.over(&self.usual, stacks)) {
+            // The command line may make two of them one.
+            if !variants.contains(&variant) {
+                variants.push(variant);
+            }
+        }
+        if variants.is_empty() {
+            variants.push(Variant::default().over(&self.usual, stacks));
+        }
+        variants
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         ensure!(
             !self.stacks.is_empty(),
             "`stacks` is empty: name at least one stack"
         );
-        self.sites(Topology::Trapezoid, &[], false)?;
+        self.sites(Topology::Trapezoid, &Selection::default())?;
         if let Some(setup) = &self.setup {
             check_load(
                 "setup",
@@ -250,6 +290,7 @@ impl Plan {
             )?;
             check_seconds("setup.warm_up_seconds", setup.warm_up_seconds)?;
             check_variants("setup", &setup.variants)?;
+            check_stacks("setup", &setup.stacks)?;
         }
         if let Some(memory) = &self.memory {
             memory.check()?;
@@ -267,11 +308,6 @@ impl Plan {
 fn rows(names: &[String]) -> anyhow::Result<Vec<&'static Stack>> {
     let rows = names.iter().map(|name| Ok(transport::find(name)?));
     rows.collect()
-}
-
-/// Whether the variants of TLS concern it.
-pub(crate) fn is_tls(stack: &Stack) -> bool {
-    stack.via_transport == "TLS"
 }
 
 impl Setup {
@@ -302,6 +338,7 @@ impl Memory {
             self.connections.is_sorted_by(|a, b| a < b) && self.connections[0] > 0,
             "`memory.connections` must be positive and ascending"
         );
+        check_stacks("memory", &self.stacks)?;
         check_variants("memory", &self.variants)
     }
 }
@@ -318,6 +355,7 @@ impl Throughput {
             let load = self.load(*rate).check();
             load.with_context(|| format!("in `{place}`"))?;
         }
+        check_stacks(place, &self.stacks)?;
         check_variants(place, &self.variants)
     }
 }
@@ -326,6 +364,7 @@ impl Chain {
     fn check(&self) -> anyhow::Result<()> {
         let rates = [self.rate_per_second];
         check_load("chain", &rates, self.duration_seconds, self.blocks)?;
+        check_stacks("chain", &self.stacks)?;
         self.load().check().context("in `chain`")?;
         ensure!(
             self.proxies.len() >= 3,
@@ -341,7 +380,13 @@ impl Chain {
     }
 }
 
-fn check_variants(place: &str, variants: &[TlsOptions]) -> anyhow::Result<()> {
+fn check_stacks(place: &str, stacks: &[String]) -> anyhow::Result<()> {
+    rows(stacks)
+        .map(drop)
+        .with_context(|| format!("in `{place}.stacks`"))
+}
+
+fn check_variants(place: &str, variants: &[Variant]) -> anyhow::Result<()> {
     for (index, variant) in variants.iter().enumerate() {
         ensure!(
             !variants[..index].contains(variant),
@@ -407,8 +452,12 @@ mod tests {
     fn every_core_stack_meets_every_edge_where_there_is_a_core() {
         let mut plan = Scenario::profile("quick").unwrap().plan;
         plan.stacks = vec!["tcp".into(), "tls".into()];
-        let names = |plan: &Plan, topology, variants: &[TlsOptions]| -> Vec<String> {
-            let sites = plan.sites(topology, variants, false).unwrap();
+        let names = |plan: &Plan, topology, variants: &[Variant]| -> Vec<String> {
+            let selection = Selection {
+                variants,
+                ..Selection::default()
+            };
+            let sites = plan.sites(topology, &selection).unwrap();
             let name = |site: &Site| format!("{}+{}", site.stack.name, site.core.name);
             sites.iter().map(name).collect()
         };
@@ -423,13 +472,8 @@ mod tests {
             "tls+udp@wireguard",
         ];
         assert_eq!(names(&plan, trapezoid, &[]), expected);
-        let two = [
-            TlsOptions::default(),
-            TlsOptions {
-                key_type: hopbench::transport::KeyType::Rsa2048,
-                ..TlsOptions::default()
-            },
-        ];
+        let rsa = toml::from_str("key_type = \"RSA-2048\"").unwrap();
+        let two = [Variant::default(), rsa];
         // A variant of TLS is one of each site with TLS.
         assert_eq!(
             names(&plan, Topology::Direct, &two),
@@ -494,6 +538,11 @@ mod tests {
                 "users = 100",
                 "users = 100\nvariants = [{ tls_version = \"1.1\" }]",
                 vec!["line", "`1.2` or `1.3`"],
+            ),
+            (
+                "[chain]\n",
+                "[chain]\nstacks = [\"upd\"]\n",
+                vec!["chain.stacks", "\"upd\"", "udp"],
             ),
             (
                 "users = 100",

@@ -8,8 +8,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use hopbench::sip::{Accounts, Service};
-use hopbench::transport::{Stack, TlsOptions};
+use hopbench::transport::Stack;
 use serde::{Deserialize, Deserializer};
+
+use crate::variant::Variant;
 
 /// Most proxies that a chain may have.
 pub(crate) const CHAIN_MAX: u32 = 8;
@@ -23,8 +25,8 @@ pub(crate) struct Site {
     pub(crate) stack: &'static Stack,
     /// The stack of the hops between nodes; the same as `stack` where there are none.
     pub(crate) core: &'static Stack,
-    /// How stacks over TLS speak it.
-    pub(crate) tls: TlsOptions,
+    /// How they are run.
+    pub(crate) variant: Variant,
     /// Whether callers have to prove who they are.
     pub(crate) authenticate_calls: bool,
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::operations::OperationKind;
 use crate::measure::histogram::{LatencyHistogram, ThroughputWindows, WindowCounts};
 use crate::measure::snapshot::ProcessSnapshot;
+use crate::transport::Drops;
 
 /// The moments of an operation that are measured. Each is a histogram, under the metric key that
 /// [`Moment::key`] gives.
@@ -16,7 +17,9 @@ use crate::measure::snapshot::ProcessSnapshot;
 pub enum Moment {
     /// TCP's three-way handshake.
     TransportConnect,
-    /// TLS or tunnel handshake.
+    /// The tunnel's handshake.
+    TunnelHandshake,
+    /// The handshake that protects what carries SIP: TLS's, or else the tunnel's.
     SecurityHandshake,
     /// Intended start → the hop can carry a SIP message.
     Setup,
@@ -42,8 +45,9 @@ pub enum Moment {
 
 impl Moment {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::TransportConnect,
+        Self::TunnelHandshake,
         Self::SecurityHandshake,
         Self::Setup,
         Self::FirstResponse,
@@ -62,6 +66,7 @@ impl Moment {
     pub fn key(self) -> &'static str {
         match self {
             Self::TransportConnect => "transport_connect_ns",
+            Self::TunnelHandshake => "tunnel_handshake_ns",
             Self::SecurityHandshake => "security_handshake_ns",
             Self::Setup => "setup_latency_ns",
             Self::FirstResponse => "first_response_ns",
@@ -132,6 +137,10 @@ pub struct LoadReport {
     pub unsent: u64,
     /// Hops that broke although nobody closed them.
     pub lost_hops: u64,
+    /// Datagrams that the users' tunnels dropped since the generator started, by cause; `None` where
+    /// there is no tunnel.
+    #[serde(default)]
+    pub tunnel_drops: Option<Drops>,
     /// Histograms by metric key; a key without a sample is absent.
     pub latencies: BTreeMap<String, LatencyHistogram>,
     /// Operations completed in each 100 ms of the measurement.
@@ -229,6 +238,10 @@ impl LoadReport {
         self.unexpected += other.unexpected;
         self.unsent += other.unsent;
         self.lost_hops += other.lost_hops;
+        self.tunnel_drops = match (self.tunnel_drops, other.tunnel_drops) {
+            (Some(one), Some(another)) => Some(one.plus(another)),
+            (one, another) => one.or(another),
+        };
         self.windows.add(&other.windows);
         for (cause, count) in other.failures {
             *self.failures.entry(cause).or_default() += count;

@@ -1,13 +1,14 @@
 //! Where IP comes from: the kernel's sockets, or a user-space stack over a tunnel.
 //!
 //! Carriers are written against [`DatagramNetwork`] and [`StreamNetwork`] and do not know which it
-//! is. [`Kernel`] is both; [`Tunneled`] is a [`DatagramNetwork`], and once it has a user-space TCP
-//! it will be a [`StreamNetwork`] too, and `tcp@wireguard` no more than a row in the registry.
+//! is: [`Kernel`] and [`Tunneled`] are both, so that `tcp@wireguard` is no more than a row in the
+//! registry of stacks.
 //!
 //! This layer knows nothing of SIP.
 
 mod kernel;
 pub mod scratch;
+mod tcp;
 mod timer;
 mod tunneled;
 mod wire;
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use kernel::{Batching, Kernel, KernelListener, UdpPort};
-pub use tunneled::{Tunneled, TunneledSocket};
+pub use tunneled::{TunnelLimits, Tunneled, TunneledListener, TunneledSocket, TunneledStream};
 pub use wire::{MeteredStream, WireCounters, WireMeter};
 
 use crate::tunnel::Drops;
@@ -159,6 +160,16 @@ pub trait StreamListener {
     /// # Errors
     /// The system's, for example that no file descriptor is left. The listener stays usable.
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<StreamPeer<Self::Stream>>>;
+
+    /// This side's port of what it accepts, as SIP sees it: inside a tunnel, the inner one.
+    fn local_port(&self) -> u16 {
+        self.bound().port()
+    }
+
+    /// What the tunnels below lost; `None` where there are none, since a stream loses nothing.
+    fn counters(&self) -> Option<DatagramCounters> {
+        None
+    }
 }
 
 /// A stream, its addresses as SIP sees them, and how it came to be.

@@ -1,43 +1,144 @@
-//! UDP over IPv4 in user space, over a tunnel, over a kernel UDP socket.
+//! UDP and TCP over IPv4 in user space, over tunnels, over kernel UDP sockets.
 //!
-//! A user has an outer socket and a tunnel of its own; a server has one outer socket and a
-//! [`Gateway`] for all of them.
+//! A user has an outer socket, a tunnel and a host of its own; a server has one outer socket, a
+//! [`Gateway`] and one host for all of them.
 
-use std::cell::RefCell;
-use std::future::poll_fn;
+mod datagram;
+mod host;
+mod port;
+mod stream;
+
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
-use std::pin::pin;
-use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use super::timer::Timer;
+pub use self::datagram::TunneledSocket;
+use self::host::Host;
+use self::port::TunnelPort;
+pub use self::stream::{TunneledListener, TunneledStream};
+use super::tcp::{Tcp, TcpOptions};
 use super::{
-    DatagramCounters, DatagramNetwork, DatagramPeer, DatagramSocket, Kernel, NetError, UdpPort,
-    WireMeter, scratch,
+    DatagramNetwork, DatagramPeer, Kernel, NetError, StreamNetwork, StreamPeer, WireMeter,
 };
 use crate::tunnel::{
-    DropCause, Endpoint, Gateway, IP_UDP_HEADER_BYTES, Initiator, IpPacket, MAX_DATAGRAM_BYTES,
-    MAX_USERS, Protection, SERVER, SIP_PORT, parse_udp, write_udp,
+    Gateway, Initiator, MAX_USERS, Protection, SERVER, SIP_PORT, TunnelOptions, user_address,
 };
 
+/// The first port of those that connections are opened from (RFC 6335 §6).
+const FIRST_EPHEMERAL_PORT: u16 = 49_152;
+
+/// Every host takes packets of this size (RFC 791 §3.1).
+const MTU_BYTES_MIN: usize = 576;
+
+/// What the outermost header needs of it.
+const MTU_BYTES_MAX: usize = 65_000;
+
+/// What windows can tell without scaling, twice over.
+const BUFFER_BYTES_MAX: usize = 1 << 24;
+
+/// How long things may take inside a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub struct TunnelLimits {
+    /// The tunnel's handshake.
+    pub handshake: Duration,
+    /// Delivering what was written to a stream before it was dropped.
+    pub linger: Duration,
+}
+
 /// Networking over tunnels of one kind.
-pub struct Tunneled<P> {
+pub struct Tunneled<P: Protection> {
     kernel: Kernel,
     protection: Rc<P>,
-    handshake_limit: Duration,
+    limits: TunnelLimits,
+    tcp: TcpOptions,
+    /// The port that the next stream is opened from. A user who comes back soon does so from another
+    /// one, so that its last connection may end in peace.
+    next_port: Cell<u16>,
+    /// Servers of streams that are at work, perhaps only to let their last connections end.
+    servers: RefCell<Vec<Weak<Host<Gateway<P>>>>>,
 }
 
 impl<P: Protection> Tunneled<P> {
-    /// Tunnels over the kernel's sockets; a handshake may take `handshake_limit`.
+    /// Tunnels over the kernel's sockets. Sizes of `options` that cannot work are taken as the nearest
+    /// that can.
     #[must_use]
-    pub fn new(kernel: Kernel, protection: P, handshake_limit: Duration) -> Self {
+    pub fn new(
+        kernel: Kernel,
+        protection: P,
+        limits: TunnelLimits,
+        options: &TunnelOptions,
+    ) -> Self {
+        let mtu_bytes = usize::from(options.mtu_bytes).clamp(MTU_BYTES_MIN, MTU_BYTES_MAX);
         Self {
-            kernel,
             protection: Rc::new(protection),
-            handshake_limit,
+            limits,
+            tcp: TcpOptions {
+                mtu_bytes,
+                buffer_bytes: (options.tcp_buffer_bytes as usize)
+                    .clamp(mtu_bytes, BUFFER_BYTES_MAX),
+                connect_limit: kernel.connect_limit,
+                linger_limit: limits.linger,
+            },
+            kernel,
+            next_port: Cell::new(rand::random()),
+            servers: RefCell::default(),
         }
+    }
+
+    /// `user`'s tunnel to the server at `target`, and how long its handshake took.
+    async fn open(
+        &self,
+        user: u32,
+        target: SocketAddr,
+    ) -> Result<(TunnelPort<Initiator<P>>, Option<Duration>), NetError> {
+        let failed = |source| NetError::Connect { target, source };
+        if user >= MAX_USERS {
+            let reason = format!("user {user} has no inner address: there are {MAX_USERS}");
+            return Err(failed(io::Error::new(
+                io::ErrorKind::AddrNotAvailable,
+                reason,
+            )));
+        }
+        let port = self.kernel.connect_port(target).await?;
+        let initiator = Initiator::new(&*self.protection, user, target, Instant::now());
+        let port = TunnelPort::new(port, initiator);
+        let Some(phase) = P::HANDSHAKE else {
+            return Ok((port, None));
+        };
+        // Making the keys ready is configuration; the handshake starts now.
+        let started = Instant::now();
+        tokio::time::timeout(self.limits.handshake, port.establish())
+            .await
+            .map_err(|_| NetError::TimedOut {
+                phase,
+                peer: target,
+                limit: self.limits.handshake,
+            })?
+            .map_err(failed)?;
+        Ok((port, Some(started.elapsed())))
+    }
+
+    fn ephemeral_port(&self) -> u16 {
+        let next = self.next_port.get().max(FIRST_EPHEMERAL_PORT);
+        self.next_port.set(next.wrapping_add(1));
+        next
+    }
+}
+
+/// The server's address as SIP sees it.
+fn inner_server() -> SocketAddrV4 {
+    SocketAddrV4::new(SERVER, SIP_PORT)
+}
+
+impl<P: Protection + 'static> Tunneled<P> {
+    /// The server at `address` that still lets connections end, if there is one.
+    fn ending_server(&self, address: SocketAddr) -> Option<Rc<Host<Gateway<P>>>> {
+        let mut servers = self.servers.borrow_mut();
+        servers.retain(|server| server.strong_count() > 0);
+        let mut alive = servers.iter().filter_map(Weak::upgrade);
+        alive.find(|server| server.bound() == address)
     }
 }
 
@@ -48,7 +149,8 @@ impl<P: Protection + 'static> DatagramNetwork for Tunneled<P> {
     fn bind(&self, address: SocketAddr) -> Result<Self::Server, NetError> {
         let port = self.kernel.bind_port(address)?;
         let gateway = Gateway::new(Rc::clone(&self.protection));
-        Ok(TunneledSocket::new(port, gateway, P::OVERHEAD_BYTES))
+        let port = TunnelPort::new(port, gateway);
+        Ok(TunneledSocket::new(port, P::OVERHEAD_BYTES))
     }
 
     fn meter(&self) -> &WireMeter {
@@ -60,172 +162,66 @@ impl<P: Protection + 'static> DatagramNetwork for Tunneled<P> {
         user: u32,
         target: SocketAddr,
     ) -> Result<DatagramPeer<Self::Client>, NetError> {
-        if user >= MAX_USERS {
-            let source = io::Error::new(
-                io::ErrorKind::AddrNotAvailable,
-                format!("user {user} has no inner address: there are {MAX_USERS}"),
-            );
-            return Err(NetError::Connect { target, source });
-        }
-        let port = self.kernel.connect_port(target).await?;
-        let initiator = Initiator::new(&*self.protection, user, target, Instant::now());
-        let socket = TunneledSocket::new(port, initiator, P::OVERHEAD_BYTES);
-        // Making the keys ready is configuration; the handshake starts now.
-        let started = Instant::now();
-        let mut tunnel_handshake = None;
-        if let Some(phase) = P::HANDSHAKE {
-            tokio::time::timeout(self.handshake_limit, socket.establish())
-                .await
-                .map_err(|_| NetError::TimedOut {
-                    phase,
-                    peer: target,
-                    limit: self.handshake_limit,
-                })?
-                .map_err(|source| NetError::Connect { target, source })?;
-            tunnel_handshake = Some(started.elapsed());
-        }
+        let (port, tunnel_handshake) = self.open(user, target).await?;
         Ok(DatagramPeer {
-            socket,
-            peer: SocketAddrV4::new(SERVER, SIP_PORT).into(),
+            socket: TunneledSocket::new(port, P::OVERHEAD_BYTES),
+            peer: inner_server().into(),
             tunnel_handshake,
         })
     }
 }
 
-/// A UDP socket on the inner port of SIP, at either side of tunnels.
-pub struct TunneledSocket<E> {
-    port: UdpPort,
-    endpoint: RefCell<E>,
-    timer: Timer,
-    inner: SocketAddrV4,
-    max_payload_bytes: usize,
-}
+impl<P: Protection + 'static> StreamNetwork for Tunneled<P> {
+    type Stream = TunneledStream;
+    type Listener = TunneledListener<P>;
 
-impl<E: Endpoint> TunneledSocket<E> {
-    fn new(port: UdpPort, endpoint: E, overhead_bytes: usize) -> Self {
-        Self {
-            port,
-            inner: SocketAddrV4::new(endpoint.inner_address(), SIP_PORT),
-            endpoint: RefCell::new(endpoint),
-            timer: Timer::default(),
-            max_payload_bytes: MAX_DATAGRAM_BYTES - overhead_bytes - IP_UDP_HEADER_BYTES,
+    /// As with the kernel's TCP, an address can be listened on again while connections of its last
+    /// listener are ending.
+    fn listen(&self, address: SocketAddr) -> Result<TunneledListener<P>, NetError> {
+        if let Some(server) = self.ending_server(address)
+            && server.listen()
+        {
+            return Ok(TunneledListener::new(server));
         }
+        let port = self.kernel.bind_port(address)?;
+        let port = TunnelPort::new(port, Gateway::new(Rc::clone(&self.protection)));
+        let tcp = Tcp::server(SERVER, SIP_PORT, self.tcp, Instant::now());
+        let server = Host::new(port, tcp);
+        server.listen();
+        self.servers.borrow_mut().push(Rc::downgrade(&server));
+        server.drive_by_task();
+        Ok(TunneledListener::new(server))
     }
 
-    fn serve_timers(&self, cx: &mut Context<'_>) {
-        let deadline = || self.endpoint.borrow().deadline();
-        while self.timer.poll_due(cx, deadline()) {
-            self.endpoint.borrow_mut().handle_timeout(
-                Instant::now(),
-                &mut scratch::take(),
-                &mut |to, datagram| self.port.send(to, datagram),
-            );
-        }
-    }
-
-    /// Passes on the payload of a UDP packet for this socket. The endpoint is not borrowed
-    /// meanwhile, so that `receive` may send.
-    fn deliver(
+    async fn connect(
         &self,
-        from: SocketAddr,
-        datagram: &[u8],
-        receive: &mut dyn FnMut(SocketAddr, &[u8]),
-    ) {
-        let mut working_space = scratch::take();
-        let packet = self.endpoint.borrow_mut().receive(
-            datagram,
-            from,
-            Instant::now(),
-            &mut working_space,
-            &mut |to, datagram| self.port.send(to, datagram),
-        );
-        let Some(packet) = packet else { return };
-        match parse_udp(packet) {
-            Ok(udp) if udp.destination == self.inner => receive(udp.source.into(), udp.payload),
-            Ok(_) => self.endpoint.borrow_mut().count_drop(DropCause::Misrouted),
-            Err(cause) => self.endpoint.borrow_mut().count_drop(cause),
-        }
-    }
-}
-
-impl<P: Protection> TunneledSocket<Initiator<P>> {
-    /// Completes the handshake, or waits for ever; fails when the system says that the server is
-    /// not there.
-    async fn establish(&self) -> io::Result<()> {
-        self.endpoint.borrow_mut().initiate(
-            Instant::now(),
-            &mut scratch::take(),
-            &mut |to, datagram| self.port.send(to, datagram),
-        );
-        let mut failed = pin!(self.port.failed());
-        poll_fn(|cx| {
-            if let Poll::Ready(error) = failed.as_mut().poll(cx) {
-                return Poll::Ready(Err(error));
-            }
-            if let Poll::Ready(error) = self.poll_drive(cx, &mut |_, _| {}) {
-                return Poll::Ready(Err(error));
-            }
-            if self.endpoint.borrow().is_established() {
-                Poll::Ready(Ok(()))
-            } else {
-                Poll::Pending
-            }
+        user: u32,
+        target: SocketAddr,
+    ) -> Result<StreamPeer<TunneledStream>, NetError> {
+        let (port, tunnel_handshake) = self.open(user, target).await?;
+        let address = user_address(user);
+        let local_port = self.ephemeral_port();
+        let started = Instant::now();
+        let host = Host::new(port, Tcp::client(address, self.tcp, started));
+        let connecting = host.connect(inner_server(), local_port);
+        let key = tokio::time::timeout(self.kernel.connect_limit, connecting)
+            .await
+            .map_err(|_| NetError::TimedOut {
+                phase: "TCP connect",
+                peer: target,
+                limit: self.kernel.connect_limit,
+            })?
+            .map_err(|source| NetError::Connect { target, source })?;
+        Ok(StreamPeer {
+            stream: TunneledStream::new(host, key),
+            local: SocketAddrV4::new(address, local_port).into(),
+            peer: inner_server().into(),
+            transport_connect: Some(started.elapsed()),
+            tunnel_handshake,
         })
-        .await
-    }
-}
-
-impl<E: Endpoint> DatagramSocket for TunneledSocket<E> {
-    fn bound(&self) -> SocketAddr {
-        self.port.bound()
     }
 
-    fn local(&self) -> SocketAddr {
-        self.inner.into()
-    }
-
-    fn max_payload_bytes(&self) -> usize {
-        self.max_payload_bytes
-    }
-
-    fn send(&self, peer: SocketAddr, payload: &[u8]) {
-        assert!(payload.len() <= self.max_payload_bytes, "the caller checks");
-        let SocketAddr::V4(peer) = peer else {
-            return self.endpoint.borrow_mut().count_drop(DropCause::Misrouted);
-        };
-        let mut packet = scratch::take();
-        let packet_bytes = write_udp(&mut packet, self.inner, peer, payload);
-        let mut endpoint = self.endpoint.borrow_mut();
-        let sent = endpoint.send(
-            IpPacket::new(&mut packet, packet_bytes),
-            Instant::now(),
-            &mut scratch::take(),
-            &mut |to, datagram| self.port.send(to, datagram),
-        );
-        if let Err(cause) = sent {
-            endpoint.count_drop(cause);
-        }
-        if !self.timer.is_armed_for(endpoint.deadline()) {
-            self.port.wake();
-        }
-    }
-
-    fn poll_drive(
-        &self,
-        cx: &mut Context<'_>,
-        receive: &mut dyn FnMut(SocketAddr, &[u8]),
-    ) -> Poll<io::Error> {
-        let driven = self.port.poll_drive(cx, &mut |from, datagram| {
-            self.deliver(from, datagram, receive);
-        });
-        self.serve_timers(cx);
-        driven
-    }
-
-    fn counters(&self) -> DatagramCounters {
-        DatagramCounters {
-            tunnel: self.endpoint.borrow().drops(),
-            ..self.port.counters()
-        }
+    fn meter(&self) -> &WireMeter {
+        &self.kernel.meter
     }
 }

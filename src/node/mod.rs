@@ -221,9 +221,8 @@ impl Core {
     /// bound; but a connection that this node opened comes from a port that nobody listens on.
     fn own_address(&self, interface: usize, flow: &Flow) -> Option<SocketAddr> {
         let hops = self.hops.borrow();
-        let local = flow.local();
         let listening = hops.sides()[interface].listening.as_ref()?;
-        (!listening.is_stream() || listening.local.port() == local.port()).then_some(local)
+        listening.is_local_end_of(flow).then(|| flow.local())
     }
 
     fn unreachable(self: &Rc<Self>, hop: NextHop) {

@@ -16,18 +16,22 @@ pub struct Known {
     pub title: &'static str,
 }
 
-/// Every metric key, in the order of a connection's life; then those of single nodes and hops.
+/// Every metric key, in the order of a connection's life; then those of single nodes and hops, of
+/// kinds of operations, and of what tunnels drop.
 pub const KNOWN: &[Known] = &{
     const AFTER_PLACES: usize = COMMON.len() + BY_PLACE.len();
-    let mut known = [COMMON[0]; AFTER_PLACES + BY_KIND.len()];
+    const AFTER_KINDS: usize = AFTER_PLACES + BY_KIND.len();
+    let mut known = [COMMON[0]; AFTER_KINDS + BY_DROP.len()];
     let mut index = 0;
     while index < known.len() {
         known[index] = if index < COMMON.len() {
             COMMON[index]
         } else if index < AFTER_PLACES {
             BY_PLACE[index - COMMON.len()]
-        } else {
+        } else if index < AFTER_KINDS {
             BY_KIND[index - AFTER_PLACES]
+        } else {
+            BY_DROP[index - AFTER_KINDS]
         };
         index += 1;
     }
@@ -35,6 +39,7 @@ pub const KNOWN: &[Known] = &{
 };
 
 const COMMON: &[Known] = &[
+    lower_ns("tunnel_handshake_ns", "Tunnel handshake"),
     lower_ns("transport_connect_ns", "TCP connect"),
     lower_ns("security_handshake_ns", "Security handshake"),
     lower_ns("setup_latency_ns", "Hop set-up"),
@@ -138,6 +143,19 @@ const COMMON: &[Known] = &[
     lower_ns("client_cpu_ns_per_operation", "Client CPU per operation"),
     lower_ns("server_cpu_ns_per_operation", "Server CPU per operation"),
     lower_ns(
+        "protection_cpu_ns_per_packet",
+        "CPU of both sides for protecting a packet",
+    ),
+    lower_ns(
+        "bare_protection_cpu_ns_per_packet",
+        "CPU of boringtun alone for such a packet",
+    ),
+    lower(
+        "protection_cost_ratio",
+        Unit::Ratio,
+        "CPU of protecting a packet ÷ that of boringtun alone",
+    ),
+    lower_ns(
         "session_request_delay_fixed_ns",
         "Session request delay without a proxy, by the fit",
     ),
@@ -172,6 +190,31 @@ const COMMON: &[Known] = &[
         "server_heap_bytes_per_connection",
         Unit::Bytes,
         "Server heap per connection",
+    ),
+    lower(
+        "server_tunnel_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of a tunnel",
+    ),
+    lower(
+        "server_inner_stack_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of TCP within a tunnel",
+    ),
+    lower(
+        "server_carrier_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of the carrier itself",
+    ),
+    lower(
+        "server_binding_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of a SIP binding",
+    ),
+    lower(
+        "server_unexplained_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap in none of the parts",
     ),
     higher(
         "client_heap_r_squared_ratio",
@@ -277,6 +320,36 @@ const BY_KIND: &[Known] = by_kind!(
     "comeback" "Returns after a drop"
 );
 
+/// What tunnels drop, by cause, on each side.
+macro_rules! by_drop {
+    ($($cause:literal $name:literal)*) => {
+        &[
+            $(
+                lower(
+                    concat!("server_tunnel_drops_", $cause, "_count"),
+                    Unit::Count,
+                    concat!("Datagrams that the server's tunnels dropped: ", $name),
+                ),
+                lower(
+                    concat!("client_tunnel_drops_", $cause, "_count"),
+                    Unit::Count,
+                    concat!("Datagrams that the users' tunnels dropped: ", $name),
+                ),
+            )*
+        ]
+    };
+}
+
+const BY_DROP: &[Known] = by_drop!(
+    "malformed" "malformed"
+    "unknown_peer" "of an unknown peer"
+    "not_authentic" "not authentic"
+    "replayed" "replayed"
+    "no_association" "without an association"
+    "misrouted" "misrouted"
+    "rate_limited" "beyond the limit of handshakes"
+);
+
 /// The entry of `key` in [`KNOWN`].
 #[must_use]
 pub fn known(key: &str) -> Option<&'static Known> {
@@ -307,7 +380,7 @@ const fn higher(key: &'static str, unit: Unit, title: &'static str) -> Known {
 
 impl Unit {
     /// The unit that `key` ends in, what it is counted per left aside (`_per_connection`,
-    /// `_per_operation`); `None` when it ends in none. A rate of RFC 7501 is per second.
+    /// `_per_operation`, `_per_packet`); `None` when it ends in none. A rate of RFC 7501 is per second.
     #[must_use]
     pub fn of_key(key: &str) -> Option<Self> {
         const ENDINGS: [(&str, Unit); 7] = [
@@ -322,6 +395,7 @@ impl Unit {
         let quantity = key
             .strip_suffix("_per_connection")
             .or_else(|| key.strip_suffix("_per_operation"))
+            .or_else(|| key.strip_suffix("_per_packet"))
             .unwrap_or(key);
         ENDINGS
             .into_iter()

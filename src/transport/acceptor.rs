@@ -110,6 +110,7 @@ where
     C: Security<L::Stream>,
 {
     let local = listener.bound();
+    let local_port = listener.local_port();
     let acceptor = Rc::new(Acceptor {
         listener: RefCell::new(Some(listener)),
         security,
@@ -121,6 +122,8 @@ where
     let task = tokio::task::spawn_local(Rc::clone(&acceptor).run());
     Listening {
         local,
+        is_stream: true,
+        inner_port: local_port,
         guard: Box::new(CloseOnDrop {
             acceptor,
             task: task.abort_handle(),
@@ -195,9 +198,9 @@ struct CloseOnDrop<L, C> {
     task: AbortHandle,
 }
 
-impl<L, C> Guard for CloseOnDrop<L, C> {
+impl<L: StreamListener, C> Guard for CloseOnDrop<L, C> {
     fn counters(&self) -> Option<DatagramCounters> {
-        None
+        self.acceptor.listener.borrow().as_ref()?.counters()
     }
 
     fn flow_to(&self, _peer: SocketAddr) -> Option<Flow> {

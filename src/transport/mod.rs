@@ -20,6 +20,7 @@ mod settings;
 mod stream;
 mod tcp;
 mod tls;
+mod tunneled;
 mod udp;
 
 use std::future::Future;
@@ -29,6 +30,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use crate::net::{DatagramCounters, WireCounters};
+pub use crate::tunnel::Drops;
 pub use credentials::{Identity, Role, TestAuthority, Validity, authority_from_pem_file};
 pub use error::{CloseReason, SendError, TransportError};
 pub(crate) use flow::Link;
@@ -146,11 +148,15 @@ pub enum HandshakeKind {
 pub struct Listening {
     /// The address that was bound, with the port that the kernel chose if 0 was asked for.
     pub local: SocketAddr,
+    is_stream: bool,
+    /// The port of [`Flow::local`] on what it accepts.
+    inner_port: u16,
     guard: Box<dyn Guard>,
 }
 
 impl Listening {
-    /// What its datagram socket lost; `None` over a stream, which loses nothing unnoticed.
+    /// What its datagram socket lost, or the tunnels below its streams did; `None` over the kernel's
+    /// streams, which lose nothing unnoticed.
     #[must_use]
     pub fn counters(&self) -> Option<DatagramCounters> {
         self.guard.counters()
@@ -159,7 +165,14 @@ impl Listening {
     /// Whether its flows are connections.
     #[must_use]
     pub fn is_stream(&self) -> bool {
-        self.guard.counters().is_none()
+        self.is_stream
+    }
+
+    /// Whether `flow` could have come in here: this side's end of it is where this listens, and not
+    /// a port that a connection was opened from.
+    #[must_use]
+    pub fn is_local_end_of(&self, flow: &Flow) -> bool {
+        flow.local().port() == self.inner_port
     }
 
     /// A flow from its datagram socket to any peer; `None` over a stream, where a flow is a

@@ -33,8 +33,12 @@ pub struct Stack {
     /// One line for lists.
     pub summary: &'static str,
     opener: fn(&Settings) -> Result<Box<dyn Transport>, TransportError>,
-    security: fn(&Settings) -> Vec<(&'static str, Value)>,
+    /// What secures it, from the carrier down: how it does, and a prefix for the names of that.
+    security: &'static [(&'static str, Security)],
 }
+
+/// How one layer secures a hop, as names and values.
+type Security = fn(&Settings) -> Vec<(&'static str, Value)>;
 
 /// How a carrier delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +61,15 @@ impl Stack {
     /// How the hop is secured if both ends have these `settings`: protocol, cipher suite, kind of
     /// keys, key-exchange group, provider of the cryptography, resumption. A cell records it among
     /// its parameters. What the settings do not tell, such as the key of a server that is not ours,
-    /// is absent; a stack that protects nothing has none.
+    /// is absent; a stack that protects nothing has none. Where a carrier that is secured itself is
+    /// inside a tunnel, the tunnel's have the prefix `tunnel_`.
     #[must_use]
     pub fn security(&self, settings: &Settings) -> BTreeMap<String, Value> {
-        let named = |(key, value): (&str, Value)| (key.to_owned(), value);
-        (self.security)(settings).into_iter().map(named).collect()
+        let layers = self.security.iter().flat_map(|(prefix, layer)| {
+            let parameters = layer(settings).into_iter();
+            parameters.map(move |(name, value)| (format!("{prefix}{name}"), value))
+        });
+        layers.collect()
     }
 
     /// Whether messages ride on a stream.
@@ -88,10 +96,6 @@ pub fn find(name: &str) -> Result<&'static Stack, UnknownStack> {
         .ok_or_else(|| UnknownStack::new(name))
 }
 
-fn unsecured(_: &Settings) -> Vec<(&'static str, Value)> {
-    Vec::new()
-}
-
 fn wireguard(settings: &Settings) -> Vec<(&'static str, Value)> {
     let parameters = Wireguard::security(&settings.tunnel).into_iter();
     let parameters = parameters.map(|(key, value)| (key, value.into()));
@@ -113,7 +117,7 @@ const STACKS: &[Stack] = &[
         bare: None,
         summary: "SIP over UDP, unprotected (RFC 3261)",
         opener: udp::open,
-        security: unsecured,
+        security: &[],
     },
     Stack {
         name: "tcp",
@@ -127,7 +131,7 @@ const STACKS: &[Stack] = &[
         bare: None,
         summary: "SIP over TCP, unprotected: the control of every kernel-socket stack",
         opener: tcp::open,
-        security: unsecured,
+        security: &[],
     },
     Stack {
         name: "tls",
@@ -141,7 +145,7 @@ const STACKS: &[Stack] = &[
         bare: None,
         summary: "SIP over TLS, the server shows a certificate (rustls)",
         opener: tls::open_server_authenticated,
-        security: tls::security::server_authenticated,
+        security: &[("", tls::security::server_authenticated)],
     },
     Stack {
         name: "mtls",
@@ -155,7 +159,7 @@ const STACKS: &[Stack] = &[
         bare: None,
         summary: "SIP over TLS, both ends show a certificate (rustls)",
         opener: tls::open_mutual,
-        security: tls::security::mutual,
+        security: &[("", tls::security::mutual)],
     },
     Stack {
         name: "udp@clear",
@@ -169,7 +173,7 @@ const STACKS: &[Stack] = &[
         bare: Some("udp"),
         summary: "SIP over UDP in an unprotected tunnel: the control of udp@wireguard",
         opener: udp::open_clear,
-        security: unsecured,
+        security: &[],
     },
     Stack {
         name: "udp@wireguard",
@@ -183,7 +187,52 @@ const STACKS: &[Stack] = &[
         bare: Some("udp"),
         summary: "SIP over UDP in a user-space WireGuard tunnel (boringtun)",
         opener: udp::open_wireguard,
-        security: wireguard,
+        security: &[("", wireguard)],
+    },
+    Stack {
+        name: "tcp@clear",
+        carrier: "tcp",
+        tunnel: Some("clear"),
+        delivery: Delivery::Stream,
+        via_transport: "TCP",
+        protected: false,
+        mutual: false,
+        control: Some("tcp"),
+        bare: Some("tcp"),
+        summary: "SIP over TCP in user space (smoltcp) in an unprotected tunnel: the control of *@wireguard streams",
+        opener: tcp::open_clear,
+        security: &[],
+    },
+    Stack {
+        name: "tcp@wireguard",
+        carrier: "tcp",
+        tunnel: Some("wireguard"),
+        delivery: Delivery::Stream,
+        via_transport: "TCP",
+        protected: true,
+        mutual: true,
+        control: Some("tcp@clear"),
+        bare: Some("tcp"),
+        summary: "SIP over TCP in user space (smoltcp) in a user-space WireGuard tunnel (boringtun)",
+        opener: tcp::open_wireguard,
+        security: &[("", wireguard)],
+    },
+    Stack {
+        name: "tls@wireguard",
+        carrier: "tls",
+        tunnel: Some("wireguard"),
+        delivery: Delivery::Stream,
+        via_transport: "TLS",
+        protected: true,
+        mutual: true,
+        control: Some("tcp@clear"),
+        bare: Some("tls"),
+        summary: "SIP over TLS (rustls) inside a WireGuard tunnel: protected twice",
+        opener: tls::open_wireguard,
+        security: &[
+            ("", tls::security::server_authenticated),
+            ("tunnel_", wireguard),
+        ],
     },
 ];
 
@@ -242,8 +291,12 @@ mod tests {
             assert_eq!(stack.name, name);
             assert_eq!(stack.bare.is_some(), stack.tunnel.is_some(), "{name}");
             assert!(stack.protected || !stack.mutual, "{name}");
-            for other in stack.control.iter().chain(&stack.bare) {
-                assert!(find(other).is_ok_and(|other| !other.protected), "{name}");
+            if let Some(control) = stack.control {
+                assert!(find(control).is_ok_and(|other| !other.protected), "{name}");
+            }
+            if let Some(bare) = stack.bare {
+                assert_eq!(bare, stack.carrier, "{name}");
+                assert!(find(bare).is_ok_and(|other| other.tunnel.is_none()));
             }
         }
     }

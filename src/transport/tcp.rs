@@ -9,14 +9,27 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::acceptor::{self, Handshake, Security};
 use super::{
     Connected, Handler, Limits, Listening, LocalBoxFuture, Settings, Transport, TransportError,
-    User, WireCounters,
+    User, WireCounters, tunneled,
 };
 use crate::net::{Kernel, StreamNetwork};
 
 /// `tcp`.
 pub(super) fn open(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
-    let stack = Streams::new(Kernel::from(settings), Plain, settings.limits);
-    Ok(Box::new(stack))
+    Ok(plain(Kernel::from(settings), settings))
+}
+
+/// `tcp@clear`.
+pub(super) fn open_clear(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
+    Ok(plain(tunneled::clear(settings), settings))
+}
+
+/// `tcp@wireguard`.
+pub(super) fn open_wireguard(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
+    Ok(plain(tunneled::wireguard(settings)?, settings))
+}
+
+fn plain<N: StreamNetwork + 'static>(network: N, settings: &Settings) -> Box<dyn Transport> {
+    Box::new(Streams::new(network, Plain, settings.limits))
 }
 
 /// A stream carrier: a network, and what is put between its streams and SIP.

@@ -12,9 +12,9 @@ use std::task::{Context, Poll, Waker};
 use super::{
     Connected, DatagramCounters, Flow, Guard, Handler, HandshakeKind, Link, Listening,
     LocalBoxFuture, Phases, SendError, Settings, Transport, TransportError, User, WireCounters,
+    tunneled,
 };
-use crate::net::{DatagramNetwork, DatagramSocket, Kernel, Tunneled};
-use crate::tunnel::{Clear, MAX_USERS, Wireguard};
+use crate::net::{DatagramNetwork, DatagramSocket, Kernel};
 
 /// `udp`.
 pub(super) fn open(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
@@ -23,26 +23,12 @@ pub(super) fn open(settings: &Settings) -> Result<Box<dyn Transport>, TransportE
 
 /// `udp@clear`.
 pub(super) fn open_clear(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
-    let network = Tunneled::new(settings.into(), Clear, settings.limits.handshake);
-    Ok(Box::new(Udp::new(network)))
+    Ok(Box::new(Udp::new(tunneled::clear(settings))))
 }
 
 /// `udp@wireguard`.
 pub(super) fn open_wireguard(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
-    let keys = settings.wireguard_keys()?;
-    if keys.peers > MAX_USERS {
-        return Err(TransportError::Credentials(format!(
-            "expected WireGuard keys of at most {MAX_USERS} users, as many as have inner addresses, \
-             found {}",
-            keys.peers
-        )));
-    }
-    let network = Tunneled::new(
-        settings.into(),
-        Wireguard::new(keys.clone(), &settings.tunnel),
-        settings.limits.handshake,
-    );
-    Ok(Box::new(Udp::new(network)))
+    Ok(Box::new(Udp::new(tunneled::wireguard(settings)?)))
 }
 
 struct Udp<N> {
@@ -72,6 +58,8 @@ impl<N: DatagramNetwork> Transport for Udp<N> {
             let link = SocketLink::drive(socket, id, true, handler);
             Ok(Listening {
                 local,
+                is_stream: false,
+                inner_port: link.local.port(),
                 guard: Box::new(CloseOnDrop(link)),
             })
         })

@@ -5,15 +5,14 @@
 //! for the server itself (WireGuard calls this cryptokey routing). A peer exists from its
 //! first valid opening on and costs nothing before, and no time while it is idle.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
 
 use super::{
-    DropCause, Drops, Endpoint, IpPacket, Protection, SERVER, TransmitTo, Tunnel, ip, user_address,
-    user_of,
+    Deadlines, DropCause, Drops, Endpoint, IpPacket, Protection, SERVER, TransmitTo, Tunnel, ip,
+    user_address, user_of,
 };
 
 /// All tunnels of one server. A peer stays, since it is what a replayed opening is recognised by:
@@ -22,32 +21,23 @@ use super::{
 pub struct Gateway<P: Protection> {
     protection: Rc<P>,
     peers: HashMap<u32, Peer<P::Tunnel>>,
-    /// When to look at which peer. An entry may be too early, never too late, so that traffic,
-    /// which only puts deadlines off, need not touch it.
-    timers: Timers,
+    /// When to look at which peer.
+    timers: Deadlines<u32>,
     drops: Drops,
 }
-
-/// The soonest is on top.
-type Timers = BinaryHeap<Reverse<(Instant, u32)>>;
 
 struct Peer<T> {
     tunnel: T,
     /// Where the peer was last heard from; it may roam.
     outer: SocketAddr,
-    /// Time of its earliest entry in `timers`.
+    /// Its entry in `timers`.
     timer: Option<Instant>,
 }
 
 impl<T: Tunnel> Peer<T> {
     /// Makes sure that the peer, which is `user`, is looked at no later than its deadline.
-    fn schedule(&mut self, user: u32, timers: &mut Timers) {
-        if let Some(deadline) = self.tunnel.deadline()
-            && self.timer.is_none_or(|timer| deadline < timer)
-        {
-            self.timer = Some(deadline);
-            timers.push(Reverse((deadline, user)));
-        }
+    fn schedule(&mut self, user: u32, timers: &mut Deadlines<u32>) {
+        timers.schedule(user, self.tunnel.deadline(), &mut self.timer);
     }
 }
 
@@ -59,7 +49,7 @@ impl<P: Protection> Gateway<P> {
         Self {
             protection,
             peers: HashMap::new(),
-            timers: Timers::new(),
+            timers: Deadlines::new(),
             drops: Drops::default(),
         }
     }
@@ -160,19 +150,15 @@ impl<P: Protection> Endpoint for Gateway<P> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((due, _))| *due)
+        self.timers.next()
     }
 
     fn handle_timeout(&mut self, now: Instant, scratch: &mut [u8], transmit: TransmitTo<'_>) {
-        while let Some(&Reverse((due, user))) = self.timers.peek()
-            && due <= now
-        {
-            self.timers.pop();
+        while let Some((due, user)) = self.timers.pop_due(now) {
             let peer = self.peers.get_mut(&user).expect("peers are never removed");
-            if peer.timer != Some(due) {
+            if peer.timer.take_if(|timer| *timer == due).is_none() {
                 continue;
             }
-            peer.timer = None;
             if peer
                 .tunnel
                 .deadline()

@@ -32,6 +32,7 @@
 
 mod address;
 mod clear;
+mod deadlines;
 mod endpoint;
 mod gateway;
 mod ip;
@@ -49,6 +50,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address::{MAX_USERS, SERVER, SIP_PORT, user_address, user_of};
 pub use clear::{Clear, ClearTunnel};
+pub use deadlines::Deadlines;
 pub use endpoint::{Endpoint, Initiator, TransmitTo};
 pub use gateway::Gateway;
 pub use ip::{IP_UDP_HEADER_BYTES, UdpPacket, parse_udp, write_udp};

@@ -16,6 +16,7 @@ use hopbench::sip::account::ANSWERING_USER;
 use hopbench::transport::{self, Identity, Settings};
 
 use super::tls::TlsArgs;
+use super::tunnel::TunnelArgs;
 use super::users::Users;
 use super::{EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_OK, by_name, credentials, usage};
 use crate::protocol::{LoadOrder, LoadReply};
@@ -112,6 +113,8 @@ pub(crate) struct Args {
     control: bool,
     #[command(flatten)]
     tls: TlsArgs,
+    #[command(flatten)]
+    tunnel: TunnelArgs,
     #[command(flatten)]
     accounts: Users,
 }
@@ -243,6 +246,7 @@ impl Args {
         }
         self.tls.check()?;
         self.tls.apply(&mut settings);
+        self.tunnel.apply(&mut settings)?;
         let is_missing = match stack.tunnel {
             Some(_) => stack.protected && settings.wireguard.is_none(),
             None => stack.protected && settings.tls.is_none(),

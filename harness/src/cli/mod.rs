@@ -8,6 +8,7 @@ mod proxy;
 mod report;
 mod run;
 mod tls;
+mod tunnel;
 mod users;
 
 use std::io::{BufRead, Write};
@@ -51,6 +52,8 @@ enum Command {
     Node(node::Args),
     /// Generate load against a node, or against any other SIP server
     Load(load::Args),
+    /// Write keys of a credentials folder as other software reads them
+    Credentials(credentials::Args),
     /// Render a run again
     Report(report::Args),
 }
@@ -74,6 +77,7 @@ pub(crate) fn main() -> ExitCode {
         Command::List(args) => list::list(&args),
         Command::Node(args) => node::node(&args),
         Command::Load(args) => load::load(&args),
+        Command::Credentials(args) => credentials::credentials(&args),
         Command::Report(args) => report::report(&args),
     };
     match outcome {

@@ -12,6 +12,7 @@ use tokio::task::LocalSet;
 
 use super::proxy::ProxyArgs;
 use super::tls::TlsArgs;
+use super::tunnel::TunnelArgs;
 use super::users::Users;
 use super::{EXIT_ERROR, EXIT_OK, by_name, credentials, usage};
 use crate::protocol::{NodeOrder, NodeReply, WireReading};
@@ -46,6 +47,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     tls: TlsArgs,
     #[command(flatten)]
+    tunnel: TunnelArgs,
+    #[command(flatten)]
     users: Users,
 }
 
@@ -78,6 +81,7 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         }
     };
     args.tls.apply(&mut settings);
+    args.tunnel.apply(&mut settings)?;
     let mut config = NodeConfig {
         ring_seconds: args.ring,
         ..NodeConfig::answering(stack.name, args.listen, settings, accounts)

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use hopbench::record::{Run, SCHEMA, Verdict};
 use hopbench::transport::{self, KeyType, Settings, TlsOptions, TlsSettings, WireguardKeys};
 
+use super::tunnel::TunnelArgs;
 use super::{EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, usage};
 use crate::environment;
 use crate::experiment::{self, Bench, Conduct, Experiment, Trial};
@@ -46,6 +47,8 @@ pub(crate) struct Args {
     /// No progress, no table; the files are written all the same
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    tunnel: TunnelArgs,
 }
 
 /// Whether standard output wants colour (<https://no-color.org>).
@@ -121,7 +124,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
 fn certificates(experiments: &[Experiment]) -> anyhow::Result<BTreeMap<KeyType, TlsSettings>> {
     let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
     let kinds: BTreeSet<KeyType> = trials
-        .map(|trial| trial.subject.site.tls.key_type)
+        .map(|trial| trial.subject.site.variant.tls.key_type)
         .collect();
     let generated = kinds.into_iter().map(|key_type| {
         let options = TlsOptions {
@@ -181,6 +184,7 @@ impl Args {
                 );
             }
         }
+        scenario.plan.usual = self.tunnel.variant()?;
         Ok(scenario)
     }
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::collect::Collected;
 use super::load::{DRAIN_SECONDS, Load};
 use super::{Sample, Subject, Trial};
-use crate::scenario::{Chain, Plan};
+use crate::scenario::{Chain, Plan, Selection};
 use crate::statistics::{self, Regression};
 use crate::topology::Topology;
 
@@ -41,6 +41,13 @@ const FITTED: [[&str; 4]; 2] = [
 ];
 
 impl Chain {
+    fn selection(&self) -> Selection<'_> {
+        Selection {
+            stacks: &self.stacks,
+            ..Selection::default()
+        }
+    }
+
     /// The load of each cell: calls over hops that are kept.
     pub(crate) fn load(&self) -> LoadPlan {
         LoadPlan {
@@ -70,7 +77,7 @@ pub(super) fn trials(chain: &Chain, plan: &Plan) -> anyhow::Result<Vec<Trial>> {
             0 => Topology::Direct,
             proxies => Topology::Chain(*proxies),
         };
-        let sites = plan.sites(topology, &[], false)?;
+        let sites = plan.sites(topology, &chain.selection())?;
         // Edge and core alike: the slope is one more hop of the stack that the fit is named after.
         let sites = sites
             .iter()
@@ -185,11 +192,12 @@ fn sample(cells: &[(f64, &Collected)], block: u32) -> Sample {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use hopbench::transport::{TlsOptions, find};
+    use hopbench::transport::find;
 
     use super::*;
     use crate::experiment::cell_id;
     use crate::topology::Site;
+    use crate::variant::Variant;
 
     /// A cell whose processor time in block `b` is `speeds[b] · (fixed + slope · proxies)`.
     fn cell(stack: &str, proxies: u32, speeds: &[f64], (fixed, slope): (f64, f64)) -> Collected {
@@ -197,7 +205,7 @@ mod tests {
             topology: format!("chain-{proxies}").parse().unwrap(),
             stack: find(stack).unwrap(),
             core: find(stack).unwrap(),
-            tls: TlsOptions::default(),
+            variant: Variant::default(),
             authenticate_calls: false,
         };
         let mut cell = Collected::new(Subject {

@@ -23,7 +23,7 @@ pub(crate) struct Collected {
 }
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them.
-const NOT_COMPARED: [&str; 9] = [
+const NOT_COMPARED: [&str; 12] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
@@ -33,6 +33,9 @@ const NOT_COMPARED: [&str; 9] = [
     "server_heap_r_squared_ratio",
     "session_request_delay_r_squared_ratio",
     "server_cpu_r_squared_ratio",
+    "server_unexplained_heap_bytes_per_connection",
+    "bare_protection_cpu_ns_per_packet",
+    "protection_cost_ratio",
 ];
 
 impl Collected {
@@ -127,13 +130,15 @@ impl Collected {
     }
 }
 
-/// The ratios of the cells that are ok to their controls that are ok.
+/// The ratios of the cells that are ok to their controls that are ok, and of those that are run in
+/// another way to the usual one.
 pub(crate) fn ratios(collected: &[&Collected], seed: u64) -> Vec<Ratio> {
     let sound: Vec<&Collected> = collected
         .iter()
         .copied()
         .filter(|cell| cell.verdict().0 == Verdict::Ok)
         .collect();
+    let find = |id: CellId| sound.iter().find(|other| other.subject.id == id);
     let mut ratios = Vec::new();
     for cell in &sound {
         let stack = cell.subject.site.stack;
@@ -141,10 +146,12 @@ pub(crate) fn ratios(collected: &[&Collected], seed: u64) -> Vec<Ratio> {
         controls.dedup();
         for control in controls {
             let control = transport::find(control).expect("the registry names its own rows");
-            let find = |id: CellId| sound.iter().find(|other| other.subject.id == id);
             if let Some(control) = cell.subject.control_ids(control).into_iter().find_map(find) {
                 ratios.extend(ratios_to(cell, control, seed));
             }
+        }
+        if let Some(usual) = cell.subject.usual_id().and_then(find) {
+            ratios.extend(ratios_to(cell, usual, seed));
         }
     }
     ratios
@@ -241,11 +248,12 @@ fn throughput(samples: &BTreeMap<u32, &Sample>, seed: u64) -> Metric {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use hopbench::transport::{TlsOptions, find};
+    use hopbench::transport::find;
 
     use super::*;
     use crate::experiment::cell_id;
     use crate::topology::{Site, Topology};
+    use crate::variant::Variant;
 
     /// Three blocks, of which the first is as `spoil` leaves it.
     fn cell(spoil: impl FnOnce(&mut Sample)) -> Collected {
@@ -253,7 +261,7 @@ mod tests {
             topology: Topology::Direct,
             stack: find("tcp").unwrap(),
             core: find("tcp").unwrap(),
-            tls: TlsOptions::default(),
+            variant: Variant::default(),
             authenticate_calls: false,
         };
         let mut cell = Collected::new(Subject {

@@ -14,10 +14,11 @@ use hopbench::node::NodeCounters;
 use hopbench::transport::Resumption;
 use serde_json::{Value, json};
 
-use super::{Bench, Question, Sample, Subject, Trial, cell_id};
-use crate::scenario::{Plan, Setup, Throughput, is_tls};
+use super::{Bench, Question, Sample, Subject, Trial, cell_id, packet, parts};
+use crate::scenario::{Plan, Selection, Setup, Throughput};
 use crate::testbed::{Crew, Failure, Nodes, Outcome, Wire};
 use crate::topology::{Site, Topology};
+use crate::variant::is_tls;
 
 /// After the measurement, operations that began in it get this long to end: longer than a call whose
 /// every message is lost once, shorter than SIP's own 32 s.
@@ -25,8 +26,12 @@ pub(super) const DRAIN_SECONDS: f64 = 3.0;
 /// What starting and ending a process takes.
 const PROCESS_SECONDS: f64 = 0.06;
 
+/// What bringing a user to its hop and its registration takes, more or less.
+const USER_SECONDS: f64 = 0.5e-3;
+
 /// Phases that a connection goes through.
-const PHASES: [Moment; 3] = [
+const PHASES: [Moment; 4] = [
+    Moment::TunnelHandshake,
     Moment::TransportConnect,
     Moment::SecurityHandshake,
     Moment::Setup,
@@ -45,8 +50,9 @@ const CALL: [Moment; 3] = [
     Moment::SessionDisconnectDelay,
 ];
 /// Delays of a user whose hop drops.
-const AVALANCHE: [Moment; 4] = [
+const AVALANCHE: [Moment; 5] = [
     Moment::Outage,
+    Moment::TunnelHandshake,
     Moment::TransportConnect,
     Moment::SecurityHandshake,
     Moment::RegistrationDelay,
@@ -76,6 +82,8 @@ struct Readings {
     wire: Wire,
     /// Datagrams that the kernel dropped at the nodes; `None` where none can be.
     drops: Option<f64>,
+    /// Whether a hop lies in a tunnel.
+    has_tunnel: bool,
 }
 
 /// The cells of the experiment `setup`.
@@ -86,7 +94,12 @@ pub(crate) fn setup_trials(setup: &Setup, plan: &Plan) -> anyhow::Result<Vec<Tri
         has_rates: false,
         resumes: false,
     };
-    let sites = plan.sites(setup.topology, &setup.variants, false)?;
+    let selection = Selection {
+        stacks: &setup.stacks,
+        variants: &setup.variants,
+        authenticate_calls: false,
+    };
+    let sites = plan.sites(setup.topology, &selection)?;
     let trials = sites
         .iter()
         .map(|site| load.trial("setup", site, setup.blocks));
@@ -98,11 +111,12 @@ pub(crate) fn throughput_trials(
     throughput: &Throughput,
     plan: &Plan,
 ) -> anyhow::Result<Vec<Trial>> {
-    let sites = plan.sites(
-        throughput.topology,
-        &throughput.variants,
-        throughput.authenticate_calls,
-    )?;
+    let selection = Selection {
+        stacks: &throughput.stacks,
+        variants: &throughput.variants,
+        authenticate_calls: throughput.authenticate_calls,
+    };
+    let sites = plan.sites(throughput.topology, &selection)?;
     let has_rate_in_id = throughput.rates_per_second.len() > 1;
     let mut trials = Vec::new();
     for rate in &throughput.rates_per_second {
@@ -195,7 +209,7 @@ impl Load {
                 moments: self.moments.clone(),
                 has_rates: self.has_rates,
                 resumes: is_tls(site.stack)
-                    && site.tls.resumption == Resumption::Ticket
+                    && site.variant.tls.resumption == Resumption::Ticket
                     && opens_hops(&self.plan),
             }),
         }
@@ -272,19 +286,30 @@ impl Question for Load {
         }
         // The nodes must still be there, otherwise their share is not what it seems.
         let (after, counters) = nodes.snapshots()?.into_iter().unzip();
-        Ok(self.sample(&Readings {
+        let readings = Readings {
             report,
             edges,
             after,
             nodes: counters,
             wire: nodes.wire()?.since(&wire_before),
             drops: drops.map(|(after, before)| after.saturating_sub(before) as f64),
-        }))
+            has_tunnel: site.stack.tunnel.is_some() || site.core.tunnel.is_some(),
+        };
+        let mut sample = self.sample(&readings);
+        if self.has_rates && is_priced_by_packet(site) {
+            let wire = readings.wire.total().filter(|wire| wire.packets > 0);
+            let bytes = wire.map(|wire| wire.bytes as f64 / wire.packets as f64);
+            let bare = bytes.map(packet::bare_protection_ns);
+            sample.scalars.insert(parts::BARE_PROTECTION.into(), bare);
+        }
+        Ok(sample)
     }
 
     fn expected_seconds(&self, topology: Topology) -> f64 {
         let processes = f64::from(topology.nodes() + 1);
-        self.plan.warm_up_seconds + self.plan.duration_seconds + PROCESS_SECONDS * processes
+        let population = self.plan.population().map_or(0, |_| self.plan.users);
+        let preparation = PROCESS_SECONDS * processes + USER_SECONDS * f64::from(population);
+        self.plan.warm_up_seconds + self.plan.duration_seconds + preparation
     }
 }
 
@@ -296,6 +321,11 @@ fn opens_hops(plan: &LoadPlan) -> bool {
         Workload::Mixed => plan.mix.register > 0.0,
         Workload::Avalanche => true,
     }
+}
+
+/// Whether all hops are WireGuard's, so that what protection costs is what its packets cost.
+fn is_priced_by_packet(site: &Site) -> bool {
+    site.stack.tunnel == Some("wireguard") && site.core.name == site.stack.name
 }
 
 /// Whether anybody is called.

@@ -11,7 +11,7 @@ use hopbench::transport::{Stack, WireCounters};
 use serde_json::json;
 
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
-use crate::scenario::{Memory, Plan};
+use crate::scenario::{Memory, Plan, Selection};
 use crate::statistics::{self, Regression};
 use crate::testbed::{Crew, Failure, LoadProcess, Nodes, Outcome};
 use crate::topology::{Site, Topology};
@@ -30,7 +30,12 @@ struct Ramp {
 /// The cells of the experiment `memory`.
 pub(crate) fn trials(memory: &Memory, plan: &Plan) -> anyhow::Result<Vec<Trial>> {
     let lifecycle = Lifecycle::PerRegistration.name();
-    let sites = plan.sites(Topology::Direct, &memory.variants, false)?;
+    let selection = Selection {
+        stacks: &memory.stacks,
+        variants: &memory.variants,
+        authenticate_calls: false,
+    };
+    let sites = plan.sites(Topology::Direct, &selection)?;
     let mut trials = Vec::new();
     for stage in &memory.stages {
         for site in &sites {

@@ -9,6 +9,8 @@ mod chain;
 mod collect;
 mod load;
 mod memory;
+mod packet;
+mod parts;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,7 @@ use serde_json::{Value, json};
 use crate::scenario::Plan;
 use crate::testbed::{Failure, Outcome, TUNNELS_PROTECT, Testbed};
 use crate::topology::{Site, Topology};
+use crate::variant::{self, Variant};
 
 use collect::Collected;
 pub(crate) use schedule::{Conduct, conduct};
@@ -63,10 +66,16 @@ pub(crate) struct Experiment {
     pub(crate) trials: Vec<Trial>,
     /// What else its cells tell together, by block as they do.
     derive: Option<Derive>,
+    /// What its cells tell of each other, by block as well.
+    complete: Option<Complete>,
 }
 
 /// From the cells that are being measured to further ones, which their samples tell together.
 type Derive = fn(&[Collected]) -> Vec<Collected>;
+
+/// Adds to samples what takes those of other cells of the block. Called after each block, with all
+/// that there are.
+type Complete = fn(&mut [Collected]);
 
 /// A cell and how it is measured.
 pub(crate) struct Trial {
@@ -128,10 +137,16 @@ pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<
         experiments.push(Experiment::of(load::setup_trials(setup, plan)?));
     }
     if let Some(memory) = plan.memory.as_ref().filter(|_| is_wanted("memory")) {
-        experiments.push(Experiment::of(memory::trials(memory, plan)?));
+        experiments.push(Experiment {
+            complete: Some(parts::add_memory_parts),
+            ..Experiment::of(memory::trials(memory, plan)?)
+        });
     }
     for throughput in plan.throughput.iter().filter(|_| is_wanted("throughput")) {
-        experiments.push(Experiment::of(load::throughput_trials(throughput, plan)?));
+        experiments.push(Experiment {
+            complete: Some(parts::add_protection_costs),
+            ..Experiment::of(load::throughput_trials(throughput, plan)?)
+        });
     }
     if let Some(chain) = plan.chain.as_ref().filter(|_| is_wanted("chain")) {
         experiments.push(Experiment {
@@ -139,6 +154,8 @@ pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<
             ..Experiment::of(chain::trials(chain, plan)?)
         });
     }
+    // None of an experiment's own stacks may be among those of the run.
+    experiments.retain(|experiment| !experiment.trials.is_empty());
     Ok(experiments)
 }
 
@@ -147,6 +164,7 @@ impl Experiment {
         Self {
             trials,
             derive: None,
+            complete: None,
         }
     }
 }
@@ -163,7 +181,7 @@ impl Trial {
 }
 
 fn cell_id(experiment: &str, workload: &str, site: &Site, lifecycle: &str) -> CellId {
-    let mut distinguishing = site.tls.distinguishing();
+    let mut distinguishing = site.variant.distinguishing();
     if site.core.name != site.stack.name {
         distinguishing.insert(CORE_STACK.into(), site.core.name.into());
     }
@@ -181,22 +199,26 @@ fn cell_id(experiment: &str, workload: &str, site: &Site, lifecycle: &str) -> Ce
     }
 }
 
+/// How far users of a cell of the experiment `memory` were brought.
+fn cell_stage(subject: &Subject) -> Option<&str> {
+    subject.id.distinguishing.get("stage")?.as_str()
+}
+
 /// The parameter that names the stack between nodes.
 const CORE_STACK: &str = "core_stack";
 
 impl Subject {
     /// The names that a cell of the stack `control` would have that differs from this one in nothing
-    /// but what it is compared for, the best one first. How TLS is spoken is none of a control's
-    /// business. Where all hops have one stack, the control's do too; or else its core is the same.
+    /// but what it is compared for, the best one first. Of how it is run, a control shares what
+    /// concerns it: batching of datagrams, but not how TLS is spoken if it speaks none. Where all hops
+    /// have one stack, the control's do too; or else its core is the same.
     fn control_ids(&self, control: &Stack) -> Vec<CellId> {
-        let Site {
-            stack, core, tls, ..
-        } = self.site;
+        let Site { stack, core, .. } = self.site;
         let mut id = self.id.clone();
         id.stack = control.name.to_owned();
-        let variant = tls.distinguishing();
+        let variant = self.site.variant.distinguishing();
         id.distinguishing
-            .retain(|key, _| !variant.contains_key(key));
+            .retain(|key, _| !variant.contains_key(key) || variant::concerns(key, control));
         if !self.site.topology.has_core() {
             return vec![id];
         }
@@ -211,6 +233,15 @@ impl Subject {
         } else {
             vec![same_core]
         }
+    }
+
+    /// The name of the cell that is the same but run in the usual way; `None` if it is that itself.
+    fn usual_id(&self) -> Option<CellId> {
+        let variant = self.site.variant.distinguishing();
+        let mut id = self.id.clone();
+        id.distinguishing
+            .retain(|key, _| !variant.contains_key(key));
+        (!variant.is_empty()).then_some(id)
     }
 }
 
@@ -227,6 +258,7 @@ impl Bench<'_> {
             let core = site.core.security(&settings).into_iter();
             parameters.extend(core.map(|(key, value)| (format!("core_{key}"), value)));
         }
+        parameters.extend(site.variant.recorded([site.stack, site.core]));
         if site.topology != Topology::Direct {
             parameters.insert("tunnels_protect".into(), json!(TUNNELS_PROTECT));
             parameters.insert("uri_scheme".into(), json!("sip"));
@@ -246,19 +278,22 @@ impl Bench<'_> {
         if let Some(wireguard) = &mut settings.wireguard {
             wireguard.peers = site.topology.layout().identities(users);
         }
-        site.tls
-            .check()
+        let Variant {
+            tls,
+            tunnel,
+            batching,
+        } = site.variant;
+        tls.check()
             .map_err(|reason| Failure::Unsupported(reason.to_string()))?;
         settings.tls = self
             .certificates
-            .get(&site.tls.key_type)
-            .map(|certificates| {
-                let options = site.tls;
-                TlsSettings {
-                    options,
-                    ..certificates.clone()
-                }
+            .get(&tls.key_type)
+            .map(|certificates| TlsSettings {
+                options: tls,
+                ..certificates.clone()
             });
+        settings.tunnel = tunnel;
+        settings.batching = batching;
         Ok(settings)
     }
 }
@@ -266,16 +301,16 @@ impl Bench<'_> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use hopbench::transport::{Resumption, TlsOptions, find};
+    use hopbench::transport::find;
 
     use super::*;
 
-    fn subject(stack: &str, core: &str, topology: Topology, tls: TlsOptions) -> Subject {
+    fn subject(stack: &str, core: &str, topology: Topology, variant: Variant) -> Subject {
         let site = Site {
             topology,
             stack: find(stack).unwrap(),
             core: find(core).unwrap(),
-            tls,
+            variant,
             authenticate_calls: false,
         };
         Subject {
@@ -288,13 +323,11 @@ mod tests {
 
     #[test]
     fn a_control_differs_in_what_it_is_compared_for_only() {
-        let resumed = TlsOptions {
-            resumption: Resumption::Ticket,
-            ..TlsOptions::default()
-        };
-        let full = TlsOptions::default();
+        let resumed: Variant = toml::from_str("resumption = \"ticket\"").unwrap();
+        let batched: Variant = toml::from_str("batching = \"on\"").unwrap();
+        let full = Variant::default();
         // Stack, core, topology, options; the end of the controls' ids.
-        let cases: [(&str, &str, Topology, TlsOptions, &[&str]); 5] = [
+        let cases: [(&str, &str, Topology, Variant, &[&str]); 5] = [
             (
                 "tls",
                 "tls",
@@ -334,8 +367,8 @@ mod tests {
                 ],
             ),
         ];
-        for (stack, core, topology, tls, expected) in cases {
-            let subject = subject(stack, core, topology, tls);
+        for (stack, core, topology, variant, expected) in cases {
+            let subject = subject(stack, core, topology, variant);
             let ids = subject.control_ids(find("tcp").unwrap());
             let ids: Vec<String> = ids.iter().map(CellId::to_string).collect();
             let expected: Vec<String> = expected
@@ -344,14 +377,25 @@ mod tests {
                 .collect();
             assert_eq!(ids, expected, "{}", subject.id);
         }
+        // What concerns the control as well is shared with it.
+        let batched = subject("udp@wireguard", "udp@wireguard", Topology::Direct, batched);
+        for (control, end) in [("udp@clear", "?batching=on&rate=5"), ("tcp", "?rate=5")] {
+            let ids = batched.control_ids(find(control).unwrap());
+            assert_eq!(
+                ids[0].to_string(),
+                format!("throughput/invite/{control}/direct/per-call/loopback{end}")
+            );
+        }
+        let usual = batched.usual_id().unwrap().to_string();
+        assert_eq!(
+            usual,
+            "throughput/invite/udp@wireguard/direct/per-call/loopback?rate=5"
+        );
     }
 
     #[test]
     fn an_id_names_the_core_and_the_variant_where_they_are_not_the_usual() {
-        let resumed = TlsOptions {
-            resumption: Resumption::Ticket,
-            ..TlsOptions::default()
-        };
+        let resumed: Variant = toml::from_str("resumption = \"ticket\"").unwrap();
         let id = subject("mtls", "tls", Topology::Trapezoid, resumed)
             .id
             .to_string();

@@ -33,7 +33,12 @@ pub(crate) fn conduct(
 ) -> anyhow::Result<Conduct> {
     let mut order = ChaCha8Rng::seed_from_u64(bench.seed);
     let (mut cells, mut all_ratios) = (Vec::new(), Vec::new());
-    for Experiment { trials, derive } in experiments {
+    for Experiment {
+        trials,
+        derive,
+        complete,
+    } in experiments
+    {
         let (done_cells, done_ratios) = (cells.len(), all_ratios.len());
         let subjects = trials.iter().map(|trial| {
             let mut subject = trial.subject.clone();
@@ -45,6 +50,9 @@ pub(crate) fn conduct(
         for block in 0..blocks.unwrap_or_default() {
             let turns = (trials.as_slice(), collected.as_mut_slice());
             let end = measure_block(turns, block, bench, progress, &mut order);
+            if let Some(complete) = complete {
+                complete(&mut collected);
+            }
             let derived = derive.map_or_else(Vec::new, |derive| derive(&collected));
             let known: Vec<&Collected> = collected.iter().chain(&derived).collect();
             cells.truncate(done_cells);

@@ -11,18 +11,36 @@ use hopbench::record::{
     Build, Cell, Direction, Environment, Histogram, Metric, Ratio, Run, SCHEMA, Unit, Verdict,
 };
 
-/// By stack: connect, handshake, first response, registered in µs; heap at `handshaken` and at
-/// `registered` in bytes; CPU per registration in µs. Zero is a phase that the stack lacks.
-const STACKS: [(&str, [u32; 7]); 6] = [
-    ("udp", [0, 0, 95, 180, 210, 1_900, 38]),
-    ("tcp", [46, 0, 105, 262, 3_100, 5_200, 52]),
-    ("tls", [47, 790, 128, 1_120, 13_900, 16_200, 260]),
-    ("mtls", [48, 1_260, 130, 1_610, 15_800, 18_300, 395]),
-    ("udp@clear", [0, 0, 118, 236, 260, 2_010, 49]),
-    ("udp@wireguard", [0, 415, 140, 690, 12_600, 14_500, 208]),
+/// By stack: tunnel handshake, connect, security handshake, first response, registered in µs; heap at
+/// `handshaken` and at `registered` in bytes; CPU per registration in µs. Zero is a phase that the
+/// stack lacks.
+const STACKS: [(&str, [u32; 8]); 9] = [
+    ("udp", [0, 0, 0, 95, 180, 210, 1_900, 38]),
+    ("tcp", [0, 46, 0, 105, 262, 3_100, 5_200, 52]),
+    ("tls", [0, 47, 790, 128, 1_120, 13_900, 16_200, 260]),
+    ("mtls", [0, 48, 1_260, 130, 1_610, 15_800, 18_300, 395]),
+    ("udp@clear", [0, 0, 0, 118, 236, 260, 2_010, 49]),
+    (
+        "udp@wireguard",
+        [415, 0, 415, 140, 690, 12_600, 14_500, 208],
+    ),
+    ("tcp@clear", [0, 92, 0, 131, 391, 20_400, 22_600, 81]),
+    (
+        "tcp@wireguard",
+        [418, 101, 418, 158, 842, 32_900, 35_100, 239],
+    ),
+    (
+        "tls@wireguard",
+        [421, 104, 860, 189, 1_730, 43_700, 46_200, 451],
+    ),
 ];
 
-const CONTROLS: [(&str, &str); 5] = [
+const CONTROLS: [(&str, &str); 10] = [
+    ("tcp@clear", "tcp"),
+    ("tcp@wireguard", "tcp@clear"),
+    ("tcp@wireguard", "tcp"),
+    ("tls@wireguard", "tcp@clear"),
+    ("tls@wireguard", "tls"),
     ("tls", "tcp"),
     ("mtls", "tcp"),
     ("udp@clear", "udp"),
@@ -40,33 +58,36 @@ fn built() -> Run {
     let mut cells = Vec::new();
     for (index, (stack, figures)) in STACKS.into_iter().enumerate() {
         cells.push(setup(stack, figures));
-        cells.push(memory(stack, "handshaken", figures[4]));
-        cells.push(memory(stack, "registered", figures[5]));
+        cells.push(memory(stack, "handshaken", figures[5]));
+        cells.push(memory(stack, "registered", figures[6]));
         cells.push(throughput(
             stack,
             "register",
             "per-registration",
-            figures[6],
+            figures[7],
             index,
         ));
         cells.push(throughput(
             stack,
             "invite",
             "per-call",
-            figures[6] * 3 / 2,
+            figures[7] * 3 / 2,
             index,
         ));
     }
     let mut resumed = throughput("tls", "register", "per-registration", 140, 2);
     resumed.id.push_str("&resumption=ticket");
     cells.push(resumed);
+    let mut batched = throughput("udp@wireguard", "register", "per-registration", 166, 5);
+    batched.id.push_str("&batching=on");
+    cells.push(batched);
     for (stack, figures) in STACKS {
-        cells.push(avalanche(stack, figures[6]));
-        cells.push(mixed(stack, figures[6]));
+        cells.push(avalanche(stack, figures[7]));
+        cells.push(mixed(stack, figures[7]));
     }
     for (stack, figures) in STACKS {
-        cells.extend([0, 2, 4].map(|proxies| chain(stack, proxies, figures[6])));
-        cells.push(fit(stack, figures[6]));
+        cells.extend([0, 2, 4].map(|proxies| chain(stack, proxies, figures[7])));
+        cells.push(fit(stack, figures[7]));
     }
     spoil(
         &mut cells,
@@ -142,13 +163,18 @@ fn cell(experiment: &str, workload: &str, stack: &str, lifecycle: &str, paramete
     }
 }
 
-fn setup(stack: &str, figures: [u32; 7]) -> Cell {
+fn setup(stack: &str, figures: [u32; 8]) -> Cell {
     let mut cell = cell("setup", "register", stack, "per-registration", "");
-    let [connect, handshake, response, registered, ..] = figures;
+    let [tunnel, connect, handshake, response, registered, ..] = figures;
+    let is_within = tunnel > 0 && connect > 0 && handshake != tunnel;
     let phases = [
+        ("tunnel_handshake_ns", tunnel),
         ("transport_connect_ns", connect),
         ("security_handshake_ns", handshake),
-        ("setup_latency_ns", connect + handshake),
+        (
+            "setup_latency_ns",
+            connect + handshake + if is_within { tunnel } else { 0 },
+        ),
         ("first_response_ns", response),
         ("registration_delay_ns", response + 80),
         ("hop_ready_to_registered_ns", registered),
@@ -392,41 +418,55 @@ fn spoil(cells: &mut [Cell], prefix: &str, verdict: Verdict, reason: &str) {
     }
 }
 
+/// Against controls, and of another way to run a stack against its usual one.
 fn ratios(cells: &[Cell]) -> Vec<Ratio> {
+    let is_sound = |cell: &&Cell| cell.verdict == Verdict::Ok;
     let mut ratios = Vec::new();
-    let keys = [
-        "server_cpu_per_hop_ns",
-        "hop_ready_to_registered_ns",
-        "server_heap_bytes_per_connection",
-        "server_cpu_ns_per_operation",
-    ];
-    for (stack, control) in CONTROLS {
-        for cell in cells
-            .iter()
-            .filter(|cell| cell.stack == stack && cell.verdict == Verdict::Ok)
-        {
-            let control_id = cell
-                .id
-                .replace(&format!("/{stack}/"), &format!("/{control}/"));
-            let controls = cells
-                .iter()
-                .filter(|other| other.id == control_id && other.verdict == Verdict::Ok);
-            for (control, key) in controls.flat_map(|control| keys.map(|key| (control, key))) {
-                let value = |cell: &Cell| cell.metrics.get(key).and_then(|metric| metric.value);
-                if let (Some(above), Some(below)) = (value(cell), value(control)) {
-                    let ratio = above / below;
-                    ratios.push(Ratio {
-                        metric: key.to_owned(),
-                        cell_id: cell.id.clone(),
-                        control_cell_id: control_id.clone(),
-                        ratio,
-                        ci95_low: Some(ratio * 0.94),
-                        ci95_high: Some(ratio * 1.07),
-                        blocks: 5,
-                    });
-                }
+    for cell in cells.iter().filter(is_sound) {
+        let controls = CONTROLS.iter().filter(|(stack, _)| *stack == cell.stack);
+        let mut control_ids: Vec<String> = controls
+            .map(|(stack, control)| {
+                let id = cell
+                    .id
+                    .replace(&format!("/{stack}/"), &format!("/{control}/"));
+                VARIANTS
+                    .iter()
+                    .fold(id, |id, variant| id.replace(variant, ""))
+            })
+            .collect();
+        for variant in VARIANTS {
+            control_ids.extend(cell.id.strip_suffix(variant).map(str::to_owned));
+        }
+        for control_id in control_ids {
+            let controls = cells.iter().filter(is_sound);
+            for control in controls.filter(|other| other.id == control_id) {
+                ratios.extend(KEYS.iter().filter_map(|key| ratio(key, cell, control)));
             }
         }
     }
     ratios
+}
+
+const VARIANTS: [&str; 2] = ["&resumption=ticket", "&batching=on"];
+
+const KEYS: [&str; 5] = [
+    "server_cpu_per_hop_ns",
+    "hop_ready_to_registered_ns",
+    "server_heap_bytes_per_connection",
+    "server_cpu_ns_per_operation",
+    "client_cpu_ns_per_operation",
+];
+
+fn ratio(key: &str, cell: &Cell, control: &Cell) -> Option<Ratio> {
+    let value = |cell: &Cell| cell.metrics.get(key).and_then(|metric| metric.value);
+    let ratio = value(cell)? / value(control)?;
+    Some(Ratio {
+        metric: key.to_owned(),
+        cell_id: cell.id.clone(),
+        control_cell_id: control.id.clone(),
+        ratio,
+        ci95_low: Some(ratio * 0.94),
+        ci95_high: Some(ratio * 1.07),
+        blocks: 5,
+    })
 }

@@ -8,13 +8,17 @@ use hopbench::record::{Cell, Environment, Ratio, Run, Unit, Verdict};
 use super::question::Question;
 use super::summary::{Block, Price, PriceKind, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
-use super::{CHART_FOLDER, hops, svg};
+use super::{CHART_FOLDER, hops, svg, tunnels, variants};
 
 /// What a caveat is about. It is printed when the run has such a cell.
 enum Concern {
     Any,
     /// How the stack's name ends.
     Stack(&'static str),
+    /// A stream within a tunnel.
+    TunnelledStream,
+    /// TLS within a tunnel.
+    TunnelledTls,
     Workload(&'static str),
     Experiment(&'static str),
     /// Calls from user to user.
@@ -22,7 +26,7 @@ enum Concern {
 }
 
 /// What the reader must know beside the figures.
-const CAVEATS: [(Concern, &str); 10] = [
+const CAVEATS: [(Concern, &str); 13] = [
     (
         Concern::Any,
         "The path is loopback: there is no round-trip time, so what a handshake's extra round trips cost on a real link does not show in any latency here.",
@@ -42,6 +46,18 @@ const CAVEATS: [(Concern, &str); 10] = [
     (
         Concern::Stack("@wireguard"),
         "boringtun does not pad payloads to a multiple of 16 bytes, as the protocol asks: its packets are up to 15 bytes shorter than those of other implementations.",
+    ),
+    (
+        Concern::Stack("@wireguard"),
+        "A WireGuard server takes any number of handshakes unless a cell's parameter `handshakes_per_second_limit` says otherwise: the kernel's would ask for cookies under a load of handshakes.",
+    ),
+    (
+        Concern::TunnelledStream,
+        "TCP within a tunnel is smoltcp in user space, with buffers of its own (`tcp_buffer_bytes`), without congestion control, and with acknowledgements delayed by up to 40 ms; TCP without a tunnel is the kernel's. Their difference is a part of the price of tunnelling, not of protection.",
+    ),
+    (
+        Concern::TunnelledTls,
+        "TLS within a tunnel is protected twice. Its ratio to `tcp@clear` is the price of both protections.",
     ),
     (
         Concern::Stack("@clear"),
@@ -70,6 +86,8 @@ impl Concern {
         match self {
             Self::Any => true,
             Self::Stack(ending) => cell.stack.ends_with(ending),
+            Self::TunnelledStream => cell.stack.contains('@') && !cell.stack.starts_with("udp"),
+            Self::TunnelledTls => cell.stack.contains("tls@"),
             Self::Workload(workload) => cell.workload == *workload,
             Self::Experiment(experiment) => cell.experiment == *experiment,
             Self::Callees => ["edge", "trapezoid"].contains(&cell.topology.as_str()),
@@ -99,6 +117,8 @@ pub(super) fn render(run: &Run) -> String {
         hops::tables(&mut out, run, question);
     }
     prices(&mut out, &summary);
+    variants::tables(&mut out, run, &summary);
+    tunnels::section(&mut out, run, &summary);
     exclusions(&mut out, run);
     environment(&mut out, run);
     method(&mut out, run);

@@ -23,7 +23,9 @@ mod question;
 mod summary;
 mod svg;
 mod table;
+mod tunnels;
 mod units;
+mod variants;
 
 use std::fs;
 use std::io;

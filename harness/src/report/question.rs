@@ -28,6 +28,10 @@ pub(super) struct Column {
 /// What is shown of a metric.
 pub(super) enum Statistic {
     Value,
+    /// Of a security handshake, that of the tunnel.
+    OfTunnel,
+    /// Likewise, that of TLS.
+    OfTls,
     P99,
     /// Lower end of the 95 % interval.
     Low,
@@ -161,9 +165,10 @@ const fn end(heading: &'static str, metric: &'static str, statistic: Statistic) 
     }
 }
 
-const SETUP: [Column; 6] = [
+const SETUP: [Column; 7] = [
+    end("tunnel", "security_handshake_ns", Statistic::OfTunnel),
     column("connect", "transport_connect_ns", Unit::Ns),
-    column("handshake", "security_handshake_ns", Unit::Ns),
+    end("TLS", "security_handshake_ns", Statistic::OfTls),
     column("set-up", "setup_latency_ns", Unit::Ns),
     column("response", "first_response_ns", Unit::Ns),
     column("registered", "hop_ready_to_registered_ns", Unit::Ns),

@@ -14,7 +14,17 @@ use super::units::Scale;
 
 /// Order of the rows: that of the registry of stacks. Stacks that are not named here follow in
 /// the order of the run.
-const STACK_ORDER: [&str; 6] = ["udp", "tcp", "tls", "mtls", "udp@clear", "udp@wireguard"];
+pub(super) const STACK_ORDER: [&str; 9] = [
+    "udp",
+    "tcp",
+    "tls",
+    "mtls",
+    "udp@clear",
+    "udp@wireguard",
+    "tcp@clear",
+    "tcp@wireguard",
+    "tls@wireguard",
+];
 
 /// Figures from here on say less than their digits.
 const LEGIBLE_MAX: f64 = 100_000.0;
@@ -43,7 +53,7 @@ pub(super) struct Block<'a> {
     pub(super) note: Option<String>,
     pub(super) columns: &'static [Column],
     pub(super) rows: Vec<Row<'a>>,
-    /// Stacks over TLS that speak it in another way than their row: shown in tables only.
+    /// Stacks that were run in another way than their row: shown in tables only.
     pub(super) variants: Vec<Row<'a>>,
 }
 
@@ -196,6 +206,28 @@ pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
     }
 }
 
+/// Whether its carrier protects itself, within a tunnel or not.
+fn speaks_tls(stack: &str) -> bool {
+    let carrier = stack.split_once('@').map_or(stack, |(carrier, _)| carrier);
+    matches!(carrier, "tls" | "mtls")
+}
+
+/// The security handshake is that of TLS, or else the tunnel's: of each its own.
+pub(super) fn tls_handshake_ns(cell: &Cell) -> Option<f64> {
+    let security = cell.metrics.get("security_handshake_ns")?;
+    security.value.filter(|_| speaks_tls(&cell.stack))
+}
+
+/// See [`tls_handshake_ns`].
+pub(super) fn tunnel_handshake_ns(cell: &Cell) -> Option<f64> {
+    let key = if speaks_tls(&cell.stack) {
+        "tunnel_handshake_ns"
+    } else {
+        "security_handshake_ns"
+    };
+    cell.metrics.get(key)?.value
+}
+
 /// Place of `stack` in the order of rows; those that are not known come last.
 pub(super) fn stack_rank(stack: &str) -> usize {
     STACK_ORDER
@@ -261,12 +293,17 @@ struct Place<'a> {
 const WITHIN_A_BLOCK: [&str; 2] = ["stage", "rate"];
 
 /// Parameters that tell variants of one stack apart.
-const OF_A_VARIANT: [&str; 5] = [
+const OF_A_VARIANT: [&str; 10] = [
     "tls_version",
     "key_type",
     "resumption",
     "crypto_provider",
     "key_exchange_group",
+    "batching",
+    "mtu_bytes",
+    "tcp_buffer_bytes",
+    "handshakes_per_second_limit",
+    "keep_alive_seconds",
 ];
 
 impl<'a> Place<'a> {
@@ -324,7 +361,14 @@ fn block<'a>(question: Question, place: &Place<'a>, cells: Vec<&'a Cell>) -> Blo
         let cells = cells.iter().filter(is_of_row).copied().collect();
         row(stack, variant.clone(), columns, cells)
     });
-    let (rows, variants) = rows.partition(|row| row.variant.is_empty());
+    let mut variants: Vec<Row<'_>> = rows.collect();
+    // A stack that was run in one way only has that as its row; names are in order of variants, the
+    // usual one first.
+    let rows = stacks.iter().map(|stack| {
+        let first = variants.iter().position(|row| row.stack == *stack);
+        variants.remove(first.expect("each stack has a row"))
+    });
+    let rows: Vec<Row<'_>> = rows.collect();
     let mut title = format!(
         "{} · {workload} · {lifecycle} · {topology} · {path}",
         question.title()
@@ -375,9 +419,12 @@ fn row<'a>(stack: &'a str, variant: String, columns: &[Column], cells: Vec<&'a C
 }
 
 fn figure(row: &Row<'_>, column: &Column) -> Option<f64> {
-    let metric = row.cell(column.stage)?.metrics.get(column.metric)?;
+    let cell = row.cell(column.stage)?;
+    let metric = cell.metrics.get(column.metric)?;
     match column.statistic {
         Statistic::Value => metric.value,
+        Statistic::OfTunnel => tunnel_handshake_ns(cell),
+        Statistic::OfTls => tls_handshake_ns(cell),
         Statistic::Low => metric.ci95_low,
         Statistic::High => metric.ci95_high,
         Statistic::P99 => metric
@@ -496,6 +543,8 @@ mod tests {
             ("udp", "tcp", Carrier),
             ("udp@clear", "udp", Tunnelling),
             ("udp@wireguard", "udp", TunnellingAndProtection),
+            ("tls@wireguard", "tcp@clear", Protection),
+            ("tls@wireguard", "tls", TunnellingAndProtection),
         ];
         for (stack, control, kind) in table {
             assert_eq!(

@@ -2,9 +2,12 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod namespace;
 pub mod node;
 pub mod peers;
 pub mod proxies;
+pub mod sipp;
+pub mod wireguard_go;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
 use hopbench::node::NodeCounters;
@@ -20,8 +20,13 @@ pub struct CountingNode {
 impl CountingNode {
     /// Starts `hopbench node` on a port of the kernel's choice.
     pub fn start(args: &[&str]) -> Self {
-        let mut child = super::hopbench()
-            .args(["node", "--listen", "127.0.0.1:0"])
+        Self::launch(super::hopbench(), "127.0.0.1:0", args)
+    }
+
+    /// Starts a node by `command`, which runs hopbench wherever it is to run.
+    pub fn launch(mut command: Command, listen: &str, args: &[&str]) -> Self {
+        let mut child = command
+            .args(["node", "--listen", listen])
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

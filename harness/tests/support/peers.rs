@@ -4,7 +4,7 @@
 //! in CI: then it fails. Nothing is ever installed here.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -62,9 +62,13 @@ pub fn turn(program: &Program) -> Option<(MutexGuard<'static, ()>, PathBuf)> {
         ));
         return None;
     };
+    Some((take_turn(), path))
+}
+
+/// The turn of a test that has asked for its programs already.
+pub fn take_turn() -> MutexGuard<'static, ()> {
     // A test that failed has ended what it started: its turn is over like any other.
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    Some((turn, path))
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says why a test cannot be made here.
@@ -172,10 +176,14 @@ pub fn free_port() -> SocketAddr {
     }
 }
 
-/// Whether a socket of this machine has this address of the loopback: without touching it, since its
-/// owner may only be about to take it.
-pub fn is_bound(transport: &str, address: SocketAddr) -> bool {
-    let sockets = std::fs::read_to_string(format!("/proc/net/{transport}")).unwrap();
-    let local = format!(": 0100007F:{:04X} ", address.port());
-    sockets.contains(&local)
+/// Whether a socket has this address, according to the kernel's lists in the folder `sockets` (`/proc/net`):
+/// without touching it, since its owner may only be about to take it.
+pub fn is_bound(sockets: &Path, transport: &str, address: SocketAddr) -> bool {
+    let IpAddr::V4(ip) = address.ip() else {
+        panic!("expected an IPv4 address, found {address}")
+    };
+    let sockets = std::fs::read_to_string(sockets.join(transport)).unwrap();
+    // As the bytes of the address lie in memory.
+    let ip = u32::from_ne_bytes(ip.octets());
+    sockets.contains(&format!(": {ip:08X}:{:04X} ", address.port()))
 }

@@ -103,6 +103,9 @@ impl Worker {
         };
         if recorder.covers(operation.intended) {
             recorder.record(Moment::Setup, now.saturating_duration_since(since));
+            if let Some(duration) = phases.tunnel_handshake {
+                recorder.record(Moment::TunnelHandshake, duration);
+            }
             if let Some(duration) = phases.transport_connect {
                 recorder.record(Moment::TransportConnect, duration);
             }

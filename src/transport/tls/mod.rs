@@ -28,28 +28,34 @@ pub use self::options::{
 };
 use super::acceptor::{Handshake, Security};
 use super::tcp::Streams;
-use super::{HandshakeKind, Settings, TlsSettings, Transport, TransportError, User};
-use crate::net::Kernel;
+use super::{HandshakeKind, Settings, TlsSettings, Transport, TransportError, User, tunneled};
+use crate::net::{Kernel, StreamNetwork};
 
 /// `tls`.
 pub(super) fn open_server_authenticated(
     settings: &Settings,
 ) -> Result<Box<dyn Transport>, TransportError> {
-    open(settings, Authentication::Server)
+    open(Kernel::from(settings), settings, Authentication::Server)
 }
 
 /// `mtls`.
 pub(super) fn open_mutual(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
-    open(settings, Authentication::Mutual)
+    open(Kernel::from(settings), settings, Authentication::Mutual)
 }
 
-fn open(
+/// `tls@wireguard`.
+pub(super) fn open_wireguard(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
+    let network = tunneled::wireguard(settings)?;
+    open(network, settings, Authentication::Server)
+}
+
+fn open<N: StreamNetwork + 'static>(
+    network: N,
     settings: &Settings,
     authentication: Authentication,
 ) -> Result<Box<dyn Transport>, TransportError> {
     let tls = Tls::new(settings.tls()?, authentication, settings.limits.handshake)?;
-    let stack = Streams::new(Kernel::from(settings), tls, settings.limits);
-    Ok(Box::new(stack))
+    Ok(Box::new(Streams::new(network, tls, settings.limits)))
 }
 
 /// A secured stream without a driver, for tests that end it in rude ways.

@@ -1,3 +1,5 @@
+//! The gateway and its peers against whoever means well and whoever does not.
+
 use std::time::Duration;
 
 use super::*;

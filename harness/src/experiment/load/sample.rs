@@ -1,8 +1,11 @@
 //! From what a load and its nodes tell to the figures of one block, and whether they count.
 
+use std::collections::BTreeMap;
+
 use hopbench::load::{LoadReport, Moment, Workload};
 use hopbench::measure::histogram::LatencyHistogram;
 use hopbench::measure::snapshot::{ProcessSnapshot, ProcessUsage};
+use hopbench::transport::Drops;
 
 use super::{Load, Readings};
 use crate::experiment::Sample;
@@ -75,6 +78,7 @@ impl Load {
             put(&mut sample, key, Some(value));
         }
         put(&mut sample, "server_socket_drops_count", readings.drops);
+        put_tunnel_drops(&mut sample, readings);
         self.put_workload(&mut sample, report);
         if self.has_rates {
             self.put_costs(&mut sample, readings);
@@ -223,6 +227,32 @@ impl Load {
     }
 }
 
+/// What tunnels dropped since the processes started, by cause. A tunnel that dropped nothing has
+/// zeros; without a tunnel nothing is known of it.
+fn put_tunnel_drops(sample: &mut Sample, readings: &Readings) {
+    let of_nodes = readings.nodes.iter().filter_map(|node| node.datagrams);
+    let of_nodes = of_nodes
+        .map(|datagrams| datagrams.tunnel)
+        .reduce(Drops::plus);
+    let sides = [
+        ("server", of_nodes),
+        ("client", readings.report.tunnel_drops),
+    ];
+    for (side, drops) in sides {
+        let drops = drops.filter(|_| readings.has_tunnel);
+        for (cause, count) in by_cause(drops.unwrap_or_default()) {
+            let count = drops.map(|_| count as f64);
+            put(sample, &format!("{side}_tunnel_drops_{cause}_count"), count);
+        }
+    }
+}
+
+/// Causes as they are called in figures, and how often each was one.
+fn by_cause(drops: Drops) -> BTreeMap<String, u64> {
+    let named = serde_json::to_value(drops).and_then(serde_json::from_value);
+    named.expect("drops are counts by cause")
+}
+
 /// What is offered and what fails of each kind of operation.
 fn put_kinds(sample: &mut Sample, report: &LoadReport) {
     for (name, counts) in &report.operations_by_kind {
@@ -329,10 +359,9 @@ fn put_each_node(sample: &mut Sample, readings: &Readings, has_rates: bool) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use hopbench::load::CalleeCounts;
     use hopbench::node::NodeCounters;
+    use hopbench::transport::DatagramCounters;
 
     use super::*;
     use crate::testbed::Wire;
@@ -360,7 +389,28 @@ mod tests {
                 sip_bytes: 0,
             },
             drops: None,
+            has_tunnel: true,
         }
+    }
+
+    #[test]
+    fn drops_are_told_by_cause_where_there_is_a_tunnel() {
+        let mut readings = readings();
+        let mut counters = DatagramCounters::default();
+        counters.tunnel.replayed = 3;
+        readings.nodes[1].datagrams = Some(counters);
+        let mut sample = Sample::default();
+        put_tunnel_drops(&mut sample, &readings);
+        let figure = |key: &str| sample.scalars[key];
+        assert_eq!(figure("server_tunnel_drops_replayed_count"), Some(3.0));
+        assert_eq!(figure("server_tunnel_drops_misrouted_count"), Some(0.0));
+        assert_eq!(figure("client_tunnel_drops_replayed_count"), None);
+        for key in sample.scalars.keys() {
+            assert!(hopbench::record::metric::known(key).is_some(), "{key}");
+        }
+        readings.has_tunnel = false;
+        put_tunnel_drops(&mut sample, &readings);
+        assert_eq!(sample.scalars["server_tunnel_drops_replayed_count"], None);
     }
 
     #[test]

@@ -12,10 +12,13 @@ pub(super) const MUTED: &str = "#59636e";
 const GRID: &str = "#e4e8ec";
 const PAPER: &str = "#ffffff";
 
-/// After Okabe and Ito, for every kind of colour vision; by place in the registry, so that a stack has
-/// the same colour in each chart. The last one is for stacks that have no place yet.
-const STACK_COLOURS: [&str; 7] = [
-    "#56b4e9", "#0072b2", "#d55e00", "#b4568f", "#009e73", "#e69f00", "#6e7781",
+/// By place in the order of stacks, so that a stack has the same colour in each chart; the last one is
+/// for stacks that have no place yet. A carrier has a hue, after Okabe and Ito for every kind of colour
+/// vision; over a control it is paler, within a protected tunnel darker, so that hue and lightness
+/// together tell all of them apart.
+const STACK_COLOURS: [&str; 10] = [
+    "#3a9bd9", "#009e73", "#d55e00", "#b4568f", "#93c9ec", "#0b4a86", "#7fceb4", "#00553d",
+    "#7a3200", "#6e7781",
 ];
 
 /// White lines at 45° over a bar that does not mean what it says.

@@ -23,7 +23,7 @@ use self::percentiles::{Curve, Percentiles};
 use self::ranges::Ranges;
 use super::distribution::Distribution;
 use super::question::{Question, operation};
-use super::summary::{Block, Row, Summary};
+use super::summary::{Block, Row, Summary, tls_handshake_ns, tunnel_handshake_ns};
 
 /// A drawn chart.
 pub(super) struct Chart {
@@ -36,11 +36,12 @@ pub(super) struct Chart {
     pub(super) svg: String,
 }
 
-const PHASES: [(&str, f64); 4] = [
+const PHASES: [(&str, f64); 5] = [
+    ("tunnel handshake", 0.86),
     ("connect", 1.0),
-    ("handshake", 0.72),
-    ("first response", 0.44),
-    ("registered", 0.24),
+    ("TLS handshake", 0.66),
+    ("first response", 0.4),
+    ("registered", 0.2),
 ];
 const STAGES: [(&str, f64); 2] = [("handshaken", 0.45), ("registered", 1.0)];
 const SIDES: [(&str, f64); 2] = [("server", 1.0), ("client", 0.4)];
@@ -161,8 +162,9 @@ fn setup<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
         panels: panels(blocks, |block, row| {
             let phase = |key| value(block, row, key, None);
             let mut parts = vec![
+                row.cell(None).and_then(tunnel_handshake_ns),
                 phase("transport_connect_ns"),
-                phase("security_handshake_ns"),
+                row.cell(None).and_then(tls_handshake_ns),
                 phase("first_response_ns"),
             ];
             let before: f64 = parts.iter().flatten().sum();
@@ -298,6 +300,7 @@ fn spread<'a>(run: &Run, blocks: &[&Block<'a>]) -> Ranges<'a> {
 mod tests {
     use super::*;
     use crate::report::fixture;
+    use crate::report::summary::STACK_ORDER;
 
     /// All text of a document, which must be well formed.
     fn texts(svg: &str) -> Vec<String> {
@@ -347,7 +350,7 @@ mod tests {
                 "{}",
                 chart.file_name
             );
-            for stack in ["udp", "tcp", "tls", "mtls", "udp@clear", "udp@wireguard"] {
+            for stack in STACK_ORDER {
                 assert!(
                     texts
                         .iter()

@@ -2,15 +2,15 @@
 //! started by hand, and a foreign server or client can use the same files.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use hopbench::transport::{
     Identity, KeyType, Settings, TestAuthority, TlsOptions, TlsSettings, WireguardKeys,
     authority_from_pem_file, find,
 };
+
+use super::write_private;
 
 const CA: &str = "ca.pem";
 const SERVER: (&str, &str) = ("server.pem", "server.key");
@@ -45,11 +45,11 @@ pub(crate) fn open_or_create(
         .as_ref()
         .context("generated settings hold tunnel keys")?;
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    write(folder, CA, &tls.ca_pem)?;
+    write_private(&folder.join(CA), &tls.ca_pem)?;
     for ((chain, key), identity) in [(SERVER, &tls.server), (CLIENT, &tls.client)] {
         if let Some(identity) = identity {
-            write(folder, chain, &identity.chain_pem)?;
-            write(folder, key, &identity.key_pem)?;
+            write_private(&folder.join(chain), &identity.chain_pem)?;
+            write_private(&folder.join(key), &identity.key_pem)?;
         }
     }
     let seed: String = wireguard
@@ -57,7 +57,7 @@ pub(crate) fn open_or_create(
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    write(folder, WIREGUARD_SEED, &seed)?;
+    write_private(&folder.join(WIREGUARD_SEED), &seed)?;
     Ok(settings)
 }
 
@@ -136,15 +136,6 @@ fn parse_seed(digits: &str) -> Option<[u8; 32]> {
     Some(seed)
 }
 
-/// Private keys are for their owner only; the certificates may as well be.
-fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
-    let path: PathBuf = folder.join(name);
-    let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create_new(true).mode(0o600).open(&path);
-    file.and_then(|mut file| file.write_all(text.as_bytes()))
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -180,13 +171,13 @@ mod tests {
         assert!(error.contains("there are no credentials in"), "{error}");
 
         let authority = TestAuthority::generate().unwrap();
-        write(folder.path(), CA, &authority.ca_pem()).unwrap();
+        write_private(&folder.path().join(CA), &authority.ca_pem()).unwrap();
         let settings = open(folder.path(), 1).unwrap();
         let tls = settings.tls.unwrap();
         assert!(tls.server.is_none() && tls.client.is_none() && settings.wireguard.is_none());
 
         let client = authority.client("client.test").unwrap();
-        write(folder.path(), CLIENT.0, &client.chain_pem).unwrap();
+        write_private(&folder.path().join(CLIENT.0), &client.chain_pem).unwrap();
         let error = open(folder.path(), 1).unwrap_err().to_string();
         assert!(
             error.contains(CLIENT.1),

@@ -1,0 +1,65 @@
+//! How tunnels are run and how datagrams pass the kernel: the options that run, node and load share.
+
+use hopbench::transport::{Batching, Settings, TunnelOptions};
+
+use super::{by_name, usage};
+use crate::variant::Variant;
+
+/// Options of the stacks over tunnels, and of those over datagrams.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Tunnels and datagrams")]
+pub(crate) struct TunnelArgs {
+    /// Whether one system call passes several datagrams: off, on; over UDP and every tunnel
+    #[arg(long, default_value = "off", value_name = "HOW", value_parser = by_name::<Batching>)]
+    batching: Batching,
+    /// Largest IP packet of TCP within a tunnel, 576 to 65000
+    #[arg(long, value_name = "BYTES", default_value_t = TunnelOptions::default().mtu_bytes)]
+    tunnel_mtu_bytes: u16,
+    /// Send buffer and receive buffer of TCP within a tunnel, each, 1024 to 1048576
+    #[arg(long, value_name = "BYTES", default_value_t = TunnelOptions::default().tcp_buffer_bytes)]
+    tunnel_tcp_buffer_bytes: u32,
+    /// Handshakes that a WireGuard server takes within a second before it asks for cookies; without
+    /// it, any number
+    #[arg(long, value_name = "COUNT")]
+    handshakes_per_second_limit: Option<u32>,
+    /// How often a WireGuard client that has nothing to say shows that it is there; without it, never
+    #[arg(long, value_name = "SECONDS")]
+    tunnel_keep_alive_seconds: Option<u16>,
+}
+
+impl TunnelArgs {
+    /// The usual way of a run.
+    ///
+    /// # Errors
+    /// A wrong command line, when a value is not allowed.
+    pub(crate) fn variant(&self) -> anyhow::Result<Variant> {
+        let variant = Variant {
+            tunnel: TunnelOptions {
+                mtu_bytes: self.tunnel_mtu_bytes,
+                tcp_buffer_bytes: self.tunnel_tcp_buffer_bytes,
+                handshakes_per_second_limit: self.handshakes_per_second_limit,
+                keep_alive_seconds: self.tunnel_keep_alive_seconds,
+            },
+            batching: self.batching,
+            ..Variant::default()
+        };
+        let checked = variant.check().map_err(anyhow::Error::msg);
+        checked.map_err(|error| usage(error.context("in the options of tunnels")))?;
+        Ok(variant)
+    }
+
+    /// Has tunnels run, and datagrams passed, as the options say.
+    ///
+    /// # Errors
+    /// As [`Self::variant`].
+    pub(crate) fn apply(&self, settings: &mut Settings) -> anyhow::Result<()> {
+        let Variant {
+            tls: _,
+            tunnel,
+            batching,
+        } = self.variant()?;
+        settings.tunnel = tunnel;
+        settings.batching = batching;
+        Ok(())
+    }
+}

@@ -1,0 +1,312 @@
+//! How a cell's stacks are to be run where that is not the usual way: how TLS is spoken, how tunnels
+//! are run, how datagrams pass the kernel. Plain data; a scenario lists variants, a site has one.
+//!
+//! Every key has an owner and concerns some stacks only. A listed variant is a cell of the sites that
+//! *each* of its keys concerns: `{ resumption = "ticket", mtu_bytes = 1280 }` is one of TLS within a
+//! tunnel, and of nothing else. `{}`, the usual way, is a cell of every site. A site that no listed
+//! variant is a cell of has its usual one, so that it can be a control.
+
+use std::collections::BTreeMap;
+
+use hopbench::transport::{Batching, Stack, TlsOptions, TunnelOptions};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+/// How a cell's stacks are run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Variant {
+    /// How stacks over TLS speak it.
+    pub(crate) tls: TlsOptions,
+    /// How stacks over tunnels run them.
+    pub(crate) tunnel: TunnelOptions,
+    /// Whether datagrams pass the kernel several at a time.
+    pub(crate) batching: Batching,
+}
+
+/// Whose a key is, and with that which stacks it concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Concern {
+    /// Stacks over TLS.
+    Tls,
+    /// Streams within tunnels, whose TCP runs in user space.
+    InnerTcp,
+    /// Tunnels of WireGuard.
+    Wireguard,
+    /// Everything that the kernel sees as datagrams.
+    Datagrams,
+}
+
+/// Values by the key that a scenario, a command line and a cell have for them.
+pub(crate) type Parameters = BTreeMap<String, Value>;
+
+const BATCHING: &str = "batching";
+
+impl Concern {
+    fn of_key(key: &str) -> Self {
+        match key {
+            BATCHING => Self::Datagrams,
+            "mtu_bytes" | "tcp_buffer_bytes" => Self::InnerTcp,
+            "handshakes_per_second_limit" | "keep_alive_seconds" => Self::Wireguard,
+            // `every_key_has_an_owner` holds the table against the types.
+            _ => Self::Tls,
+        }
+    }
+
+    fn is_of(self, stack: &Stack) -> bool {
+        match self {
+            Self::Tls => is_tls(stack),
+            Self::InnerTcp => stack.is_stream() && stack.tunnel.is_some(),
+            Self::Wireguard => stack.tunnel == Some("wireguard"),
+            Self::Datagrams => is_datagram(stack),
+        }
+    }
+}
+
+/// Whether it speaks TLS, within a tunnel or not.
+pub(crate) fn is_tls(stack: &Stack) -> bool {
+    stack.via_transport == "TLS"
+}
+
+/// Whether the kernel sees datagrams: of a carrier that has no stream, or of a tunnel.
+pub(crate) fn is_datagram(stack: &Stack) -> bool {
+    !stack.is_stream() || stack.tunnel.is_some()
+}
+
+/// Whether what `key` says makes any difference to `stack`.
+pub(crate) fn concerns(key: &str, stack: &Stack) -> bool {
+    Concern::of_key(key).is_of(stack)
+}
+
+impl Variant {
+    /// What differs from the usual way; it distinguishes a cell from others of its stack, and stands
+    /// in its id.
+    pub(crate) fn distinguishing(&self) -> Parameters {
+        let usual = Self::default().parameters();
+        let mut parameters = self.parameters();
+        parameters.retain(|key, value| usual.get(key) != Some(value));
+        parameters
+    }
+
+    /// Every option, by its key.
+    fn parameters(&self) -> Parameters {
+        let mut parameters = BTreeMap::from([(BATCHING.to_owned(), value(&self.batching))]);
+        for options in [value(&self.tls), value(&self.tunnel)] {
+            let Value::Object(options) = options else {
+                unreachable!("options serialise to an object, not to {options:?}");
+            };
+            parameters.extend(options);
+        }
+        parameters
+    }
+
+    /// # Errors
+    /// When a key does not exist, with the nearest that does, or a value is not allowed.
+    fn from_parameters(parameters: Parameters) -> Result<Self, String> {
+        let usual = Self::default().parameters();
+        let mut owners: [Map<String, Value>; 3] = Default::default();
+        for (key, value) in parameters {
+            if !usual.contains_key(&key) {
+                return Err(unknown(&key, usual.keys().map(String::as_str)));
+            }
+            let owner = match Concern::of_key(&key) {
+                Concern::Tls => 0,
+                Concern::InnerTcp | Concern::Wireguard => 1,
+                Concern::Datagrams => 2,
+            };
+            owners[owner].insert(key, value);
+        }
+        let [tls, tunnel, mut batching] = owners;
+        let variant = Self {
+            tls: read(Value::Object(tls))?,
+            tunnel: read(Value::Object(tunnel))?,
+            batching: match batching.remove(BATCHING) {
+                Some(value) => read(value)?,
+                None => Batching::default(),
+            },
+        };
+        variant.check()?;
+        Ok(variant)
+    }
+
+    /// # Errors
+    /// When a value makes no sense in any stack. What this build cannot do is told by the cell.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let TunnelOptions {
+            mtu_bytes,
+            tcp_buffer_bytes,
+            handshakes_per_second_limit,
+            keep_alive_seconds,
+        } = self.tunnel;
+        let within = |key: &str, value: u64, low: u64, high: u64| {
+            if (low..=high).contains(&value) {
+                Ok(())
+            } else {
+                Err(format!("`{key}` is {value}; allowed is {low} to {high}"))
+            }
+        };
+        // RFC 791: every host takes packets of 576 bytes.
+        within("mtu_bytes", mtu_bytes.into(), 576, 65_000)?;
+        within("tcp_buffer_bytes", tcp_buffer_bytes.into(), 1_024, 1 << 20)?;
+        if let Some(limit) = handshakes_per_second_limit {
+            within(
+                "handshakes_per_second_limit",
+                limit.into(),
+                1,
+                u32::MAX.into(),
+            )?;
+        }
+        if let Some(seconds) = keep_alive_seconds {
+            within("keep_alive_seconds", seconds.into(), 1, u16::MAX.into())?;
+        }
+        Ok(())
+    }
+
+    /// Whether it is a cell of a site of these stacks: whether each of its keys concerns one of them.
+    pub(crate) fn is_of(&self, stacks: [&Stack; 2]) -> bool {
+        let concerned = |key: &String| stacks.iter().any(|stack| concerns(key, stack));
+        self.distinguishing().keys().all(concerned)
+    }
+
+    /// The same where `base` is the usual way, as far as that concerns one of `stacks`.
+    pub(crate) fn over(&self, base: &Self, stacks: [&Stack; 2]) -> Self {
+        let mut parameters = base.distinguishing();
+        parameters.retain(|key, _| stacks.iter().any(|stack| concerns(key, stack)));
+        parameters.extend(self.distinguishing());
+        Self::from_parameters(parameters).expect("both were sound, and their keys are apart")
+    }
+
+    /// What a cell records beside how the hop is secured: of a tunnel all options, of datagrams
+    /// whether they are batched.
+    pub(crate) fn recorded(&self, stacks: [&Stack; 2]) -> Parameters {
+        let mut parameters = self.parameters();
+        parameters.retain(|key, _| {
+            stacks.iter().any(|stack| match Concern::of_key(key) {
+                Concern::Tls => false,
+                Concern::InnerTcp | Concern::Wireguard => stack.tunnel.is_some(),
+                Concern::Datagrams => is_datagram(stack),
+            })
+        });
+        parameters
+    }
+}
+
+impl<'de> Deserialize<'de> for Variant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_parameters(Parameters::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+fn value(options: &impl serde::Serialize) -> Value {
+    serde_json::to_value(options).expect("options are plain data")
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+fn unknown<'k>(key: &str, known: impl Iterator<Item = &'k str>) -> String {
+    let known: Vec<&str> = known.collect();
+    let likeness = |other: &&str| strsim::jaro_winkler(key, other);
+    let nearest = known
+        .iter()
+        .copied()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+        .expect("there are options");
+    format!(
+        "a variant has no key `{key}`; did you mean `{nearest}`? There are: {}",
+        known.join(", ")
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use hopbench::transport::{self, find};
+
+    use super::*;
+
+    fn variant(text: &str) -> Variant {
+        toml::from_str(text).unwrap()
+    }
+
+    /// Names of the stacks without a tunnel's TCP that a variant is a cell of.
+    fn stacks_of(text: &str) -> Vec<&'static str> {
+        let variant = variant(text);
+        let stacks = transport::stacks().iter();
+        stacks
+            .filter(|stack| variant.is_of([stack, stack]))
+            .map(|stack| stack.name)
+            .collect()
+    }
+
+    #[test]
+    fn every_key_has_an_owner() {
+        let tls = value(&TlsOptions::default());
+        for key in Variant::default().parameters().keys() {
+            let is_tls = tls.as_object().unwrap().contains_key(key);
+            assert_eq!(Concern::of_key(key) == Concern::Tls, is_tls, "{key}");
+        }
+        // What is written is read again.
+        let selected = "batching = \"on\"\nkeep_alive_seconds = 25\nmtu_bytes = 1280\n\
+                        resumption = \"ticket\"\n";
+        let read = variant(selected);
+        assert_eq!(toml::to_string(&read.distinguishing()).unwrap(), selected);
+    }
+
+    #[test]
+    fn a_variant_is_a_cell_of_the_stacks_that_each_key_concerns() {
+        let all: Vec<&str> = transport::stacks().iter().map(|stack| stack.name).collect();
+        assert_eq!(stacks_of(""), all);
+        let carriers = |names: &[&'static str], wanted: &dyn Fn(&Stack) -> bool| {
+            let mut found: Vec<&str> = all.clone();
+            found.retain(|name| wanted(find(name).unwrap()));
+            for name in names {
+                assert!(found.contains(name), "{name} in {found:?}");
+            }
+            found
+        };
+        let datagrams = carriers(&["udp", "udp@clear", "udp@wireguard"], &is_datagram);
+        assert_eq!(stacks_of("batching = \"on\""), datagrams);
+        let tls = carriers(&["tls", "mtls"], &is_tls);
+        assert_eq!(stacks_of("resumption = \"ticket\""), tls);
+        let wireguard = carriers(&["udp@wireguard"], &|stack| {
+            stack.tunnel == Some("wireguard")
+        });
+        assert_eq!(stacks_of("keep_alive_seconds = 25"), wireguard);
+        let both = stacks_of("keep_alive_seconds = 25\nresumption = \"ticket\"");
+        assert!(both.iter().all(|name| name.starts_with("tls@")), "{both:?}");
+    }
+
+    #[test]
+    fn a_core_stack_counts_as_well() {
+        let tcp = find("tcp").unwrap();
+        let batched = variant("batching = \"on\"");
+        assert!(!batched.is_of([tcp, tcp]));
+        assert!(batched.is_of([tcp, find("udp@wireguard").unwrap()]));
+    }
+
+    #[test]
+    fn the_command_line_lies_beneath_what_a_scenario_says() {
+        let udp = find("udp").unwrap();
+        let base = variant("batching = \"on\"\nresumption = \"ticket\"");
+        let usual = Variant::default().over(&base, [udp, udp]);
+        assert_eq!(usual, variant("batching = \"on\""));
+    }
+
+    #[test]
+    fn errors_say_what_there_is() {
+        let cases = [
+            ("mtu = 1280", "did you mean `mtu_bytes`?"),
+            ("batchin = \"on\"", "did you mean `batching`?"),
+            ("batching = \"maybe\"", "expected `off` or `on`"),
+            ("tls_version = \"1.1\"", "expected `1.2` or `1.3`"),
+            ("mtu_bytes = 100", "allowed is 576 to 65000"),
+            ("keep_alive_seconds = 0", "allowed is 1 to 65535"),
+        ];
+        for (text, expected) in cases {
+            let error = toml::from_str::<Variant>(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

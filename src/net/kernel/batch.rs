@@ -1,0 +1,370 @@
+//! Several datagrams in one system call, and the working space for that.
+//!
+//! An [`Outbox`] gathers what a port sends during one wake-up, an [`Inbox`] takes what waits at a
+//! port. Both belong to the worker: a port has them only while there is something in them.
+//!
+//! `sendmmsg` is rustix's and `recvmmsg` is nix's, each the only one of the two that is safe to use:
+//! rustix has no `recvmmsg`, and how many datagrams nix's `sendmmsg` sent cannot be told without
+//! reading addresses that were never written. quinn-udp would bring segmentation offload, but its
+//! batches have one destination and datagrams of one size, where a server answers as many peers as
+//! there are and SIP messages have any size; and it forbids fragmentation, which long messages need.
+//!
+//! Outside Linux a call passes one datagram.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::UdpSocket;
+
+use crate::net::scratch::{Lent, Pool};
+use crate::tunnel::SCRATCH_BYTES;
+
+/// Datagrams that one call passes at the most.
+pub(super) const BATCH_LENGTH: usize = 32;
+
+/// What an outbox holds at the most: the longest batch of messages that fit a packet each, and some
+/// that do not.
+const OUTBOX_BYTES: usize = 128 * 1024;
+
+/// Outboxes that are kept for reuse: a worker's users may have sent something on as many sockets
+/// before the first of them is driven.
+const OUTBOXES: usize = 16;
+
+/// A port is driven while no other is.
+const INBOXES: usize = 1;
+
+thread_local! {
+    static OUTBOX_POOL: Pool<Box<Outbox>> = const { Pool::new(OUTBOXES) };
+    static INBOX_POOL: Pool<Box<Inbox>> = const { Pool::new(INBOXES) };
+}
+
+/// Datagrams to be sent, in order.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    bytes: Vec<u8>,
+    /// Where each goes, and where it ends in `bytes`; it begins where the one before it ends.
+    datagrams: Vec<(SocketAddr, usize)>,
+}
+
+impl Outbox {
+    /// An empty one.
+    pub(super) fn take() -> Lent<Box<Self>> {
+        let mut outbox = Pool::take(&OUTBOX_POOL, Box::<Self>::default);
+        outbox.clear();
+        outbox
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.datagrams.len()
+    }
+
+    pub(super) fn has_room_for(&self, payload: &[u8]) -> bool {
+        self.len() < BATCH_LENGTH && self.bytes.len() + payload.len() <= OUTBOX_BYTES
+    }
+
+    pub(super) fn push(&mut self, peer: SocketAddr, payload: &[u8]) {
+        self.bytes.extend_from_slice(payload);
+        self.datagrams.push((peer, self.bytes.len()));
+    }
+
+    /// Where the datagram goes, and what it is.
+    pub(super) fn datagram(&self, index: usize) -> Option<(SocketAddr, &[u8])> {
+        let (peer, end) = *self.datagrams.get(index)?;
+        let start = index
+            .checked_sub(1)
+            .map_or(0, |last| self.datagrams[last].1);
+        Some((peer, &self.bytes[start..end]))
+    }
+
+    /// Sends datagrams from the one with the index `first` on and tells how many the system took:
+    /// one at least, not always all. A socket that `is_connected` sends to its own peer.
+    ///
+    /// # Errors
+    /// What became of the first of them, or of an earlier one if the socket is connected.
+    pub(super) fn send(
+        &self,
+        first: usize,
+        socket: &UdpSocket,
+        is_connected: bool,
+    ) -> io::Result<usize> {
+        platform::send(self, first, socket, is_connected)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.datagrams.clear();
+    }
+}
+
+/// Datagrams that were received, in order.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    /// A slot for each. The system maps memory to what of them was ever written to.
+    bytes: Box<[u8]>,
+    slot_bytes: usize,
+    arrivals: Vec<Arrival>,
+    headers: platform::Headers,
+}
+
+#[derive(Debug)]
+struct Arrival {
+    from: SocketAddr,
+    bytes: usize,
+    /// Whether the slot was too short for it. The slots of ports never are.
+    is_truncated: bool,
+}
+
+impl Inbox {
+    /// One with arbitrary contents.
+    pub(super) fn take() -> Lent<Box<Self>> {
+        Pool::take(&INBOX_POOL, || Box::new(Self::with_slots(SCRATCH_BYTES)))
+    }
+
+    fn with_slots(slot_bytes: usize) -> Self {
+        Self {
+            bytes: vec![0; BATCH_LENGTH * slot_bytes].into_boxed_slice(),
+            slot_bytes,
+            arrivals: Vec::with_capacity(BATCH_LENGTH),
+            headers: platform::Headers::default(),
+        }
+    }
+
+    /// Replaces the contents by what waits at `socket`, which may be nothing; whether the socket is
+    /// empty then is for its readiness to tell. `local` is where it is bound.
+    ///
+    /// # Errors
+    /// The system's, such as a peer that is not there.
+    pub(super) fn fill(&mut self, socket: &UdpSocket, local: SocketAddr) -> io::Result<()> {
+        self.arrivals.clear();
+        match platform::receive(self, socket, local) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.arrivals.len()
+    }
+
+    /// The whole ones, and whence they came.
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+        let slots = self.bytes.chunks_exact(self.slot_bytes);
+        self.arrivals
+            .iter()
+            .zip(slots)
+            .filter(|(arrival, _)| !arrival.is_truncated)
+            .map(|(arrival, slot)| (arrival.from, &slot[..arrival.bytes]))
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod platform {
+    use std::array;
+    use std::io::{self, IoSlice, IoSliceMut};
+    use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+    use std::os::fd::{AsRawFd, RawFd};
+
+    use nix::sys::socket::{
+        MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, recvmmsg,
+    };
+    use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg};
+    use tokio::io::Interest;
+    use tokio::net::UdpSocket;
+
+    use super::{Arrival, BATCH_LENGTH, Inbox, Outbox};
+
+    /// What the system fills with addresses, apart for each family: it takes the length of the last
+    /// address for the room that there is for the next.
+    #[derive(Debug)]
+    pub(super) struct Headers {
+        ipv4: MultiHeaders<SockaddrIn>,
+        ipv6: MultiHeaders<SockaddrIn6>,
+    }
+
+    impl Default for Headers {
+        fn default() -> Self {
+            Self {
+                ipv4: MultiHeaders::preallocate(BATCH_LENGTH, None),
+                ipv6: MultiHeaders::preallocate(BATCH_LENGTH, None),
+            }
+        }
+    }
+
+    pub(super) fn send(
+        outbox: &Outbox,
+        first: usize,
+        socket: &UdpSocket,
+        is_connected: bool,
+    ) -> io::Result<usize> {
+        let length = (outbox.len() - first).min(BATCH_LENGTH);
+        let addresses: [Option<SocketAddrAny>; BATCH_LENGTH] = array::from_fn(|index| {
+            let (peer, _) = outbox.datagram(first + index)?;
+            (!is_connected).then(|| peer.into())
+        });
+        let payloads: [[IoSlice<'_>; 1]; BATCH_LENGTH] = array::from_fn(|index| {
+            let datagram = outbox.datagram(first + index);
+            [IoSlice::new(datagram.map_or(&[], |(_, payload)| payload))]
+        });
+        let mut no_control: [_; BATCH_LENGTH] = array::from_fn(|_| SendAncillaryBuffer::default());
+        let mut no_control = no_control.iter_mut();
+        let mut messages: [MMsgHdr<'_>; BATCH_LENGTH] = array::from_fn(|index| {
+            let no_control = no_control.next().expect("one for each message");
+            match &addresses[index] {
+                Some(address) => MMsgHdr::new_with_addr(address, &payloads[index], no_control),
+                None => MMsgHdr::new(&payloads[index], no_control),
+            }
+        });
+        socket.try_io(Interest::WRITABLE, || {
+            let sent = sendmmsg(socket, &mut messages[..length], SendFlags::empty())?;
+            Ok(sent)
+        })
+    }
+
+    pub(super) fn receive(
+        inbox: &mut Inbox,
+        socket: &UdpSocket,
+        local: SocketAddr,
+    ) -> io::Result<()> {
+        let Inbox {
+            bytes,
+            slot_bytes,
+            arrivals,
+            headers,
+        } = inbox;
+        let slots = bytes.chunks_exact_mut(*slot_bytes);
+        socket.try_io(Interest::READABLE, || {
+            let descriptor = socket.as_raw_fd();
+            match local {
+                SocketAddr::V4(_) => {
+                    let address = |from| SocketAddrV4::from(from).into();
+                    receive_from(descriptor, &mut headers.ipv4, slots, address, arrivals)?;
+                }
+                SocketAddr::V6(_) => {
+                    let address = |from| SocketAddrV6::from(from).into();
+                    receive_from(descriptor, &mut headers.ipv6, slots, address, arrivals)?;
+                }
+            }
+            if arrivals.len() == BATCH_LENGTH {
+                Ok(())
+            } else {
+                // The system stopped since there is no more: the readiness ends here, without a
+                // call that finds nothing.
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+        })
+    }
+
+    fn receive_from<'a, S: SockaddrLike + Copy + 'a>(
+        descriptor: RawFd,
+        headers: &'a mut MultiHeaders<S>,
+        mut slots: impl Iterator<Item = &'a mut [u8]>,
+        address: impl Fn(S) -> SocketAddr,
+        arrivals: &mut Vec<Arrival>,
+    ) -> io::Result<()> {
+        let mut slots: [[IoSliceMut<'_>; 1]; BATCH_LENGTH] =
+            array::from_fn(|_| [IoSliceMut::new(slots.next().expect("one for each"))]);
+        let received = recvmmsg(
+            descriptor,
+            headers,
+            &mut slots,
+            MsgFlags::MSG_DONTWAIT,
+            None,
+        )?;
+        arrivals.extend(received.map(|message| Arrival {
+            from: address(message.address.expect("each datagram comes from somewhere")),
+            bytes: message.bytes,
+            is_truncated: message.flags.contains(MsgFlags::MSG_TRUNC),
+        }));
+        Ok(())
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod platform {
+    use std::io;
+    use std::net::SocketAddr;
+
+    use tokio::net::UdpSocket;
+
+    use super::{Arrival, Inbox, Outbox};
+
+    #[derive(Debug, Default)]
+    pub(super) struct Headers;
+
+    pub(super) fn send(
+        outbox: &Outbox,
+        first: usize,
+        socket: &UdpSocket,
+        is_connected: bool,
+    ) -> io::Result<usize> {
+        let (peer, datagram) = outbox.datagram(first).expect("there is one to send");
+        if is_connected {
+            socket.try_send(datagram)?;
+        } else {
+            socket.try_send_to(datagram, peer)?;
+        }
+        Ok(1)
+    }
+
+    pub(super) fn receive(
+        inbox: &mut Inbox,
+        socket: &UdpSocket,
+        _local: SocketAddr,
+    ) -> io::Result<()> {
+        let (bytes, from) = socket.try_recv_from(&mut inbox.bytes[..inbox.slot_bytes])?;
+        inbox.arrivals.push(Arrival {
+            from,
+            bytes,
+            is_truncated: bytes == inbox.slot_bytes,
+        });
+        Ok(())
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_truncated_datagram_is_not_taken_for_a_whole_one() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let local = socket.local_addr().unwrap();
+        let sender = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        for bytes in [99, 100, 101, 3] {
+            sender.send_to(&[b'x'; 101][..bytes], local).unwrap();
+        }
+        socket.readable().await.unwrap();
+
+        let mut inbox = Inbox::with_slots(100);
+        inbox.fill(&socket, local).unwrap();
+
+        assert_eq!(inbox.len(), 4);
+        let whole: Vec<_> = inbox.datagrams().map(|(_, bytes)| bytes.len()).collect();
+        assert_eq!(whole, [99, 100, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_not_full_ends_the_readiness() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let local = socket.local_addr().unwrap();
+        let sender = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        for _ in 0..BATCH_LENGTH + 1 {
+            sender.send_to(b"x", local).unwrap();
+        }
+        socket.readable().await.unwrap();
+        let mut inbox = Inbox::take();
+        let mut fill = || {
+            inbox.fill(&socket, local).unwrap();
+            inbox.len()
+        };
+
+        assert_eq!([fill(), fill()], [BATCH_LENGTH, 1]);
+        sender.send_to(b"x", local).unwrap();
+        assert_eq!(fill(), 0, "the runtime has not heard of it yet");
+        socket.readable().await.unwrap();
+        assert_eq!(fill(), 1);
+    }
+}

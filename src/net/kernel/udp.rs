@@ -1,0 +1,362 @@
+//! UDP by the kernel.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll, Waker, ready};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{Interest, ReadBuf};
+use tokio::net::UdpSocket;
+
+use super::batch::{Inbox, Outbox};
+use super::{Batching, Kernel};
+use crate::net::scratch::Lent;
+use crate::net::{
+    DatagramCounters, DatagramNetwork, DatagramPeer, DatagramSocket, NetError, WireMeter, scratch,
+};
+use crate::tunnel::MAX_DATAGRAM_BYTES;
+
+/// What a server's datagram socket asks for in each direction; the system clamps it to `rmem_max`
+/// and `wmem_max`.
+const SERVER_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Datagrams that are received before other tasks get their turn.
+const RECEIVE_BATCH: usize = 64;
+
+/// Datagrams that wait for the system to take them.
+const SEND_QUEUE_LENGTH: usize = 64;
+
+impl Kernel {
+    pub(in crate::net) fn bind_port(&self, address: SocketAddr) -> Result<UdpPort, NetError> {
+        let bind = || {
+            let socket = Socket::new(
+                Domain::for_address(address),
+                Type::DGRAM.nonblocking().cloexec(),
+                Some(Protocol::UDP),
+            )?;
+            // SO_REUSEADDR would let a second server steal the port of a live one: not for UDP.
+            socket.set_reuse_port(self.share_port)?;
+            socket.set_recv_buffer_size(SERVER_BUFFER_BYTES)?;
+            socket.set_send_buffer_size(SERVER_BUFFER_BYTES)?;
+            socket.bind(&address.into())?;
+            UdpPort::new(UdpSocket::from_std(socket.into())?, self)
+        };
+        bind().map_err(|source| NetError::Bind { address, source })
+    }
+
+    /// A port that speaks to `target` only. It can be sent on at once.
+    pub(in crate::net) async fn connect_port(
+        &self,
+        target: SocketAddr,
+    ) -> Result<UdpPort, NetError> {
+        let connect = async {
+            let socket = UdpSocket::bind(SocketAddr::new(self.source_for(target), 0)).await?;
+            socket.connect(target).await?;
+            socket.writable().await?;
+            UdpPort::new(socket, self)
+        };
+        connect
+            .await
+            .map_err(|source| NetError::Connect { target, source })
+    }
+}
+
+impl DatagramNetwork for Kernel {
+    type Server = UdpPort;
+    type Client = UdpPort;
+
+    fn bind(&self, address: SocketAddr) -> Result<UdpPort, NetError> {
+        self.bind_port(address)
+    }
+
+    fn meter(&self) -> &WireMeter {
+        &self.meter
+    }
+
+    async fn connect(
+        &self,
+        _user: u32,
+        target: SocketAddr,
+    ) -> Result<DatagramPeer<UdpPort>, NetError> {
+        Ok(DatagramPeer {
+            socket: self.connect_port(target).await?,
+            peer: target,
+            tunnel_handshake: None,
+        })
+    }
+}
+
+/// A UDP socket with a short queue for what the kernel does not take at once.
+#[derive(Debug)]
+pub struct UdpPort {
+    socket: UdpSocket,
+    local: SocketAddr,
+    /// Whether it speaks to one peer only.
+    connected: bool,
+    batching: Batching,
+    /// What was sent since the port was driven last, with [`Batching::On`]. `Some` exactly while
+    /// the port is being driven or its driver has been woken.
+    outbox: RefCell<Option<Lent<Box<Outbox>>>>,
+    /// What the kernel did not take.
+    queue: RefCell<VecDeque<(SocketAddr, Box<[u8]>)>>,
+    unsent: Cell<u64>,
+    driver: RefCell<Option<Waker>>,
+    meter: WireMeter,
+}
+
+impl UdpPort {
+    fn new(socket: UdpSocket, kernel: &Kernel) -> io::Result<Self> {
+        Ok(Self {
+            local: socket.local_addr()?,
+            connected: socket.peer_addr().is_ok(),
+            socket,
+            batching: kernel.batching,
+            outbox: RefCell::default(),
+            queue: RefCell::default(),
+            unsent: Cell::new(0),
+            driver: RefCell::new(None),
+            meter: kernel.meter.clone(),
+        })
+    }
+
+    /// Wakes the task that drives this port.
+    pub(in crate::net) fn wake(&self) {
+        if let Some(driver) = &*self.driver.borrow() {
+            driver.wake_by_ref();
+        }
+    }
+
+    /// Waits for the system to report an error of a connected port: usually that the peer is not
+    /// there. Such an error makes the port neither readable nor writable.
+    pub(in crate::net) async fn failed(&self) -> io::Error {
+        loop {
+            if let Err(error) = self.socket.ready(Interest::ERROR).await {
+                return error;
+            }
+            match self.socket.take_error() {
+                Ok(Some(error)) | Err(error) => return error,
+                Ok(None) => {
+                    let handled = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                    let _ = self.socket.try_io(Interest::ERROR, handled);
+                }
+            }
+        }
+    }
+
+    fn try_send(&self, peer: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        let sent = match self.connected {
+            false => self.socket.try_send_to(datagram, peer),
+            true => match self.socket.try_send(datagram) {
+                // This tells the fate of an earlier datagram, in place of sending this one.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    self.socket.try_send(datagram)
+                }
+                result => result,
+            },
+        };
+        self.meter.count_datagram(peer, sent?);
+        Ok(())
+    }
+
+    fn count_unsent(&self) {
+        self.unsent.set(self.unsent.get() + 1);
+    }
+
+    fn flush(&self, cx: &mut Context<'_>) {
+        let mut queue = self.queue.borrow_mut();
+        while let Some((peer, datagram)) = queue.front() {
+            if self.socket.poll_send_ready(cx).is_pending() {
+                return;
+            }
+            match self.try_send(*peer, datagram) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(_) => self.count_unsent(),
+                Ok(()) => {}
+            }
+            queue.pop_front();
+        }
+        if queue.capacity() > 0 {
+            *queue = VecDeque::new();
+        }
+    }
+
+    /// Sends one datagram, or queues it if the system does not take it now.
+    fn send_singly(&self, peer: SocketAddr, payload: &[u8]) {
+        let mut queue = self.queue.borrow_mut();
+        if queue.is_empty() {
+            match self.try_send(peer, payload) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return self.count_unsent(),
+                Ok(()) => return,
+            }
+        }
+        if queue.len() < SEND_QUEUE_LENGTH {
+            queue.push_back((peer, payload.into()));
+            drop(queue);
+            self.wake();
+        } else {
+            self.count_unsent();
+        }
+    }
+
+    /// One call for each datagram.
+    fn drive_singly(
+        &self,
+        cx: &mut Context<'_>,
+        receive: &mut dyn FnMut(SocketAddr, &[u8]),
+    ) -> Poll<io::Error> {
+        let mut buffer = scratch::take();
+        for _ in 0..RECEIVE_BATCH {
+            self.flush(cx);
+            let mut datagram = ReadBuf::new(&mut buffer);
+            match self.socket.poll_recv_from(cx, &mut datagram) {
+                Poll::Ready(Ok(from)) => {
+                    self.meter.count_datagram(from, datagram.filled().len());
+                    receive(from, datagram.filled());
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Keeps a datagram until the port is driven, or until no more can be kept.
+    fn gather(&self, peer: SocketAddr, payload: &[u8]) {
+        let mut outbox = self.outbox.borrow_mut();
+        if outbox.is_none() {
+            self.wake();
+        }
+        let outbox = outbox.get_or_insert_with(Outbox::take);
+        if !outbox.has_room_for(payload) {
+            self.send_gathered(outbox);
+        }
+        outbox.push(peer, payload);
+    }
+
+    /// Empties the outbox: what the system does not take is queued.
+    fn send_gathered(&self, outbox: &mut Outbox) {
+        let mut sent = 0;
+        while let Some((peer, datagram)) = outbox.datagram(sent) {
+            let several = sent + 1 < outbox.len() && self.queue.borrow().is_empty();
+            let taken = several.then(|| outbox.send(sent, &self.socket, self.connected));
+            if let Some(Ok(taken)) = taken {
+                for (peer, datagram) in (sent..sent + taken).filter_map(|i| outbox.datagram(i)) {
+                    self.meter.count_datagram(peer, datagram.len());
+                }
+                sent += taken;
+            } else {
+                // The only one, one that must wait, or one that is refused – unless it stands in
+                // for an earlier one, which sending it alone will tell.
+                self.send_singly(peer, datagram);
+                sent += 1;
+            }
+        }
+        outbox.clear();
+    }
+
+    /// Several datagrams in each call. What is sent meanwhile leaves when all is received.
+    fn drive_in_batches(
+        &self,
+        cx: &mut Context<'_>,
+        receive: &mut dyn FnMut(SocketAddr, &[u8]),
+    ) -> Poll<io::Error> {
+        self.flush(cx);
+        self.outbox.borrow_mut().get_or_insert_with(Outbox::take);
+        let outcome = self.receive_in_batches(cx, receive);
+        if let Some(mut outbox) = self.outbox.take() {
+            self.send_gathered(&mut outbox);
+        }
+        outcome
+    }
+
+    fn receive_in_batches(
+        &self,
+        cx: &mut Context<'_>,
+        receive: &mut dyn FnMut(SocketAddr, &[u8]),
+    ) -> Poll<io::Error> {
+        let mut received = 0;
+        while received < RECEIVE_BATCH {
+            if let Err(error) = ready!(self.socket.poll_recv_ready(cx)) {
+                return Poll::Ready(error);
+            }
+            let mut inbox = Inbox::take();
+            if let Err(error) = inbox.fill(&self.socket, self.local) {
+                return Poll::Ready(error);
+            }
+            for (from, datagram) in inbox.datagrams() {
+                self.meter.count_datagram(from, datagram.len());
+                receive(from, datagram);
+            }
+            received += inbox.len();
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for UdpPort {
+    /// What was sent last leaves before the port closes, as far as the system takes it.
+    fn drop(&mut self) {
+        if let Some(mut outbox) = self.outbox.take() {
+            self.send_gathered(&mut outbox);
+        }
+    }
+}
+
+impl DatagramSocket for UdpPort {
+    fn bound(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    fn max_payload_bytes(&self) -> usize {
+        MAX_DATAGRAM_BYTES
+    }
+
+    fn send(&self, peer: SocketAddr, payload: &[u8]) {
+        assert!(payload.len() <= MAX_DATAGRAM_BYTES, "the caller checks");
+        match self.batching {
+            Batching::Off => self.send_singly(peer, payload),
+            Batching::On => self.gather(peer, payload),
+        }
+    }
+
+    fn poll_drive(
+        &self,
+        cx: &mut Context<'_>,
+        receive: &mut dyn FnMut(SocketAddr, &[u8]),
+    ) -> Poll<io::Error> {
+        note(&self.driver, cx);
+        match self.batching {
+            Batching::Off => self.drive_singly(cx, receive),
+            Batching::On => self.drive_in_batches(cx, receive),
+        }
+    }
+
+    fn counters(&self) -> DatagramCounters {
+        DatagramCounters {
+            unsent: self.unsent.get(),
+            ..DatagramCounters::default()
+        }
+    }
+}
+
+fn note(driver: &RefCell<Option<Waker>>, cx: &Context<'_>) {
+    let mut driver = driver.borrow_mut();
+    if !driver
+        .as_ref()
+        .is_some_and(|driver| driver.will_wake(cx.waker()))
+    {
+        *driver = Some(cx.waker().clone());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,322 @@
+//! What is promised of a port, with batching off and on.
+
+#![allow(clippy::unwrap_used)]
+
+use std::future::poll_fn;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+use std::time::Duration;
+
+use super::*;
+use crate::net::kernel::batch::BATCH_LENGTH;
+
+const LOOPBACK: &str = "127.0.0.1:0";
+
+/// Everything that is awaited happens at once or never: this only ends a test that failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Datagram = (SocketAddr, Vec<u8>);
+
+fn kernel(batching: Batching) -> Kernel {
+    Kernel {
+        connect_limit: PATIENCE,
+        share_port: false,
+        source: None,
+        batching,
+        meter: WireMeter::default(),
+    }
+}
+
+fn bind(batching: Batching, address: &str) -> UdpPort {
+    kernel(batching)
+        .bind_port(address.parse().unwrap())
+        .unwrap()
+}
+
+/// A socket that knows nothing of ports. What is sent to it waits there as soon as it is sent.
+fn peer(address: &str) -> (std::net::UdpSocket, SocketAddr) {
+    let socket = std::net::UdpSocket::bind(address).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+fn arrived(socket: &std::net::UdpSocket) -> Vec<Vec<u8>> {
+    let mut buffer = vec![0; 65_535];
+    let mut arrived = Vec::new();
+    while let Ok(bytes) = socket.recv(&mut buffer) {
+        arrived.push(buffer[..bytes].to_vec());
+    }
+    arrived
+}
+
+fn numbered(numbers: impl IntoIterator<Item = usize>) -> Vec<Vec<u8>> {
+    let number = |number: usize| number.to_string().into_bytes();
+    numbers.into_iter().map(number).collect()
+}
+
+/// Drives `port` until `count` datagrams have arrived, each of which `received` is shown.
+async fn drive(port: &UdpPort, count: usize, mut received: impl FnMut(SocketAddr, &[u8])) {
+    let mut arrived = 0;
+    let driven = poll_fn(|cx| {
+        let mut receive = |from, datagram: &[u8]| {
+            arrived += 1;
+            received(from, datagram);
+        };
+        while port.poll_drive(cx, &mut receive).is_ready() {}
+        if arrived < count {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    });
+    let driven = tokio::time::timeout(PATIENCE, driven).await;
+    assert!(
+        driven.is_ok(),
+        "expected {count} datagrams, found {arrived}"
+    );
+}
+
+/// Sends what waits: what a driver does when it is woken.
+async fn flush(port: &UdpPort) {
+    port.socket.writable().await.unwrap();
+    drive(port, 0, |_, _| {}).await;
+}
+
+async fn receive(port: &UdpPort, count: usize) -> Vec<Datagram> {
+    let mut datagrams = Vec::new();
+    drive(port, count, |from, datagram| {
+        datagrams.push((from, datagram.to_vec()));
+    })
+    .await;
+    datagrams
+}
+
+/// Runs `test` with batching off and on.
+fn for_both(test: impl AsyncFn(Batching)) {
+    for batching in [Batching::Off, Batching::On] {
+        println!("{batching:?}");
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(test(batching));
+    }
+}
+
+#[test]
+fn bursts_are_answered_in_order_and_each_datagram_is_metered() {
+    const ROUNDS: usize = 5;
+    const BURST: usize = 200;
+    for_both(async |batching| {
+        let server = bind(batching, LOOPBACK);
+        let peers: Vec<_> = (0..5).map(|_| peer(LOOPBACK)).collect();
+        for round in 0..ROUNDS {
+            let burst = numbered(round * BURST..(round + 1) * BURST);
+            for (number, datagram) in burst.iter().enumerate() {
+                let (peer, _) = &peers[number % peers.len()];
+                peer.send_to(datagram, server.local).unwrap();
+            }
+
+            let mut received = Vec::new();
+            drive(&server, BURST, |from, datagram| {
+                received.push(datagram.to_vec());
+                server.send(from, datagram);
+            })
+            .await;
+
+            assert_eq!(received, burst);
+            for (index, (peer, _)) in peers.iter().enumerate() {
+                let own = burst.iter().skip(index).step_by(peers.len());
+                assert!(arrived(peer).iter().eq(own));
+            }
+        }
+        assert_eq!(server.counters().unsent, 0);
+        let digits: usize = numbered(0..ROUNDS * BURST).iter().map(Vec::len).sum();
+        let metered = server.meter.total().unwrap();
+        assert_eq!(metered.packets, 2 * (ROUNDS * BURST) as u64);
+        assert_eq!(metered.bytes, 2 * (ROUNDS * BURST * 28 + digits) as u64);
+    });
+}
+
+#[test]
+fn datagrams_go_to_many_destinations_in_order() {
+    for_both(async |batching| {
+        let server = bind(batching, LOOPBACK);
+        server.socket.writable().await.unwrap();
+        let peers: Vec<_> = (0..3).map(|_| peer(LOOPBACK)).collect();
+        for (number, datagram) in numbered(0..100).iter().enumerate() {
+            server.send(peers[number % 3].1, datagram);
+        }
+        flush(&server).await;
+        for (index, (peer, _)) in peers.iter().enumerate() {
+            assert_eq!(arrived(peer), numbered((index..100).step_by(3)));
+        }
+    });
+}
+
+#[test]
+fn what_the_system_refuses_is_counted_and_stops_nothing_else() {
+    for_both(async |batching| {
+        let server = bind(batching, LOOPBACK);
+        server.socket.writable().await.unwrap();
+        let (peer, address) = peer(LOOPBACK);
+        let nowhere = SocketAddr::new(address.ip(), 0);
+        for (number, datagram) in numbered(0..40).iter().enumerate() {
+            let refused = matches!(number, 0 | 7 | 8 | 39);
+            server.send(if refused { nowhere } else { address }, datagram);
+        }
+        flush(&server).await;
+        assert_eq!(server.counters().unsent, 4);
+        let rest = (1..39).filter(|number| !matches!(number, 7 | 8));
+        assert_eq!(arrived(&peer), numbered(rest));
+        assert_eq!(server.meter.total().unwrap().packets, 36);
+    });
+}
+
+#[test]
+fn what_the_system_does_not_take_yet_waits_in_order_up_to_a_limit() {
+    for_both(async |batching| {
+        // Whether a new socket may be written to is known when the runtime has asked.
+        let server = bind(batching, LOOPBACK);
+        let (peer, address) = peer(LOOPBACK);
+        let sent = 2 * SEND_QUEUE_LENGTH;
+        for datagram in numbered(0..sent) {
+            server.send(address, &datagram);
+        }
+        flush(&server).await;
+        flush(&server).await;
+        // A batch that is still being gathered is sent once there is room for it.
+        let arrived = arrived(&peer);
+        let unsent = usize::try_from(server.counters().unsent).unwrap();
+        assert!(unsent > 0 && arrived.len() >= SEND_QUEUE_LENGTH);
+        assert_eq!(arrived.len() + unsent, sent);
+        assert_eq!(arrived[..SEND_QUEUE_LENGTH], numbered(0..SEND_QUEUE_LENGTH));
+        assert!(server.queue.borrow().is_empty());
+
+        server.send(address, b"later");
+        flush(&server).await;
+        assert_eq!(self::arrived(&peer), [b"later"]);
+    });
+}
+
+#[test]
+fn news_of_an_earlier_datagram_costs_no_later_one() {
+    for_both(async |batching| {
+        let (gone, address) = peer(LOOPBACK);
+        drop(gone);
+        let client = kernel(batching).connect_port(address).await.unwrap();
+        client.send(address, b"to nobody");
+        flush(&client).await;
+
+        let server = std::net::UdpSocket::bind(address).unwrap();
+        server.set_nonblocking(true).unwrap();
+        for datagram in numbered(0..3) {
+            client.send(address, &datagram);
+        }
+        flush(&client).await;
+        assert_eq!(arrived(&server), numbered(0..3));
+        assert_eq!(client.counters().unsent, 0);
+    });
+}
+
+#[test]
+fn the_longest_and_the_shortest_datagram_pass_whole() {
+    for_both(async |batching| {
+        let server = bind(batching, LOOPBACK);
+        let client = kernel(batching).connect_port(server.local).await.unwrap();
+        let sent = [
+            vec![b'a'; MAX_DATAGRAM_BYTES],
+            vec![],
+            vec![b'b'; MAX_DATAGRAM_BYTES],
+            vec![b'c'; 700],
+        ];
+        for datagram in &sent {
+            client.send(server.local, datagram);
+        }
+        flush(&client).await;
+        let received = receive(&server, sent.len()).await;
+        assert!(received.iter().all(|(from, _)| *from == client.local));
+        assert!(received.iter().map(|(_, datagram)| datagram).eq(&sent));
+    });
+}
+
+#[test]
+fn addresses_of_both_families_are_told_apart() {
+    for_both(async |batching| {
+        let (server4, server6) = (bind(batching, LOOPBACK), bind(batching, "[::1]:0"));
+        let ((peer4, address4), (peer6, address6)) = (peer(LOOPBACK), peer("[::1]:0"));
+        assert_eq!(address6.ip(), Ipv6Addr::LOCALHOST);
+        for _ in 0..2 {
+            peer4.send_to(b"4", server4.local).unwrap();
+            peer6.send_to(b"6", server6.local).unwrap();
+            let echo = |server: &UdpPort, from, datagram: &[u8]| server.send(from, datagram);
+            drive(&server4, 1, |from, datagram| {
+                assert_eq!(from, address4);
+                echo(&server4, from, datagram);
+            })
+            .await;
+            drive(&server6, 1, |from, datagram| {
+                assert_eq!(from, address6);
+                echo(&server6, from, datagram);
+            })
+            .await;
+            assert_eq!(arrived(&peer4), [b"4"]);
+            assert_eq!(arrived(&peer6), [b"6"]);
+        }
+    });
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_between_drives_wakes_the_driver_once_and_leaves_with_it() {
+    let server = bind(Batching::On, LOOPBACK);
+    let (peer, address) = peer(LOOPBACK);
+    flush(&server).await;
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(wakes.clone());
+    let mut cx = Context::from_waker(&waker);
+    let poll = |cx: &mut Context<'_>| assert!(server.poll_drive(cx, &mut |_, _| {}).is_pending());
+    poll(&mut cx);
+    assert!(server.outbox.borrow().is_none(), "an idle port holds none");
+
+    for datagram in numbered(0..3) {
+        server.send(address, &datagram);
+    }
+    assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+    assert!(arrived(&peer).is_empty());
+    poll(&mut cx);
+    assert_eq!(arrived(&peer), numbered(0..3));
+    assert!(server.outbox.borrow().is_none());
+
+    // Whole batches do not wait.
+    for datagram in numbered(0..2 * BATCH_LENGTH + 1) {
+        server.send(address, &datagram);
+    }
+    assert_eq!(arrived(&peer), numbered(0..2 * BATCH_LENGTH));
+    assert_eq!(wakes.0.load(Ordering::Relaxed), 2);
+    poll(&mut cx);
+    assert_eq!(arrived(&peer), numbered([2 * BATCH_LENGTH]));
+}
+
+#[tokio::test]
+async fn what_was_sent_last_leaves_before_the_port_closes() {
+    let server = bind(Batching::On, LOOPBACK);
+    let (peer, address) = peer(LOOPBACK);
+    flush(&server).await;
+    for datagram in numbered(0..3) {
+        server.send(address, &datagram);
+    }
+    drop(server);
+    assert_eq!(arrived(&peer), numbered(0..3));
+}
