@@ -39,7 +39,11 @@ impl Protection for Clear {
     ) -> Result<Claim, DropCause> {
         let (user, _) = split(datagram)?;
         if user < MAX_USERS {
-            Ok(Claim { user, opens: true })
+            Ok(Claim {
+                user,
+                opens: true,
+                locates: true,
+            })
         } else {
             Err(DropCause::UnknownPeer)
         }
@@ -130,7 +134,8 @@ mod tests {
             Clear.identify(&frame, outer, &mut |_| panic!("nothing is answered")),
             Ok(Claim {
                 user: 7,
-                opens: true
+                opens: true,
+                locates: true
             })
         );
 

@@ -73,7 +73,7 @@ impl<P: Protection> Gateway<P> {
                 });
                 let mut answer = |datagram: &[u8]| transmit(from, datagram);
                 let received = peer.tunnel.receive(datagram, now, scratch, &mut answer);
-                if received.is_ok() {
+                if claim.locates && received.is_ok() {
                     peer.outer = from;
                 }
                 // Also after an error: the tick may have begun a handshake.

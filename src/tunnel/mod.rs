@@ -103,7 +103,8 @@ pub trait Tunnel {
     /// it may send on this tunnel.
     ///
     /// # Errors
-    /// Why the datagram was dropped. `Ok` means that the peer authenticated it.
+    /// Why the datagram was dropped. `Ok` means that the peer authenticated it, if its
+    /// [`Claim::locates`] the peer.
     fn receive<'s>(
         &mut self,
         datagram: &'s [u8],
@@ -170,6 +171,9 @@ pub struct Claim {
     pub user: u32,
     /// Whether it may open that tunnel; otherwise the tunnel must exist.
     pub opens: bool,
+    /// Whether the peer is where the datagram came from, once [`Tunnel::receive`] has taken it.
+    /// Otherwise somebody else may have made it.
+    pub locates: bool,
 }
 
 /// Why a datagram or the packet in it was dropped. Only [`Self::RateLimited`] is answered: who has no

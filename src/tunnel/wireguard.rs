@@ -210,6 +210,7 @@ impl Protection for Wireguard {
         let by_index = |index: u32| Claim {
             user: index >> 8,
             opens: false,
+            locates: true,
         };
         match Tunn::parse_incoming_packet(datagram).map_err(|_| DropCause::Malformed)? {
             Packet::HandshakeInit(initiation) => {
@@ -217,10 +218,15 @@ impl Protection for Wireguard {
                 Ok(Claim {
                     user: self.initiating_user(&initiation)?,
                     opens: true,
+                    locates: true,
                 })
             }
             Packet::HandshakeResponse(response) => Ok(by_index(response.receiver_idx)),
-            Packet::PacketCookieReply(reply) => Ok(by_index(reply.receiver_idx)),
+            // Whoever has seen the initiation that it answers can make one.
+            Packet::PacketCookieReply(reply) => Ok(Claim {
+                locates: false,
+                ..by_index(reply.receiver_idx)
+            }),
             Packet::PacketData(data) => Ok(by_index(data.receiver_idx)),
         }
     }

@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use boringtun::noise::TunnResult;
+use boringtun::noise::rate_limiter::RateLimiter;
+use boringtun::x25519::PublicKey;
+
 use super::*;
 use crate::tunnel::packet::with_room;
 use crate::tunnel::sides::{Side, USERS, keys, outer, udp_packet};
@@ -107,6 +113,33 @@ fn what_is_replayed_forged_or_unknown_is_dropped_without_an_answer() {
     assert_eq!(server.send(&answer).unwrap()[0].0, outer(1));
 }
 
+/// A cookie reply is made of what anyone on the path knows: the public key of the side that is asked
+/// for a handshake, and what it was asked.
+#[test]
+fn a_cookie_reply_does_not_move_a_peer() {
+    let protection = Rc::new(Wireguard::new(keys(), &TunnelOptions::default()));
+    let mut server = Side::server(&protection);
+    let mut client = Side::user(&*protection, 0);
+    client.establish(&mut server, outer(1));
+    let mut initiation = Vec::new();
+    let tunnel = &mut server.endpoint.peers.get_mut(&0).unwrap().tunnel;
+    tunnel.initiate(server.now, &mut server.scratch, &mut |datagram| {
+        initiation = datagram.to_vec();
+    });
+
+    let public = STANDARD.decode(keys().user_keys(0).public).unwrap();
+    let public: [u8; 32] = public.try_into().unwrap();
+    let onlooker = RateLimiter::new(&PublicKey::from(public), 0);
+    let mut cookie = [0; 64];
+    let asked = onlooker.verify_packet(Some(outer(1).ip()), &initiation, &mut cookie);
+    assert!(matches!(asked, Err(TunnResult::WriteToNetwork(_))));
+    assert_eq!(server.receive(outer(66), &cookie), (None, vec![]));
+
+    assert_eq!(server.endpoint.drops(), Drops::default());
+    let answer = udp_packet(SERVER, user_address(0), b"200");
+    assert_eq!(server.send(&answer).unwrap()[0].0, outer(1));
+}
+
 #[test]
 fn a_user_that_starts_anew_replaces_its_association() {
     let protection = Rc::new(Wireguard::new(keys(), &TunnelOptions::default()));
@@ -191,6 +224,7 @@ impl Protection for Nervous {
         Ok(Claim {
             user: 0,
             opens: true,
+            locates: true,
         })
     }
 }
