@@ -38,6 +38,8 @@ enum Driver {
     Stream,
     /// A task, which wakes the holders of streams.
     Task,
+    /// Nobody any more: the task was torn down with the runtime.
+    Gone,
 }
 
 impl<E: Endpoint + 'static> Host<E> {
@@ -52,7 +54,8 @@ impl<E: Endpoint + 'static> Host<E> {
 
     /// Spawns the task that drives it as long as it is there.
     pub(super) fn drive_by_task(self: &Rc<Self>) {
-        if self.driver.replace(Driver::Task) == Driver::Stream {
+        if self.driver.get() == Driver::Stream {
+            self.driver.set(Driver::Task);
             tokio::task::spawn_local(Drive(Rc::downgrade(self)));
         }
     }
@@ -118,7 +121,7 @@ impl<E: Endpoint + 'static> Host<E> {
     fn note_deadline(&self, cx: &mut Context<'_>) {
         match self.driver.get() {
             Driver::Stream => self.serve_timers(cx),
-            Driver::Task => self.wake_for_deadline(),
+            Driver::Task | Driver::Gone => self.wake_for_deadline(),
         }
     }
 
@@ -158,7 +161,7 @@ impl<E: Endpoint + 'static> Host<E> {
                 }
                 Poll::Pending => attempt(),
             },
-            Driver::Task => {
+            Driver::Task | Driver::Gone => {
                 wake_later(&mut self.tcp.borrow_mut(), cx);
                 Poll::Pending
             }
@@ -206,11 +209,11 @@ impl<E: Endpoint + 'static> StreamHost for Host<E> {
 
     fn release(self: Rc<Self>, key: usize) {
         self.with_tcp(|tcp, now, transmit| tcp.release(key, now, transmit));
-        if self.tcp.borrow().orphans() > 0 {
+        if self.tcp.borrow().orphans() > 0 && self.driver.get() != Driver::Gone {
+            // Before there is a task, which may be torn down at once.
+            *self.lingering.borrow_mut() = Some(Rc::clone(&self));
             self.drive_by_task();
             self.wake_for_deadline();
-            let host = Rc::clone(&self);
-            *self.lingering.borrow_mut() = Some(host);
         }
     }
 }
@@ -250,6 +253,7 @@ impl<E: Endpoint> Drop for Drive<E> {
     fn drop(&mut self) {
         // When the runtime is torn down, nothing can end in order any more.
         if let Some(host) = self.0.upgrade() {
+            host.driver.set(Driver::Gone);
             host.lingering.take();
         }
     }

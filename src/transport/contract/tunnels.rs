@@ -1,5 +1,7 @@
 //! What only tunnels can get wrong: datagrams are lost, come twice or in another order.
 
+use std::cell::Cell;
+
 use super::*;
 
 /// What becomes of a datagram.
@@ -243,6 +245,21 @@ fn a_listener_that_goes_takes_living_connections_with_it_and_frees_its_port() {
             };
             tokio::time::timeout(PATIENCE, freed).await.unwrap();
         });
+    }
+}
+
+#[test]
+fn a_worker_that_is_torn_down_keeps_no_port() {
+    for expected in tunneled_streams() {
+        let bound = Cell::new(LOOPBACK);
+        on_worker(async {
+            let hop = Hop::open(expected).await;
+            for user in 0..10 {
+                echo_through(&hop, user, hop.listening.local, 1).await;
+            }
+            bound.set(hop.listening.local);
+        });
+        std::net::UdpSocket::bind(bound.get()).unwrap();
     }
 }
 
