@@ -83,8 +83,8 @@ pub trait Tunnel {
     fn is_established(&self) -> bool;
 
     /// Protects one IP packet of at most `MAX_DATAGRAM_BYTES - OVERHEAD_BYTES`, padded as the
-    /// protocol asks for. Without an
-    /// association the packet may wait for one, and is lost if none comes, as IP allows.
+    /// protocol asks for. Without an association the packet may wait for one, and is lost if none
+    /// comes, as IP allows.
     fn send(
         &mut self,
         packet: IpPacket<'_>,

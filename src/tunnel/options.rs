@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TunnelOptions {
-    /// Largest IP packet that inner TCP sends, headers included. 1,420 is what WireGuard interfaces have over
-    /// Ethernet.
+    /// Largest IP packet that inner TCP sends, headers included, and up to which WireGuard pads.
+    /// 1,420 is what its interfaces have over Ethernet.
     pub mtu_bytes: u16,
     /// Send buffer and receive buffer of an inner TCP connection, each.
     pub tcp_buffer_bytes: u32,

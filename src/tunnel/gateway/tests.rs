@@ -15,7 +15,7 @@ use crate::tunnel::{Claim, Clear, Transmit, TunnelOptions, Wireguard, parse_udp}
 
 fn exchange<P: Protection>(protection: P) {
     let protection = Rc::new(protection);
-    let mut server = Side::new(Gateway::new(Rc::clone(&protection)));
+    let mut server = Side::server(&protection);
     for user in 0..USERS {
         let from = outer(40_000 + user as u16);
         let mut client = Side::user(&*protection, user);
@@ -61,7 +61,7 @@ fn packets_find_their_peers_and_back() {
 #[test]
 fn another_users_source_address_is_dropped() {
     let protection = Rc::new(Wireguard::new(keys(), &TunnelOptions::default()));
-    let mut server = Side::new(Gateway::new(Rc::clone(&protection)));
+    let mut server = Side::server(&protection);
     let mut client = Side::user(&*protection, 1);
     client.establish(&mut server, outer(1));
     let forged = udp_packet(user_address(0), SERVER, b"REGISTER");
@@ -82,7 +82,7 @@ fn another_users_source_address_is_dropped() {
 #[test]
 fn what_is_replayed_forged_or_unknown_is_dropped_without_an_answer() {
     let protection = Rc::new(Wireguard::new(keys(), &TunnelOptions::default()));
-    let mut server = Side::new(Gateway::new(Rc::clone(&protection)));
+    let mut server = Side::server(&protection);
     let mut client = Side::user(&*protection, 0);
     client.establish(&mut server, outer(1));
     let packet = udp_packet(user_address(0), SERVER, b"REGISTER");
@@ -143,7 +143,7 @@ fn a_cookie_reply_does_not_move_a_peer() {
 #[test]
 fn a_user_that_starts_anew_replaces_its_association() {
     let protection = Rc::new(Wireguard::new(keys(), &TunnelOptions::default()));
-    let mut server = Side::new(Gateway::new(Rc::clone(&protection)));
+    let mut server = Side::server(&protection);
     for from in [outer(1), outer(2)] {
         let mut client = Side::user(&*protection, 0);
         client.establish(&mut server, from);
@@ -170,7 +170,7 @@ fn looks_until_rest<E: Endpoint>(side: &mut Side<E>) -> Vec<u64> {
 #[test]
 fn an_idle_end_is_looked_at_a_few_times_and_then_never() {
     let protection = Rc::new(Wireguard::new(keys(), &TunnelOptions::default()));
-    let mut server = Side::new(Gateway::new(Rc::clone(&protection)));
+    let mut server = Side::server(&protection);
     assert_eq!(server.endpoint.deadline(), None);
     let mut client = Side::user(&*protection, 0);
     assert_eq!(client.endpoint.deadline(), None);
@@ -182,7 +182,7 @@ fn an_idle_end_is_looked_at_a_few_times_and_then_never() {
 #[test]
 fn traffic_adds_no_timers() {
     let protection = Rc::new(Wireguard::new(keys(), &TunnelOptions::default()));
-    let mut server = Side::new(Gateway::new(Rc::clone(&protection)));
+    let mut server = Side::server(&protection);
     let mut client = Side::user(&*protection, 0);
     client.establish(&mut server, outer(1));
     for _ in 0..100 {
@@ -267,7 +267,7 @@ impl Tunnel for Restless {
 /// What time demands is sent to the peer, whosever datagram made the time be noticed.
 #[test]
 fn a_forged_datagram_draws_nothing_and_leaves_the_timers_right() {
-    let mut server = Side::new(Gateway::new(Rc::new(Nervous)));
+    let mut server = Side::server(&Rc::new(Nervous));
     let (peer, forger) = (outer(1), outer(66));
     let answer = (peer, b"answer".to_vec());
     assert_eq!(server.receive(peer, b"authentic").1, [answer]);
@@ -282,7 +282,7 @@ fn a_forged_datagram_draws_nothing_and_leaves_the_timers_right() {
 
 #[test]
 fn a_packet_that_goes_nowhere_makes_no_peer() {
-    let mut server = Side::new(Gateway::new(Rc::new(Clear)));
+    let mut server = Side::server(&Rc::new(Clear));
     let mut client = Side::user(&Clear, 1);
     let mut sent = Vec::new();
     let forged = udp_packet(user_address(2), SERVER, b"REGISTER");
