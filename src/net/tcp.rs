@@ -30,7 +30,7 @@ use slab::Slab;
 use smoltcp::iface::{Config, Interface, PollResult, SocketSet};
 use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
 use smoltcp::time;
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpListenEndpoint};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpListenEndpoint, TcpSeqNumber};
 use tokio::io::ReadBuf;
 
 use self::connection::{Connection, Owner};
@@ -199,7 +199,7 @@ impl Tcp {
             .connect(self.interface.context(), peer, local)
             .expect("a new socket and whole addresses");
         let route = Route { peer, local_port };
-        let key = self.insert(socket, route, Owner::Stream);
+        let key = self.insert(socket, route, None, Owner::Stream);
         self.serve(key, now, transmit);
         key
     }
@@ -236,6 +236,7 @@ impl Tcp {
         transmit: TransmitPacket<'_>,
     ) -> Result<(), DropCause> {
         let segment = Segment::parse(packet)?;
+        self.end_superseded(&segment, now, transmit);
         let Some(key) = self.connection_of(&segment)? else {
             if !segment.is_welcome_to(self.service.as_ref()) {
                 self.take_in(None, packet, now, transmit);
@@ -382,14 +383,29 @@ impl Tcp {
         if segment.route.local_port != service.port {
             return Err(DropCause::Misrouted);
         }
-        if !service.is_open || !segment.opens || service.unaccepted >= self.options.backlog {
+        if !service.is_open || segment.opens.is_none() || service.unaccepted >= self.options.backlog
+        {
             return Ok(None);
         }
         service.unaccepted += 1;
         let port = service.port;
         let mut socket = self.socket();
         socket.listen(port).expect("a new socket and a whole port");
-        Ok(Some(self.insert(socket, segment.route, Owner::Opening)))
+        let key = self.insert(socket, segment.route, segment.opens, Owner::Opening);
+        Ok(Some(key))
+    }
+
+    /// Breaks off the connection that a peer has forgotten which opens another one from the same port.
+    /// smoltcp lets it stand in the way, where RFC 9293 §3.10.7.4 has the peer asked.
+    fn end_superseded(&mut self, segment: &Segment, now: Instant, transmit: TransmitPacket<'_>) {
+        if let Some(sequence) = segment.opens
+            && let Some(&key) = self.keys.get(&segment.route)
+            && let Some(opened_by) = self.connections[key].opened_by
+            && opened_by != sequence
+        {
+            self.keys.remove(&segment.route);
+            self.abort(key, now, transmit);
+        }
     }
 
     fn socket(&self) -> Socket<'static> {
@@ -401,13 +417,20 @@ impl Tcp {
         socket
     }
 
-    fn insert(&mut self, socket: Socket<'static>, route: Route, owner: Owner) -> usize {
+    fn insert(
+        &mut self,
+        socket: Socket<'static>,
+        route: Route,
+        opened_by: Option<TcpSeqNumber>,
+        owner: Owner,
+    ) -> usize {
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
         let key = self.connections.insert(Connection {
             sockets,
             handle,
             route,
+            opened_by,
             owner,
             timer: None,
             timed_out: false,
@@ -418,7 +441,9 @@ impl Tcp {
 
     fn remove(&mut self, key: usize) {
         let connection = self.connections.remove(key);
-        self.keys.remove(&connection.route);
+        if self.keys.get(&connection.route) == Some(&key) {
+            self.keys.remove(&connection.route);
+        }
         match (connection.owner, &mut self.service) {
             (Owner::Nobody { .. }, _) => self.orphans -= 1,
             (Owner::Opening, Some(service)) => service.unaccepted -= 1,

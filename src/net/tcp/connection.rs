@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, State};
 use smoltcp::time;
+use smoltcp::wire::TcpSeqNumber;
 
 use super::segment::Route;
 
@@ -18,6 +19,8 @@ pub(super) struct Connection {
     pub(super) sockets: SocketSet<'static>,
     pub(super) handle: SocketHandle,
     pub(super) route: Route,
+    /// The initial sequence number of the peer, if it was the peer that opened it.
+    pub(super) opened_by: Option<TcpSeqNumber>,
     pub(super) owner: Owner,
     /// Its entry in the deadlines of its host.
     pub(super) timer: Option<Instant>,

@@ -4,7 +4,9 @@
 use std::net::SocketAddrV4;
 
 use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr};
+use smoltcp::wire::{
+    IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+};
 
 use super::Service;
 use crate::tunnel::DropCause;
@@ -20,8 +22,8 @@ pub(super) struct Route {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     pub(super) route: Route,
-    /// Whether it asks for a connection.
-    pub(super) opens: bool,
+    /// The initial sequence number of the connection that it asks for, if it does.
+    pub(super) opens: Option<TcpSeqNumber>,
 }
 
 impl Segment {
@@ -33,7 +35,7 @@ impl Segment {
     /// Whether `service` would have taken it but for want of room; then it is not refused, so that the
     /// peer tries again.
     pub(super) fn is_welcome_to(&self, service: Option<&Service>) -> bool {
-        self.opens && service.is_some_and(|service| service.is_open)
+        self.opens.is_some() && service.is_some_and(|service| service.is_open)
     }
 }
 
@@ -52,6 +54,7 @@ fn parse(packet: &[u8]) -> Option<Segment> {
             peer: SocketAddrV4::new(ip.src_addr, tcp.src_port),
             local_port: tcp.dst_port,
         },
-        opens: tcp.control == TcpControl::Syn && tcp.ack_number.is_none(),
+        opens: (tcp.control == TcpControl::Syn && tcp.ack_number.is_none())
+            .then_some(tcp.seq_number),
     })
 }

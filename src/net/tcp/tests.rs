@@ -510,3 +510,74 @@ fn a_silent_peer_is_given_up_in_the_end() {
         }
     }
 }
+
+/// Its last connection is still there, for all that the server knows.
+#[test]
+fn a_user_who_reboots_may_come_from_the_same_port() {
+    let mut net = Net::new(1);
+    let before = net.connect(0, 50_000);
+    assert!(net.write(before.user, b"REGISTER").is_ready());
+    net.expect(before.server, b"REGISTER");
+    net.pass(Duration::from_secs(60));
+    net.users[0] = Tcp::client(user_address(0), OPTIONS, net.now);
+    let server = SocketAddrV4::new(SERVER, SIP_PORT);
+    let key = net.act(At::User(0), |tcp, now, transmit| {
+        tcp.connect(server, 50_000, now, transmit)
+    });
+    net.deliver();
+    let Poll::Ready(Err(error)) = net.read(before.server) else {
+        panic!("it is reset")
+    };
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    net.release(before.server);
+    let accepted = net.until("a new connection", Net::accept);
+    assert!(matches!(
+        net.users[0].poll_connected(key),
+        Poll::Ready(Ok(()))
+    ));
+    assert!(net.write((At::User(0), key), b"again").is_ready());
+    net.expect((At::Server, accepted.key), b"again");
+}
+
+#[test]
+fn a_reader_that_pauses_stalls_nothing_and_wakes_nobody() {
+    let lossy = std::rc::Rc::new(Cell::new(false));
+    let is_lossy = std::rc::Rc::clone(&lossy);
+    let mut net = Net::with_fate(move |_| match is_lossy.get() {
+        true => Fate::Lost,
+        false => Fate::Passed,
+    });
+    let ends = net.connect(0, 50_000);
+    let sent = text(14_000, 1);
+    let Poll::Ready(Ok(taken)) = net.write(ends.user, &sent) else {
+        panic!("there is room")
+    };
+    net.pass(Duration::from_secs(10));
+    let Poll::Ready(Ok(more)) = net.write(ends.user, &sent[taken..]) else {
+        panic!("there is room again")
+    };
+    assert_eq!(taken + more, sent.len());
+    let timeouts = net.timeouts;
+    net.pass(Duration::from_secs(600));
+    assert!(net.timeouts - timeouts < 30, "{}", net.timeouts - timeouts);
+    // What tells that there is room again is lost.
+    lossy.set(true);
+    let Poll::Ready(Ok(first)) = net.read(ends.server) else {
+        panic!("there is something to read")
+    };
+    lossy.set(false);
+    let mut read = first;
+    let limit = net.now + Duration::from_secs(120);
+    while read.len() < sent.len() {
+        net.deliver();
+        while let Poll::Ready(bytes) = net.read(ends.server) {
+            read.extend(bytes.unwrap());
+        }
+        assert!(
+            read.len() == sent.len() || net.step(limit),
+            "{}",
+            read.len()
+        );
+    }
+    assert!(read == sent);
+}
