@@ -189,12 +189,15 @@ pub(crate) struct Selection<'a> {
 }
 
 /// The scenarios that are built in: name and text.
-pub(crate) const PROFILES: [(&str, &str); 5] = [
+pub(crate) const PROFILES: [(&str, &str); 8] = [
     ("quick", include_str!("../scenarios/quick.toml")),
     ("standard", include_str!("../scenarios/standard.toml")),
     ("full", include_str!("../scenarios/full.toml")),
     ("lifecycles", include_str!("../scenarios/lifecycles.toml")),
     ("workloads", include_str!("../scenarios/workloads.toml")),
+    ("tunnels", include_str!("../scenarios/tunnels.toml")),
+    ("peers", include_str!("../scenarios/peers.toml")),
+    ("rekey", include_str!("../scenarios/rekey.toml")),
 ];
 
 impl Scenario {
@@ -474,7 +477,9 @@ mod tests {
             let scenario = Scenario::profile(name).unwrap();
             assert_eq!(scenario.plan.name, name);
             assert_eq!(scenario.sha256.len(), 64);
-            assert_eq!(scenario.plan.stacks.len(), transport::stacks().len());
+            let has_all = scenario.plan.stacks.len() == transport::stacks().len();
+            let is_general = ["quick", "standard", "full", "tunnels"].contains(&name);
+            assert!(has_all || !is_general, "{name}");
             let experiments = crate::experiment::experiments(&scenario.plan, &[]).unwrap();
             let mut ids = std::collections::BTreeSet::new();
             for trial in experiments.iter().flat_map(|experiment| &experiment.trials) {
@@ -523,8 +528,8 @@ mod tests {
         let good = PROFILES[0].1;
         let cases = [
             (
-                "stacks = [\"udp\",",
-                "stacks = [\"upd\",",
+                "stacks = [\n    \"udp\",",
+                "stacks = [\n    \"upd\",",
                 vec!["stacks", "\"upd\"", "udp"],
             ),
             (
@@ -551,13 +556,13 @@ mod tests {
             ),
             ("users = 100", "", vec!["line", "users"]),
             (
-                "[chain]\nproxies = [0, 1, 2, 3, 4]",
-                "[chain]\nproxies = [0, 1, 9]",
+                "proxies = [0, 1, 2, 3, 4]",
+                "proxies = [0, 1, 9]",
                 vec!["chain.proxies", "at most 8"],
             ),
             (
-                "[chain]\nproxies = [0, 1, 2, 3, 4]",
-                "[chain]\nproxies = [0, 4]",
+                "proxies = [0, 1, 2, 3, 4]",
+                "proxies = [0, 4]",
                 vec!["chain.proxies", "at least 3"],
             ),
             (
@@ -576,8 +581,8 @@ mod tests {
                 vec!["line", "`1.2` or `1.3`"],
             ),
             (
-                "[chain]\n",
-                "[chain]\nstacks = [\"upd\"]\n",
+                "[chain]\nstacks = [\"udp\",",
+                "[chain]\nstacks = [\"upd\",",
                 vec!["chain.stacks", "\"upd\"", "udp"],
             ),
             (
@@ -586,8 +591,8 @@ mod tests {
                 vec!["throughput[0].variants[1]", "twice"],
             ),
             (
-                "stacks = [\"udp\",",
-                "core_stacks = [\"upd\"]\nstacks = [\"udp\",",
+                "stacks = [\n    \"udp\",",
+                "core_stacks = [\"upd\"]\nstacks = [\n    \"udp\",",
                 vec!["core_stacks", "upd"],
             ),
             ("name =", "name ==", vec!["line 4"]),

@@ -147,7 +147,9 @@ impl Variant {
         };
         // RFC 791: every host takes packets of 576 bytes.
         within("mtu_bytes", mtu_bytes.into(), 576, 65_000)?;
-        within("tcp_buffer_bytes", tcp_buffer_bytes.into(), 1_024, 1 << 20)?;
+        // A buffer holds a packet at least.
+        let room = u64::from(mtu_bytes);
+        within("tcp_buffer_bytes", tcp_buffer_bytes.into(), room, 1 << 20)?;
         if let Some(limit) = handshakes_per_second_limit {
             within(
                 "handshakes_per_second_limit",
@@ -302,6 +304,7 @@ mod tests {
             ("batching = \"maybe\"", "expected `off` or `on`"),
             ("tls_version = \"1.1\"", "expected `1.2` or `1.3`"),
             ("mtu_bytes = 100", "allowed is 576 to 65000"),
+            ("tcp_buffer_bytes = 999", "allowed is 1420 to 1048576"),
             ("keep_alive_seconds = 0", "allowed is 1 to 65535"),
         ];
         for (text, expected) in cases {

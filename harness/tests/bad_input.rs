@@ -149,6 +149,19 @@ fn wrong_usage_is_explained_and_exits_with_2() {
             &["--password", "--password-file", "cannot be used with"],
         ),
         (
+            &[
+                "credentials",
+                "wireguard-user",
+                "--credentials=keys",
+                "--out=a",
+            ],
+            &["--endpoint <IP:PORT>"],
+        ),
+        (
+            &["credentials", "wireguard-user", "--user=16777213"],
+            &["--user", "not in 0..16777213"],
+        ),
+        (
             &["node", "--stack", "mtls"],
             &["mtls", "--credentials FOLDER"],
         ),
@@ -160,6 +173,18 @@ fn wrong_usage_is_explained_and_exits_with_2() {
         (
             &["node", "--stack=tls", "--key-exchange-group=X25519MLKEM768"],
             &["X25519MLKEM768", "ring", "aws-lc-rs has it"],
+        ),
+        (
+            &["node", "--batching", "maybe"],
+            &["maybe", "`off` or `on`"],
+        ),
+        (
+            &["node", "--tunnel-mtu-bytes", "100"],
+            &["mtu_bytes", "100", "576 to 65000"],
+        ),
+        (
+            &["run", "--tunnel-keep-alive-seconds", "0"],
+            &["keep_alive_seconds", "1 to 65535"],
         ),
         (&["node", "--stack", "tcp", "--ring=-1"], &["--ring", "-1"]),
         (&["node", "--stack", "tcp", "--ring", "1e300"], &["--ring"]),

@@ -14,7 +14,17 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use support::{children, hopbench, stderr, stdout, tiny_scenario};
 
-const STACKS: [&str; 6] = ["udp", "tcp", "tls", "mtls", "udp@clear", "udp@wireguard"];
+const STACKS: [&str; 9] = [
+    "udp",
+    "tcp",
+    "tls",
+    "mtls",
+    "udp@clear",
+    "udp@wireguard",
+    "tcp@clear",
+    "tcp@wireguard",
+    "tls@wireguard",
+];
 
 fn run_tiny(folder: &Path, seed: &str) -> Run {
     let scenario = folder.join("tiny.toml");
@@ -64,8 +74,26 @@ fn every_stack_answers_every_question() {
             }
         }
         let value = |key: &str| cell.metrics.get(key).and_then(|metric| metric.value);
-        let is_stream = ["tcp", "tls", "mtls"].contains(&cell.stack.as_str());
-        let is_protected = ["tls", "mtls", "udp@wireguard"].contains(&cell.stack.as_str());
+        let has = |key: &str| value(key).is_some();
+        let (carrier, tunnel) = match cell.stack.split_once('@') {
+            Some((carrier, tunnel)) => (carrier, Some(tunnel)),
+            None => (cell.stack.as_str(), None),
+        };
+        let is_stream = carrier != "udp";
+        let is_wireguard = tunnel == Some("wireguard");
+        let is_protected = is_wireguard || carrier.ends_with("tls");
+        assert_eq!(
+            cell.parameters.contains_key("mtu_bytes"),
+            tunnel.is_some(),
+            "{}",
+            cell.id
+        );
+        if cell.experiment != "memory" {
+            for side in ["server", "client"] {
+                let drops = value(&format!("{side}_tunnel_drops_not_authentic_count"));
+                assert_eq!(drops, tunnel.map(|_| 0.0), "{}", cell.id);
+            }
+        }
         match cell.experiment.as_str() {
             "setup" => {
                 assert_eq!(
@@ -80,6 +108,11 @@ fn every_stack_answers_every_question() {
                     "{}",
                     cell.id
                 );
+                assert_eq!(has("tunnel_handshake_ns"), is_wireguard, "{}", cell.id);
+                if is_wireguard && carrier != "tls" {
+                    let handshake = value("security_handshake_ns");
+                    assert_eq!(value("tunnel_handshake_ns"), handshake, "{}", cell.id);
+                }
                 assert!(
                     value("hop_ready_to_registered_ns").unwrap() > 0.0,
                     "{}",
@@ -98,7 +131,19 @@ fn every_stack_answers_every_question() {
                     "{}",
                     cell.id
                 );
-                if is_stream || cell.stack == "udp@wireguard" {
+                let parts = [
+                    ("tunnel", tunnel.is_some()),
+                    ("inner_stack", tunnel.is_some() && is_stream),
+                    ("carrier", tunnel.is_some() && is_stream),
+                    ("binding", tunnel.is_some()),
+                    ("unexplained", tunnel.is_some()),
+                ];
+                let is_registered = cell.parameters["stage"] == "registered";
+                for (part, expected) in parts {
+                    let key = format!("server_{part}_heap_bytes_per_connection");
+                    assert_eq!(has(&key), expected && is_registered, "{}: {key}", cell.id);
+                }
+                if is_stream || is_wireguard {
                     let bytes = value("server_heap_bytes_per_connection").unwrap();
                     assert!((200.0..200_000.0).contains(&bytes), "{}: {bytes}", cell.id);
                 }
@@ -116,6 +161,10 @@ fn every_stack_answers_every_question() {
                     cell.id
                 );
                 assert_eq!(value("failed_count"), Some(0.0), "{}", cell.id);
+                // What TLS protects beside the tunnel is in no price of a packet of the tunnel.
+                assert_eq!(has("bare_protection_cpu_ns_per_packet"), is_wireguard);
+                let is_priced = is_wireguard && carrier != "tls";
+                assert_eq!(has("protection_cost_ratio"), is_priced, "{}", cell.id);
             }
             other => panic!("unexpected experiment {other}"),
         }
@@ -141,6 +190,11 @@ fn every_stack_answers_every_question() {
         ("udp@clear", "udp"),
         ("udp@wireguard", "udp@clear"),
         ("udp@wireguard", "udp"),
+        ("tcp@clear", "tcp"),
+        ("tcp@wireguard", "tcp@clear"),
+        ("tcp@wireguard", "tcp"),
+        ("tls@wireguard", "tcp@clear"),
+        ("tls@wireguard", "tls"),
     ];
     for pair in expected {
         assert!(
@@ -195,6 +249,7 @@ variants = [
     {},
     { resumption = "ticket" },
     { tls_version = "1.2", key_type = "RSA-2048" },
+    { batching = "on" },
 ]
 
 [chain]
@@ -294,6 +349,12 @@ fn every_topology_tells_of_each_node_and_each_hop() {
     // A variant of TLS concerns the one stack over TLS.
     assert_eq!(variants("?resumption=ticket"), 1);
     assert_eq!(variants("?key_type=RSA-2048&tls_version=1.2"), 1);
+    // Batching concerns the one stack over datagrams.
+    assert_eq!(
+        variants("udp@wireguard/direct/per-registration/loopback?batching=on"),
+        1
+    );
+    assert_eq!(variants("batching=on"), 1);
     let report = std::fs::read_to_string(out.join("report.md")).unwrap();
     assert!(report.contains("by node and by hop"), "{report}");
     assert!(out.join("charts/chain.svg").exists());

@@ -329,6 +329,7 @@ impl Worker {
         report.unexpected = std::mem::take(&mut state.unexpected);
         report.unsent = std::mem::take(&mut state.unsent);
         report.lost_hops = std::mem::take(&mut state.lost_hops);
+        report.tunnel_drops = self.transport.tunnel_drops();
         if let (Some((first, first_cpu_ns, start)), Some((last, last_cpu_ns, end))) =
             (edges.before, edges.after)
         {

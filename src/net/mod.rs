@@ -54,6 +54,12 @@ pub trait DatagramNetwork {
 
     /// Counts what all its sockets put on the wire and take from it: outside of a tunnel.
     fn meter(&self) -> &WireMeter;
+
+    /// What the tunnels of its users dropped, those that are closed included; `None` where there is no
+    /// tunnel.
+    fn client_drops(&self) -> Option<Drops> {
+        None
+    }
 }
 
 /// A user's datagram socket and how it came to be.
@@ -145,6 +151,12 @@ pub trait StreamNetwork {
 
     /// Counts what all its connections put on the wire and take from it: outside of a tunnel.
     fn meter(&self) -> &WireMeter;
+
+    /// What the tunnels of its users dropped, those that are closed included; `None` where there is no
+    /// tunnel.
+    fn client_drops(&self) -> Option<Drops> {
+        None
+    }
 }
 
 /// A listening socket.

@@ -12,6 +12,7 @@
 //! SYN on, as smoltcp can neither grow nor lend them. TIME-WAIT is skipped: a peer that repeats its FIN
 //! because the last acknowledgement got lost is answered by a reset, and has nothing to lose by then.
 
+mod connection;
 mod device;
 mod segment;
 #[cfg(test)]
@@ -26,12 +27,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
+use smoltcp::iface::{Config, Interface, PollResult, SocketSet};
 use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
 use smoltcp::time;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpListenEndpoint};
 use tokio::io::ReadBuf;
 
+use self::connection::{Connection, Owner};
 use self::device::Device;
 use self::segment::{Route, Segment};
 use crate::tunnel::{Deadlines, DropCause, IpPacket};
@@ -39,14 +41,8 @@ use crate::tunnel::{Deadlines, DropCause, IpPacket};
 /// Where outgoing packets go; called while the host is borrowed.
 pub(super) type TransmitPacket<'a> = &'a mut dyn FnMut(IpPacket<'_>);
 
-/// Connections that a server holds before somebody accepts them; further SYNs are lost.
-const BACKLOG: usize = 4_096;
-
 /// How long an acknowledgement waits for a segment to ride on: the least that Linux makes it wait.
 const ACKNOWLEDGEMENT_DELAY: time::Duration = time::Duration::from_millis(40);
-
-/// How long a peer may leave unanswered what was sent to it, as in Linux (`tcp_retries2`).
-const SILENCE_LIMIT: time::Duration = time::Duration::from_secs(924);
 
 /// If the stack says that something is due and then does nothing, it is asked again after this time.
 const RETRY_AFTER: time::Duration = time::Duration::from_millis(1);
@@ -70,6 +66,8 @@ pub(super) struct TcpOptions {
     pub(super) connect_limit: Duration,
     /// How long a connection that nobody holds any more may take to deliver the rest and say goodbye.
     pub(super) linger_limit: Duration,
+    /// Connections that a server holds before somebody accepts them; further SYNs are lost.
+    pub(super) backlog: usize,
 }
 
 /// All TCP connections of one inner address.
@@ -96,30 +94,6 @@ struct Service {
     /// Those, and those that are being established.
     unaccepted: usize,
     acceptor: Option<Waker>,
-}
-
-struct Connection {
-    /// Exactly one socket.
-    sockets: SocketSet<'static>,
-    handle: SocketHandle,
-    route: Route,
-    owner: Owner,
-    /// Its entry in [`Tcp::deadlines`].
-    timer: Option<Instant>,
-    /// Whether it ended for want of a sign of life.
-    timed_out: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
-    /// Being established at the peer's request.
-    Opening,
-    /// Waits to be accepted.
-    Queue,
-    /// A stream that somebody holds.
-    Stream,
-    /// Dropped by its holder: it has until then to end in order.
-    Nobody { until: Instant },
 }
 
 /// A connection that was accepted.
@@ -384,21 +358,17 @@ impl Tcp {
         self.serve(key, now, transmit);
     }
 
+    /// Nobody holds a connection any more.
     fn abandon(&mut self, key: usize, now: Instant) {
         let until = now + self.options.linger_limit;
-        self.note_owner(key, Owner::Nobody { until });
-        self.orphans += 1;
-    }
-
-    fn note_owner(&mut self, key: usize, owner: Owner) {
-        let before = std::mem::replace(&mut self.connections[key].owner, owner);
-        let was_unaccepted = matches!(before, Owner::Opening | Owner::Queue);
+        let owner = &mut self.connections[key].owner;
+        let before = std::mem::replace(owner, Owner::Nobody { until });
         if let Some(service) = &mut self.service
-            && was_unaccepted
-            && owner != Owner::Queue
+            && matches!(before, Owner::Opening | Owner::Queue)
         {
             service.unaccepted -= 1;
         }
+        self.orphans += 1;
     }
 
     /// The connection that a segment belongs to, which is made for it if it opens one.
@@ -412,7 +382,7 @@ impl Tcp {
         if segment.route.local_port != service.port {
             return Err(DropCause::Misrouted);
         }
-        if !service.is_open || !segment.opens || service.unaccepted >= BACKLOG {
+        if !service.is_open || !segment.opens || service.unaccepted >= self.options.backlog {
             return Ok(None);
         }
         service.unaccepted += 1;
@@ -532,58 +502,5 @@ impl Tcp {
         // It wraps, as the option is meant to (RFC 7323 §5.4).
         TIMESTAMP.set(since.as_millis() as u32);
         time::Instant::from_micros(micros)
-    }
-}
-
-impl Connection {
-    fn socket(&mut self) -> &mut Socket<'static> {
-        self.sockets.get_mut(self.handle)
-    }
-
-    /// Sets what smoltcp does not do by itself: whom it gives up when.
-    fn prepare(&mut self, now: Instant, connect_limit: Duration) {
-        let owner = self.owner;
-        let socket = self.socket();
-        let limit = match socket.state() {
-            State::SynReceived => Some(connect_limit.into()),
-            // smoltcp would give up an idle peer, too.
-            _ => (socket.send_queue() > 0).then_some(SILENCE_LIMIT),
-        };
-        socket.set_timeout(limit);
-        if let Some(until) = owner.until()
-            && socket.state() != State::Closed
-            && (socket.can_recv() || until <= now)
-        {
-            socket.abort();
-        }
-    }
-
-    /// Whether nobody will miss it.
-    fn is_over(&mut self) -> bool {
-        let state = self.socket().state();
-        match self.owner {
-            Owner::Opening => matches!(state, State::Listen | State::Closed),
-            Owner::Nobody { .. } => matches!(state, State::TimeWait | State::Closed),
-            Owner::Queue | Owner::Stream => false,
-        }
-    }
-
-    /// Why it has ended out of order.
-    fn reason(&self) -> io::Error {
-        let kind = if self.timed_out {
-            io::ErrorKind::TimedOut
-        } else {
-            io::ErrorKind::ConnectionReset
-        };
-        kind.into()
-    }
-}
-
-impl Owner {
-    fn until(self) -> Option<Instant> {
-        match self {
-            Self::Nobody { until } => Some(until),
-            Self::Opening | Self::Queue | Self::Stream => None,
-        }
     }
 }

@@ -23,7 +23,7 @@ use super::{
     DatagramNetwork, DatagramPeer, Kernel, NetError, StreamNetwork, StreamPeer, WireMeter,
 };
 use crate::tunnel::{
-    Gateway, Initiator, MAX_USERS, Protection, SERVER, SIP_PORT, TunnelOptions, user_address,
+    Drops, Gateway, Initiator, MAX_USERS, Protection, SERVER, SIP_PORT, TunnelOptions, user_address,
 };
 
 /// The first port of those that connections are opened from (RFC 6335 §6).
@@ -37,6 +37,9 @@ const MTU_BYTES_MAX: usize = 65_000;
 
 /// What windows can tell without scaling, twice over.
 const BUFFER_BYTES_MAX: usize = 1 << 24;
+
+/// Connections that a server holds before somebody accepts them, as on the kernel's sockets.
+const BACKLOG: usize = 4_096;
 
 /// How long things may take inside a tunnel.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +61,8 @@ pub struct Tunneled<P: Protection> {
     next_port: Cell<u16>,
     /// Servers of streams that are at work, perhaps only to let their last connections end.
     servers: RefCell<Vec<Weak<Host<Gateway<P>>>>>,
+    /// What the tunnels of all users dropped.
+    client_drops: Rc<Cell<Drops>>,
 }
 
 impl<P: Protection> Tunneled<P> {
@@ -80,10 +85,12 @@ impl<P: Protection> Tunneled<P> {
                     .clamp(mtu_bytes, BUFFER_BYTES_MAX),
                 connect_limit: kernel.connect_limit,
                 linger_limit: limits.linger,
+                backlog: BACKLOG,
             },
             kernel,
             next_port: Cell::new(rand::random()),
             servers: RefCell::default(),
+            client_drops: Rc::default(),
         }
     }
 
@@ -102,7 +109,8 @@ impl<P: Protection> Tunneled<P> {
             )));
         }
         let port = self.kernel.connect_port(target).await?;
-        let initiator = Initiator::new(&*self.protection, user, target, Instant::now());
+        let initiator = Initiator::new(&*self.protection, user, target, Instant::now())
+            .sharing(Rc::clone(&self.client_drops));
         let port = TunnelPort::new(port, initiator);
         let Some(phase) = P::HANDSHAKE else {
             return Ok((port, None));
@@ -155,6 +163,10 @@ impl<P: Protection + 'static> DatagramNetwork for Tunneled<P> {
 
     fn meter(&self) -> &WireMeter {
         &self.kernel.meter
+    }
+
+    fn client_drops(&self) -> Option<Drops> {
+        Some(self.client_drops.get())
     }
 
     async fn connect(
@@ -223,5 +235,9 @@ impl<P: Protection + 'static> StreamNetwork for Tunneled<P> {
 
     fn meter(&self) -> &WireMeter {
         &self.kernel.meter
+    }
+
+    fn client_drops(&self) -> Option<Drops> {
+        Some(self.client_drops.get())
     }
 }

@@ -109,7 +109,7 @@ impl NodeConfig {
             transport: stack.via_transport,
             address: interface.listen.unwrap_or(([0, 0, 0, 0], 0).into()),
             reliability: Reliability::of(stack.is_stream()),
-            is_protected: stack.protected && (stack.tunnel.is_none() || self.tunnels_protect),
+            is_protected: stack.protected && (stack.speaks_tls() || self.tunnels_protect),
             is_mutual: stack.mutual,
         });
         let routes = self.routes.iter().map(|route| Route {

@@ -79,6 +79,10 @@ pub trait Transport {
     ///
     /// `None` where the kernel does not tell.
     fn wire(&self) -> Option<WireCounters>;
+
+    /// What the tunnels of all flows that it opened have dropped, by cause; `None` where there is no
+    /// tunnel. What those of a listener have is in [`Listening::counters`].
+    fn tunnel_drops(&self) -> Option<Drops>;
 }
 
 /// What receives the messages of flows. Methods take `&self`, since flows share their handler; they

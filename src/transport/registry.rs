@@ -77,6 +77,12 @@ impl Stack {
     pub fn is_stream(&self) -> bool {
         self.delivery == Delivery::Stream
     }
+
+    /// Whether its carrier speaks TLS, whatever is below: what `sips:` asks for (RFC 5630 §3.1).
+    #[must_use]
+    pub fn speaks_tls(&self) -> bool {
+        matches!(self.carrier, "tls" | "mtls")
+    }
 }
 
 /// Every stack, in the order in which reports list them.
@@ -291,6 +297,7 @@ mod tests {
             assert_eq!(stack.name, name);
             assert_eq!(stack.bare.is_some(), stack.tunnel.is_some(), "{name}");
             assert!(stack.protected || !stack.mutual, "{name}");
+            assert_eq!(stack.speaks_tls(), stack.via_transport == "TLS", "{name}");
             if let Some(control) = stack.control {
                 assert!(find(control).is_ok_and(|other| !other.protected), "{name}");
             }

@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::acceptor::{self, Handshake, Security};
 use super::{
-    Connected, Handler, Limits, Listening, LocalBoxFuture, Settings, Transport, TransportError,
-    User, WireCounters, tunneled,
+    Connected, Drops, Handler, Limits, Listening, LocalBoxFuture, Settings, Transport,
+    TransportError, User, WireCounters, tunneled,
 };
 use crate::net::{Kernel, StreamNetwork};
 
@@ -82,6 +82,10 @@ impl<N: StreamNetwork, C: Security<N::Stream>> Transport for Streams<N, C> {
 
     fn wire(&self) -> Option<WireCounters> {
         self.network.meter().total()
+    }
+
+    fn tunnel_drops(&self) -> Option<Drops> {
+        self.network.client_drops()
     }
 }
 

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::{
-    Connected, DatagramCounters, Flow, Guard, Handler, HandshakeKind, Link, Listening,
+    Connected, DatagramCounters, Drops, Flow, Guard, Handler, HandshakeKind, Link, Listening,
     LocalBoxFuture, Phases, SendError, Settings, Transport, TransportError, User, WireCounters,
     tunneled,
 };
@@ -89,6 +89,10 @@ impl<N: DatagramNetwork> Transport for Udp<N> {
 
     fn wire(&self) -> Option<WireCounters> {
         self.network.meter().total()
+    }
+
+    fn tunnel_drops(&self) -> Option<Drops> {
+        self.network.client_drops()
     }
 }
 

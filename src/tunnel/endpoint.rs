@@ -1,6 +1,8 @@
 //! One side of tunnels behind one socket: a server's [`Gateway`], or a user's [`Initiator`].
 
+use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::Instant;
 
 #[cfg(doc)]
@@ -56,7 +58,8 @@ pub struct Initiator<P: Protection> {
     tunnel: P::Tunnel,
     address: Ipv4Addr,
     server: SocketAddr,
-    drops: Drops,
+    /// Shared with other initiators, if [`Self::sharing`] says so.
+    drops: Rc<Cell<Drops>>,
 }
 
 impl<P: Protection> Initiator<P> {
@@ -68,8 +71,16 @@ impl<P: Protection> Initiator<P> {
             tunnel: protection.initiator(user, now),
             address: user_address(user),
             server,
-            drops: Drops::default(),
+            drops: Rc::default(),
         }
+    }
+
+    /// The same side, with books of what is dropped that all users of a network share: who asks wants
+    /// their sum, those who have left included.
+    #[must_use]
+    pub fn sharing(mut self, drops: Rc<Cell<Drops>>) -> Self {
+        self.drops = drops;
+        self
     }
 
     /// Starts the handshake.
@@ -114,7 +125,7 @@ impl<P: Protection> Endpoint for Initiator<P> {
             None => Ok(None),
         });
         routed.unwrap_or_else(|cause| {
-            self.drops.count(cause);
+            self.count_drop(cause);
             None
         })
     }
@@ -145,10 +156,12 @@ impl<P: Protection> Endpoint for Initiator<P> {
     }
 
     fn drops(&self) -> Drops {
-        self.drops
+        self.drops.get()
     }
 
     fn count_drop(&mut self, cause: DropCause) {
-        self.drops.count(cause);
+        let mut drops = self.drops.get();
+        drops.count(cause);
+        self.drops.set(drops);
     }
 }

@@ -34,6 +34,13 @@ struct Peer<T> {
     timer: Option<Instant>,
 }
 
+impl<T: Tunnel> Peer<T> {
+    /// Makes sure that the peer, which is `user`, is looked at no later than its deadline.
+    fn schedule(&mut self, user: u32, timers: &mut Deadlines<u32>) {
+        timers.schedule(user, self.tunnel.deadline(), &mut self.timer);
+    }
+}
+
 impl<P: Protection> Gateway<P> {
     /// A gateway without peers. Provisions `protection`, which can take 50 µs for each user.
     #[must_use]
@@ -58,49 +65,44 @@ impl<P: Protection> Gateway<P> {
         let mut answer = |datagram: &[u8]| transmit(from, datagram);
         let claim = self.protection.identify(datagram, from, &mut answer)?;
         let user = claim.user;
-        let packet = if let Some(peer) = self.peers.get_mut(&user) {
-            let outer = peer.outer;
-            peer.tunnel.tick(now, scratch, &mut |datagram| {
-                transmit(outer, datagram);
-            });
-            let mut answer = |datagram: &[u8]| transmit(from, datagram);
-            let received = peer.tunnel.receive(datagram, now, scratch, &mut answer);
-            if received.is_ok() {
-                peer.outer = from;
+        let packet = match self.peers.get_mut(&user) {
+            Some(peer) => {
+                let outer = peer.outer;
+                peer.tunnel.tick(now, scratch, &mut |datagram| {
+                    transmit(outer, datagram);
+                });
+                let mut answer = |datagram: &[u8]| transmit(from, datagram);
+                let received = peer.tunnel.receive(datagram, now, scratch, &mut answer);
+                if received.is_ok() {
+                    peer.outer = from;
+                }
+                // Also after an error: the tick may have begun a handshake.
+                peer.schedule(user, &mut self.timers);
+                received?
             }
-            // Also after an error: the tick may have begun a handshake.
-            self.schedule(user);
-            received?
-        } else if claim.opens {
-            let mut tunnel = self.protection.responder(user, now);
-            let mut answer = |datagram: &[u8]| transmit(from, datagram);
-            let packet = tunnel.receive(datagram, now, scratch, &mut answer)?;
-            if let Some(packet) = packet {
-                // Nothing is kept of a peer that opens with a packet that goes nowhere.
-                ip::check_route(packet, user_address(user), SERVER)?;
+            None if claim.opens => {
+                let mut tunnel = self.protection.responder(user, now);
+                let mut answer = |datagram: &[u8]| transmit(from, datagram);
+                let packet = tunnel.receive(datagram, now, scratch, &mut answer)?;
+                if let Some(packet) = packet {
+                    // Nothing is kept of a peer that opens with a packet that goes nowhere.
+                    ip::check_route(packet, user_address(user), SERVER)?;
+                }
+                let mut peer = Peer {
+                    tunnel,
+                    outer: from,
+                    timer: None,
+                };
+                peer.schedule(user, &mut self.timers);
+                self.peers.insert(user, peer);
+                packet
             }
-            let peer = Peer {
-                tunnel,
-                outer: from,
-                timer: None,
-            };
-            self.peers.insert(user, peer);
-            self.schedule(user);
-            packet
-        } else {
-            return Err(DropCause::UnknownPeer);
+            None => return Err(DropCause::UnknownPeer),
         };
         match packet {
             Some(packet) => ip::check_route(packet, user_address(user), SERVER).map(Some),
             None => Ok(None),
         }
-    }
-
-    /// Makes sure that `user` is looked at no later than its deadline.
-    fn schedule(&mut self, user: u32) {
-        let peer = self.peers.get_mut(&user).expect("only peers are scheduled");
-        self.timers
-            .schedule(user, peer.tunnel.deadline(), &mut peer.timer);
     }
 
     /// Peers that have opened a tunnel.
@@ -143,7 +145,7 @@ impl<P: Protection> Endpoint for Gateway<P> {
         peer.tunnel.send(packet, now, scratch, &mut |datagram| {
             transmit(outer, datagram);
         });
-        self.schedule(user);
+        peer.schedule(user, &mut self.timers);
         Ok(())
     }
 
@@ -167,7 +169,7 @@ impl<P: Protection> Endpoint for Gateway<P> {
                     transmit(outer, datagram);
                 });
             }
-            self.schedule(user);
+            peer.schedule(user, &mut self.timers);
         }
     }
 

@@ -9,10 +9,26 @@
 //! * [`Endpoint`] is one side behind one socket: a user's [`Initiator`] with one tunnel, or a
 //!   server's [`Gateway`] with many.
 //!
-//! The interface is cut so that ESP fits it unchanged: a tunnel may hold several security
-//! associations, get their keys from an exchange ([`Tunnel::initiate`]) or from configuration
-//! (established at once), and rekey from [`Tunnel::handle_timeout`]; its server looks up the peer by SPI in
-//! [`Protection::identify`], where WireGuard looks at the receiver index.
+//! # Where ESP fits
+//! The interface is cut so that ESP (RFC 4303) is one more [`Protection`], with nothing changed here:
+//!
+//! * A tunnel may hold as many security associations as it likes, incoming ones apart from outgoing
+//!   ones. Nobody else sees them: above are packets and below are datagrams.
+//! * Keys are configured, and then [`Protection::HANDSHAKE`] is `None` and
+//!   [`Tunnel::is_established`] holds at once, as with [`Clear`]; or they come from IKEv2, whose
+//!   messages share the datagrams (RFC 3948 §2.2 tells them apart by four zero bytes). Then
+//!   [`Tunnel::initiate`] starts the exchange, and [`Tunnel::receive`] answers as it does for
+//!   WireGuard's handshake. A responder that asks for cookies (RFC 7296 §2.6) does so in
+//!   [`Protection::identify`].
+//! * The server finds the peer by the SPI, the first four bytes, in [`Protection::identify`], where
+//!   WireGuard looks at the receiver index. Both are chosen by whoever receives them, so that the
+//!   user's number can be part of either.
+//! * The replay window and the upper half of extended sequence numbers (§3.4.3) are state of an
+//!   association, thus of the tunnel; [`DropCause`] has a name for each way to fail.
+//! * Rekeying makes before it breaks (RFC 7296 §2.8): [`Tunnel::handle_timeout`] asks for new
+//!   associations, [`Tunnel::send`] takes the new one once it is there, and [`Tunnel::receive`] takes
+//!   datagrams under either until a later timeout deletes the old one. WireGuard does the same.
+//! * Padding and trailer (§2.4) go into the room that an [`IpPacket`] has behind it.
 
 mod address;
 mod clear;

@@ -247,10 +247,9 @@ impl Args {
         self.tls.check()?;
         self.tls.apply(&mut settings);
         self.tunnel.apply(&mut settings)?;
-        let is_missing = match stack.tunnel {
-            Some(_) => stack.protected && settings.wireguard.is_none(),
-            None => stack.protected && settings.tls.is_none(),
-        };
+        let is_tunnel_protected = stack.protected && stack.tunnel.is_some();
+        let is_missing = is_tunnel_protected && settings.wireguard.is_none()
+            || stack.speaks_tls() && settings.tls.is_none();
         anyhow::ensure!(
             !is_missing,
             "the stack {} needs something to trust: add --credentials FOLDER (that of the node){}",

@@ -15,7 +15,8 @@ pub(crate) struct TunnelArgs {
     /// Largest IP packet of TCP within a tunnel, 576 to 65000
     #[arg(long, value_name = "BYTES", default_value_t = TunnelOptions::default().mtu_bytes)]
     tunnel_mtu_bytes: u16,
-    /// Send buffer and receive buffer of TCP within a tunnel, each, 1024 to 1048576
+    /// Send buffer and receive buffer of TCP within a tunnel, each; at least
+    /// a packet, at most 1048576
     #[arg(long, value_name = "BYTES", default_value_t = TunnelOptions::default().tcp_buffer_bytes)]
     tunnel_tcp_buffer_bytes: u32,
     /// Handshakes that a WireGuard server takes within a second before it asks for cookies; without

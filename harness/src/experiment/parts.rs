@@ -135,7 +135,19 @@ pub(super) fn add_protection_costs(collected: &mut [Collected]) {
             };
             let control = control.and_then(|control| control.samples.get(block));
             let figure = |sample: &super::Sample, key: &str| *sample.scalars.get(key)?;
+            // A figure that the generator bounded, or that failed, is no term of a difference.
+            let is_sound = |sample: &super::Sample| {
+                let reasons = [
+                    &sample.generator_bound,
+                    &sample.users_short,
+                    &sample.shortfall,
+                ];
+                reasons.iter().all(|reason| reason.is_none())
+            };
             let both_sides = |sample: &super::Sample| {
+                if !is_sound(sample) {
+                    return None;
+                }
                 let client = figure(sample, "client_cpu_ns_per_operation")?;
                 Some(client + figure(sample, "server_cpu_ns_per_operation")?)
             };
@@ -281,6 +293,11 @@ mod tests {
         assert_eq!(figures[PROTECTION], Some(2_500.0));
         assert_eq!(figures[COST], Some(1.25));
         assert!(!cells[0].samples[&0].scalars.contains_key(PROTECTION));
+        // What the generator bounded says nothing of the server.
+        let bounded = cells[0].samples.get_mut(&0).unwrap();
+        bounded.generator_bound = Some("late".to_owned());
+        add_protection_costs(&mut cells);
+        assert_eq!(cells[1].samples[&0].scalars[PROTECTION], None);
         // Without the control there is no such figure, and that is said.
         cells.remove(0);
         add_protection_costs(&mut cells);

@@ -45,7 +45,7 @@ const CAVEATS: [(Concern, &str); 13] = [
     ),
     (
         Concern::Stack("@wireguard"),
-        "boringtun does not pad payloads to a multiple of 16 bytes, as the protocol asks: its packets are up to 15 bytes shorter than those of other implementations.",
+        "boringtun does not pad payloads to a multiple of 16 bytes, as the protocol asks; hopbench does it around the crate where a cell's parameter `padding` says so.",
     ),
     (
         Concern::Stack("@wireguard"),
@@ -490,12 +490,12 @@ mod tests {
     #[test]
     fn wireguard_is_never_called_ipsec_and_caveats_follow_the_stacks() {
         let mut run = fixture::run();
-        assert!(render(&run).contains("boringtun does not pad"));
+        assert!(render(&run).contains("boringtun does not pad payloads"));
         for line in render(&run).lines().filter(|line| line.contains("IPsec")) {
             assert!(line.contains("neither"), "{line}");
         }
         run.cells.retain(|cell| !cell.stack.contains('@'));
-        assert!(!render(&run).contains("boringtun does not pad"));
+        assert!(!render(&run).contains("boringtun does not pad payloads"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use hopbench::record::metric;
-use hopbench::record::{Cell, Metric, Ratio, Run, Unit};
+use hopbench::record::{Cell, Metric, Ratio, Run, Unit, Verdict};
 
 use super::question::{Question, operation};
 use super::summary::{Block, Price, PriceKind, Summary, stack_rank};
@@ -172,7 +172,8 @@ fn memory_parts(out: &mut String, run: &Run) {
         .iter()
         .flat_map(|cell| PARTS.iter().filter_map(|(_, key)| value(cell, key)));
     // What is left over may be next to nothing, and decides no unit.
-    let scale = Scale::fitting(Unit::Bytes, figures.filter(|bytes| bytes.abs() >= 100.0));
+    let is_legible = |bytes: &f64| bytes.abs() >= 0.1 * 1024.0;
+    let scale = Scale::fitting(Unit::Bytes, figures.filter(is_legible));
     let _ = writeln!(
         out,
         "Memory of a registered user at the server by part, heap in {}\n",
@@ -274,11 +275,11 @@ fn drops(out: &mut String, run: &Run) {
     }
 }
 
-/// The cells that have a figure for `key`, in the order of their stacks.
+/// The cells that are ok and have a figure for `key`, in the order of their stacks.
 fn cells_with<'a>(run: &'a Run, key: &str) -> Vec<&'a Cell> {
     let has = |cell: &&Cell| {
         let metric = cell.metrics.get(key);
-        metric.is_some_and(|metric| metric.value.is_some())
+        cell.verdict == Verdict::Ok && metric.is_some_and(|metric| metric.value.is_some())
     };
     let mut cells: Vec<&Cell> = run.cells.iter().filter(has).collect();
     cells.sort_by_key(|cell| (stack_rank(&cell.stack), &cell.id));

@@ -2,11 +2,13 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod datagrams;
 pub mod namespace;
 pub mod node;
 pub mod peers;
 pub mod proxies;
 pub mod sipp;
+pub mod tunnel_site;
 pub mod wireguard_go;
 
 use std::io::{BufRead, BufReader};
@@ -113,9 +115,9 @@ summary = "for the tests"
 stacks = {stacks:?}
 
 [setup]
-rate_per_second = 60.0
+rate_per_second = 30.0
 warm_up_seconds = 0.05
-duration_seconds = 0.25
+duration_seconds = 0.4
 blocks = 2
 
 [memory]
@@ -126,10 +128,10 @@ blocks = 2
 [[throughput]]
 workload = "register"
 lifecycle = "per-registration"
-rates_per_second = [60.0]
+rates_per_second = [30.0]
 users = 60
 warm_up_seconds = 0.05
-duration_seconds = 0.3
+duration_seconds = 0.4
 blocks = 2
 
 [[throughput]]
@@ -144,10 +146,10 @@ blocks = 2
 [[throughput]]
 workload = "invite"
 lifecycle = "per-call"
-rates_per_second = [40.0]
+rates_per_second = [25.0]
 users = 60
 warm_up_seconds = 0.05
-duration_seconds = 0.3
+duration_seconds = 0.4
 blocks = 2
 "#
     )

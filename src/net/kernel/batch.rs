@@ -103,6 +103,7 @@ pub(super) struct Inbox {
     bytes: Box<[u8]>,
     slot_bytes: usize,
     arrivals: Vec<Arrival>,
+    #[cfg(target_os = "linux")]
     headers: platform::Headers,
 }
 
@@ -125,6 +126,7 @@ impl Inbox {
             bytes: vec![0; BATCH_LENGTH * slot_bytes].into_boxed_slice(),
             slot_bytes,
             arrivals: Vec::with_capacity(BATCH_LENGTH),
+            #[cfg(target_os = "linux")]
             headers: platform::Headers::default(),
         }
     }
@@ -287,9 +289,6 @@ mod platform {
     use tokio::net::UdpSocket;
 
     use super::{Arrival, Inbox, Outbox};
-
-    #[derive(Debug, Default)]
-    pub(super) struct Headers;
 
     pub(super) fn send(
         outbox: &Outbox,

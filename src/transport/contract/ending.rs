@@ -39,7 +39,7 @@ fn garbage_below_the_stack_does_not_stop_the_listener() {
         if hop.stack.is_stream() {
             let mut raw = hop.raw_stream(4).await;
             raw.write_all(&[0xff; 2_000]).await.unwrap();
-            if hop.stack.via_transport == "TLS" {
+            if hop.stack.speaks_tls() {
                 let reason = hop.server.refused().await;
                 assert!(reason.contains("TLS handshake"), "{reason}");
             } else {

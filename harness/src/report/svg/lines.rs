@@ -13,7 +13,7 @@ const HEIGHT: f64 = 440.0;
 const PLOT: Area = Area {
     x: 76.0,
     y: 76.0,
-    width: 580.0,
+    width: 520.0,
     height: 300.0,
 };
 /// Least distance of two labels at the ends of lines.
