@@ -103,12 +103,11 @@ fn row(group: &mut BenchmarkGroup<'_, LiveHeap>, name: &str, bytes: impl Fn() ->
 
 fn connections(criterion: &mut Criterion<LiveHeap>) {
     let settings = Settings::generate(2 * CONNECTIONS).expect("random numbers");
-    let sides: [(&str, fn(HeapBytes) -> i64); 2] = [
-        ("client", |heap| heap.client),
-        ("server", |heap| heap.server),
-    ];
+    type Side = fn(HeapBytes) -> i64;
+    let client: Side = |heap| heap.client;
+    let server: Side = |heap| heap.server;
     for stage in [Stage::Handshaken, Stage::Registered, Stage::InCall] {
-        for (side, of) in sides {
+        for (side, of) in [("client", client), ("server", server)] {
             let name = format!("heap per connection/{}, {side}", stage.name());
             let mut group = criterion.benchmark_group(name);
             group.sampling_mode(SamplingMode::Flat);

@@ -317,21 +317,20 @@ fn sample(readings: &Readings, allocates_in_c: bool) -> Sample {
     let points = &readings.points;
     let mut sample = Sample::default();
     let mut record = |key: String, value| sample.scalars.insert(key, value);
-    let sides: [(&str, fn(&Point) -> &ProcessSnapshot); 2] = [
-        ("client", |point| &point.client),
-        ("server", |point| &point.server),
-    ];
-    for (side, of) in sides {
+    type Side = fn(&Point) -> &ProcessSnapshot;
+    let client: Side = |point| &point.client;
+    let server: Side = |point| &point.server;
+    for (side, of) in [("client", client), ("server", server)] {
         let line = |bytes: fn(&ProcessSnapshot) -> Option<f64>| {
             fit(points
                 .iter()
                 .map(|point| (point.connections, bytes(of(point)))))
         };
+        let key = |meter| format!("{side}_{meter}_bytes_per_connection");
         for (meter, line) in [("heap", line(heap_bytes)), ("rss", line(rss_bytes))] {
-            record(format!("{side}_{meter}_bytes_per_connection"), slope(line));
+            record(key(meter), slope(line));
             record(format!("{side}_{meter}_r_squared_ratio"), r_squared(line));
         }
-        let key = |meter| format!("{side}_{meter}_bytes_per_connection");
         record(key("malloc"), slope(line(malloc_bytes)));
         if allocates_in_c {
             record(key("c_heap"), slope(line(c_heap_bytes)));
