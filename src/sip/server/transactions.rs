@@ -142,9 +142,12 @@ impl<F: Clone> Transactions<F> {
             self.kept_bytes -= buffer.capacity();
         }
         // At an eighth, down to half full: each place is moved as seldom as it is when tables grow.
-        if self.entries.capacity() / 8 > wanted {
-            self.entries.shrink_to(2 * wanted);
-            self.spare.shrink_to(2 * wanted);
+        let is_sparse = self.entries.capacity() / 8 > wanted;
+        let is_deserted = self.entries.is_empty() && self.entries.capacity() > 2 * SPARE_MIN;
+        if is_sparse || is_deserted {
+            let places = if is_deserted { SPARE_MIN } else { 2 * wanted };
+            self.entries.shrink_to(places);
+            self.spare.shrink_to(places);
         }
     }
 }
@@ -171,8 +174,8 @@ mod tests {
         }
         assert_eq!(transactions.spare.len(), SPARE_MIN);
         assert_eq!(transactions.kept_bytes, SPARE_MIN * 400);
-        assert!(transactions.entries.capacity() < 16 * SPARE_MIN);
-        assert!(transactions.spare.capacity() < 16 * SPARE_MIN);
+        assert!(transactions.entries.capacity() <= 2 * SPARE_MIN);
+        assert!(transactions.spare.capacity() <= 2 * SPARE_MIN);
     }
 
     #[test]
