@@ -296,7 +296,8 @@ impl Question for Load {
             has_tunnel: site.stack.tunnel.is_some() || site.core.tunnel.is_some(),
         };
         let mut sample = self.sample(&readings);
-        if self.has_rates && is_priced_by_packet(site) {
+        // A handshake costs a thousand packets: where there are any, this would price them instead.
+        if self.has_rates && !opens_hops(&self.plan) && is_priced_by_packet(site) {
             let wire = readings.wire.total().filter(|wire| wire.packets > 0);
             let bytes = wire.map(|wire| wire.bytes as f64 / wire.packets as f64);
             let bare = bytes.map(packet::bare_protection_ns);

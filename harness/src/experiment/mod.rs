@@ -151,6 +151,7 @@ pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<
     if let Some(chain) = plan.chain.as_ref().filter(|_| is_wanted("chain")) {
         experiments.push(Experiment {
             derive: Some(chain::fits),
+            complete: Some(parts::add_protection_costs),
             ..Experiment::of(chain::trials(chain, plan)?)
         });
     }
