@@ -118,6 +118,89 @@ fn several_workers_share_users_and_arrivals_and_may_be_asked_again() {
     }
 }
 
+/// Runs `load` on a thread of its own against a node on this one, and tells what the node has seen.
+fn counted(
+    stack: &'static str,
+    load: impl FnOnce(SocketAddr) + Send + 'static,
+) -> hopbench::node::NodeCounters {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let config = NodeConfig::answering(stack, ANY_PORT.into(), Settings::default(), accounts());
+        let node = Node::listen(&config).await.unwrap();
+        let target = node.local();
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            load(target);
+            let _ = done.send(());
+        });
+        tokio::select! {
+            () = node.run() => {}
+            _ = is_done => {}
+        }
+        thread.join().unwrap();
+        node.counters()
+    })
+}
+
+#[test]
+fn users_brought_into_a_call_stay_in_it() {
+    for stack in ["udp", "tcp"] {
+        let counters = counted(stack, move |target| {
+            let generator = Generator::start(&config(stack, target, 3)).unwrap();
+            generator.populate(3, Stage::Registered).unwrap();
+            generator.populate(5, Stage::InCall).unwrap();
+            // Who is in a call stays in that one.
+            generator.populate(9, Stage::InCall).unwrap();
+            generator.populate(9, Stage::Idle).unwrap();
+        });
+        assert_eq!(counters.sip.registrations, 9, "{stack}");
+        assert_eq!(counters.sip.calls_answered, 9, "{stack}");
+        assert_eq!(counters.sip.calls_completed, 0, "{stack}");
+    }
+}
+
+#[test]
+fn a_load_counts_none_of_the_calls_that_were_up_before_it() {
+    let counters = counted("tcp", |target| {
+        let generator = Generator::start(&config("tcp", target, 1)).unwrap();
+        generator.populate(10, Stage::InCall).unwrap();
+        let calls = LoadPlan {
+            workload: Workload::Invite,
+            users: 10,
+            ..plan()
+        };
+        let report = generator.run(&calls, |_| {}).unwrap();
+        assert_eq!((report.offered, report.succeeded), (20, 20));
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        // The old calls count no more.
+        generator.populate(10, Stage::InCall).unwrap();
+    });
+    assert_eq!(counters.sip.calls_answered, 10 + 20 + 10);
+    assert_eq!(counters.sip.calls_completed, 20);
+}
+
+#[test]
+fn nobody_is_brought_into_a_call_that_the_generator_would_have_to_answer() {
+    let target = start_node("tcp");
+    let config = GeneratorConfig {
+        callees: Some(Callees {
+            target,
+            accounts: accounts(),
+        }),
+        ..config("tcp", target, 1)
+    };
+    let error = Generator::start(&config)
+        .unwrap()
+        .populate(4, Stage::InCall);
+    assert!(
+        matches!(error, Err(GeneratorError::CallsToCallees)),
+        "{error:?}"
+    );
+}
+
 #[test]
 fn what_arrives_is_offered_even_when_the_generator_cannot_start_it() {
     let generator = Generator::start(&config("tcp", start_node("tcp"), 1)).unwrap();

@@ -77,8 +77,10 @@ pub(crate) struct Setup {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Memory {
-    /// How far each connection is brought.
+    /// How far each connection is brought; not to `idle`, which has a key of its own.
     pub(crate) stages: Vec<Stage>,
+    /// The stage `idle`, if it is wanted.
+    pub(crate) idle: Option<Idle>,
     /// Points of the regression, ascending.
     pub(crate) connections: Vec<u32>,
     /// Repetitions, interleaved between the stacks.
@@ -89,6 +91,19 @@ pub(crate) struct Memory {
     /// Ways to run the stacks; each is a cell of those that all of its keys concern.
     #[serde(default)]
     pub(crate) variants: Vec<Variant>,
+}
+
+/// Memory of connections that have had nothing to do for a while.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Idle {
+    /// How long.
+    #[serde(default = "one_minute")]
+    pub(crate) seconds: f64,
+    /// Points of the regression, ascending. All of them are open at the same time.
+    pub(crate) connections: Vec<u32>,
+    /// Repetitions, interleaved between the stacks, each of which takes so long.
+    pub(crate) blocks: u32,
 }
 
 /// Cost and latency of operations at given rates.
@@ -322,6 +337,10 @@ impl Setup {
     }
 }
 
+fn one_minute() -> f64 {
+    60.0
+}
+
 impl Memory {
     fn check(&self) -> anyhow::Result<()> {
         ensure!(
@@ -330,20 +349,37 @@ impl Memory {
         );
         ensure!(
             !self.stages.is_empty(),
-            "`memory.stages` is empty: allowed are \"handshaken\" and \"registered\""
+            "`memory.stages` is empty: allowed are \"handshaken\", \"registered\" and \"in-call\""
         );
         ensure!(
-            self.connections.len() >= 5,
-            "`memory.connections` has {} points: a slope needs at least 5",
-            self.connections.len()
+            !self.stages.contains(&Stage::Idle),
+            "`memory.stages` names \"idle\": write `memory.idle = {{ connections = […], blocks = … }}`"
         );
-        ensure!(
-            self.connections.is_sorted_by(|a, b| a < b) && self.connections[0] > 0,
-            "`memory.connections` must be positive and ascending"
-        );
+        check_points("memory.connections", &self.connections)?;
+        if let Some(idle) = &self.idle {
+            ensure!(
+                idle.blocks > 0,
+                "`memory.idle.blocks` is 0: a figure needs at least one block"
+            );
+            check_seconds("memory.idle.seconds", idle.seconds)?;
+            check_points("memory.idle.connections", &idle.connections)?;
+        }
         check_stacks("memory", &self.stacks)?;
         check_variants("memory", &self.variants)
     }
+}
+
+fn check_points(place: &str, connections: &[u32]) -> anyhow::Result<()> {
+    ensure!(
+        connections.len() >= 5,
+        "`{place}` has {} points: a slope needs at least 5",
+        connections.len()
+    );
+    ensure!(
+        connections.is_sorted_by(|a, b| a < b) && connections[0] > 0,
+        "`{place}` must be positive and ascending"
+    );
+    Ok(())
 }
 
 impl Throughput {

@@ -64,8 +64,12 @@ fn every_stack_answers_every_question() {
     assert!(run.finished_at.is_some());
     assert_eq!(run.seed, 7);
     assert_eq!(run.cells.len(), STACKS.len() * 6);
+    // That the machine was too busy for the generator is no fault of what is tested; the cells say so,
+    // and only what is compared may lack them then.
+    let is_quiet = run.cells.iter().all(|cell| cell.verdict == Verdict::Ok);
     for cell in &run.cells {
-        assert_eq!(cell.verdict, Verdict::Ok, "{}: {:?}", cell.id, cell.reason);
+        let is_measured = matches!(cell.verdict, Verdict::Ok | Verdict::GeneratorBound);
+        assert!(is_measured, "{}: {:?}", cell.id, cell.reason);
         assert_eq!(cell.repetitions, 2, "{}", cell.id);
         for (key, metric) in &cell.metrics {
             if let Some(histogram) = &metric.histogram {
@@ -161,10 +165,13 @@ fn every_stack_answers_every_question() {
                     cell.id
                 );
                 assert_eq!(value("failed_count"), Some(0.0), "{}", cell.id);
-                // What TLS protects beside the tunnel is in no price of a packet of the tunnel.
-                assert_eq!(has("bare_protection_cpu_ns_per_packet"), is_wireguard);
-                let is_priced = is_wireguard && carrier != "tls";
-                assert_eq!(has("protection_cost_ratio"), is_priced, "{}", cell.id);
+                // Handshakes are in no price of a packet, nor what TLS protects beside the tunnel.
+                let is_kept = cell.workload == "invite" && cell.lifecycle == "per-registration";
+                let is_bare_priced = has("bare_protection_cpu_ns_per_packet");
+                assert_eq!(is_bare_priced, is_wireguard && is_kept, "{}", cell.id);
+                let is_priced = is_bare_priced && carrier != "tls";
+                let has_price = has("protection_cost_ratio");
+                assert!(has_price == is_priced || !is_quiet, "{}", cell.id);
             }
             other => panic!("unexpected experiment {other}"),
         }
@@ -198,7 +205,9 @@ fn every_stack_answers_every_question() {
     ];
     for pair in expected {
         assert!(
-            by_control.get(&pair).is_some_and(|count| *count > 10),
+            by_control
+                .get(&pair)
+                .is_some_and(|count| *count > 10 || !is_quiet),
             "{pair:?}: {by_control:?}"
         );
     }

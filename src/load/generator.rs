@@ -55,6 +55,9 @@ pub enum GeneratorError {
         /// The first failure.
         cause: String,
     },
+    /// Calls that stay up were wanted of a generator that has callees of its own.
+    #[error("calls that stay up need a node that answers, but this generator is to answer them")]
+    CallsToCallees,
     /// The plan makes no sense.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -127,8 +130,14 @@ impl Generator {
     /// `stage`. Hops stay open.
     ///
     /// # Errors
-    /// With the first failure, once nothing is under way any more; or with fewer accounts than users.
+    /// With the first failure, once nothing is under way any more; or with fewer accounts than users;
+    /// or when calls are to stay up that would need callees of the generator's own, who answer only
+    /// while a load runs.
     pub fn populate(&self, users: u32, stage: Stage) -> Result<(), GeneratorError> {
+        match stage {
+            Stage::InCall if self.has_callees => return Err(GeneratorError::CallsToCallees),
+            Stage::Handshaken | Stage::Registered | Stage::Idle | Stage::InCall => {}
+        }
         self.bring(Population {
             users,
             callers: Some(stage),

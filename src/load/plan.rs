@@ -100,12 +100,17 @@ impl Lifecycle {
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// The hop is open and secured; nothing was sent on it.
     Handshaken,
     /// The user is registered on it.
     Registered,
+    /// As registered, and since then nothing was sent on it for a while. That while is whoever's who
+    /// asks for the stage: users are brought to their registration.
+    Idle,
+    /// The user is registered and has one call up, which lasts.
+    InCall,
 }
 
 impl Stage {
@@ -115,6 +120,8 @@ impl Stage {
         match self {
             Self::Handshaken => "handshaken",
             Self::Registered => "registered",
+            Self::Idle => "idle",
+            Self::InCall => "in-call",
         }
     }
 }

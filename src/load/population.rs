@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::operations::{Operation, OperationKind, Turns};
+use super::operations::{CallShape, Operation, OperationKind, Turns};
 use super::plan::{Lifecycle, Stage};
-use super::worker::{Role, Worker, new_pacer};
+use super::worker::{Role, UserSlot, Worker, new_pacer};
 
 /// Hops that are opened at the same time while a population grows.
 const CONCURRENCY: usize = 32;
@@ -24,6 +24,19 @@ pub(super) struct Population {
 impl Worker {
     /// Opens hops until this worker's users have reached their stage.
     pub(super) async fn populate(self: &Rc<Self>, population: Population) -> Result<(), String> {
+        self.bring(population, Self::advance).await?;
+        match population.callers {
+            Some(Stage::InCall) => self.bring(population, Self::call_and_stay).await,
+            Some(Stage::Handshaken | Stage::Registered | Stage::Idle) | None => Ok(()),
+        }
+    }
+
+    /// Lets every user take a `step` towards its stage, and waits until all have taken it.
+    async fn bring(
+        self: &Rc<Self>,
+        population: Population,
+        step: fn(&Rc<Self>, Operation, Stage),
+    ) -> Result<(), String> {
         let Population {
             users,
             callers,
@@ -50,7 +63,7 @@ impl Worker {
                 && self.state.borrow().first_failure.is_none()
                 && let Some((role, slot, stage)) = waiting.next()
             {
-                self.advance(role, slot, stage);
+                step(self, self.step_of(role, slot), stage);
             }
             let now = Instant::now();
             self.fire_timers(now);
@@ -69,31 +82,37 @@ impl Worker {
         }
     }
 
-    /// Brings one user to `stage`, if it has not reached it yet.
-    fn advance(self: &Rc<Self>, role: Role, slot: u32, stage: Stage) {
+    /// A step of a user, which begins now.
+    fn step_of(&self, role: Role, slot: u32) -> Operation {
         let now = Instant::now();
-        let operation = Operation {
+        Operation {
             order: self.state.borrow().order,
             slot,
             role,
             kind: OperationKind::Register,
             intended: now,
             started: now,
-        };
+        }
+    }
+
+    /// Brings one user to its hop, or on it to its registration, if it is not there yet.
+    fn advance(self: &Rc<Self>, operation: Operation, stage: Stage) {
         let lifecycle = Lifecycle::PerRegistration;
-        let (has_hop, is_registered) = match self.state.borrow_mut().user(slot) {
+        let (has_hop, is_registered) = match self.state.borrow_mut().user(operation.slot) {
             // A hop that led elsewhere is of no use.
-            Some(user) if user.role == role => (user.flow.is_some(), user.is_registered),
+            Some(user) if user.role == operation.role => (user.flow.is_some(), user.is_registered),
             Some(_) | None => (false, false),
         };
+        if has_hop && is_registered {
+            return;
+        }
         match stage {
-            Stage::Handshaken | Stage::Registered if has_hop && is_registered => {}
             Stage::Handshaken if has_hop => {}
             Stage::Handshaken => {
                 self.state.borrow_mut().in_flight += 1;
                 self.open_only(operation);
             }
-            Stage::Registered => {
+            Stage::Registered | Stage::Idle | Stage::InCall => {
                 self.state.borrow_mut().in_flight += 1;
                 if has_hop {
                     self.begin_registration(operation, lifecycle);
@@ -102,5 +121,24 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Has one registered user make a call that stays up, if it has none.
+    fn call_and_stay(self: &Rc<Self>, operation: Operation, _stage: Stage) {
+        let is_in_call = |user: &mut UserSlot| user.is_in_call;
+        if self
+            .state
+            .borrow_mut()
+            .user(operation.slot)
+            .is_some_and(is_in_call)
+        {
+            return;
+        }
+        self.state.borrow_mut().in_flight += 1;
+        let operation = Operation {
+            kind: OperationKind::Call,
+            ..operation
+        };
+        self.start_call(operation, CallShape::lasting());
     }
 }

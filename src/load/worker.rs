@@ -111,6 +111,8 @@ pub(super) struct UserSlot {
     pub(super) role: Role,
     pub(super) registration: Registration,
     pub(super) is_registered: bool,
+    /// Whether it has a call up that lasts.
+    pub(super) is_in_call: bool,
     pub(super) operation: Option<RegistrationOperation>,
     pub(super) comeback: Option<Box<Comeback>>,
     /// When the earliest entry in the timer queue that points to this user is due.
@@ -144,6 +146,13 @@ impl State {
 
     pub(super) fn user(&mut self, slot: u32) -> Option<&mut UserSlot> {
         self.users.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    /// The lasting call of a user is over.
+    pub(super) fn left_call(&mut self, slot: u32) {
+        if let Some(user) = self.user(slot) {
+            user.is_in_call = false;
+        }
     }
 
     pub(super) fn flow(&self, slot: u32) -> Option<Flow> {
@@ -297,10 +306,13 @@ impl Worker {
         let mut recorder = state.recorder.take().expect("a run has a recorder");
         let unfinished = "no final response before the drain ended";
         for mut call in state.calls.drain() {
-            recorder.failed(call.operation.kind, call.operation.intended, unfinished);
+            if call.is_under_way() {
+                recorder.failed(call.operation.kind, call.operation.intended, unfinished);
+            }
             call.leave_hop();
         }
         for user in state.users.iter_mut().flatten() {
+            user.is_in_call = false;
             let (current, comeback) = (user.operation.take(), user.comeback.take());
             let cause = comeback
                 .as_ref()

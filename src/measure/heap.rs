@@ -1,9 +1,9 @@
 //! Live heap bytes and allocations, counted by the allocator itself.
 //!
 //! A binary that wants the meter installs [`CountingAllocator`] as its global allocator; in one
-//! that does not, every reading is `None`. Counted is what was asked for: neither the rounding of
-//! the underlying allocator, nor what C libraries allocate behind its back. For what the process
-//! costs the machine see [`super::memory`].
+//! that does not, every reading is `None`. Counted is what was asked for, and beside it what glibc's
+//! malloc takes for that; not what C libraries allocate behind its back, for which see
+//! [`super::malloc`]. For what the process costs the machine see [`super::memory`].
 //!
 //! Each thread writes a slot of its own, so that counting takes no lock and no atomic
 //! read-modify-write: the owner loads, adds and stores. A thread that frees what another one
@@ -48,6 +48,9 @@ pub struct CountingAllocator;
 pub struct HeapCount {
     /// Bytes allocated less bytes freed. Of a single thread it may be negative.
     pub live_bytes: i64,
+    /// The same in chunks, as glibc's malloc cuts them on 64-bit machines: each block with a header of
+    /// 8 bytes, rounded up to a multiple of 16, at least 32.
+    pub live_chunk_bytes: i64,
     /// Blocks allocated; a reallocation counts as one allocation and one deallocation.
     pub allocations: u64,
     /// Blocks freed.
@@ -74,6 +77,7 @@ pub fn process() -> Option<HeapCount> {
             .map(Slot::read)
             .fold(HeapCount::default(), |sum, slot| HeapCount {
                 live_bytes: sum.live_bytes + slot.live_bytes,
+                live_chunk_bytes: sum.live_chunk_bytes + slot.live_chunk_bytes,
                 allocations: sum.allocations + slot.allocations,
                 deallocations: sum.deallocations + slot.deallocations,
             })
@@ -92,6 +96,7 @@ pub fn is_counting() -> bool {
 #[repr(align(128))]
 struct Slot {
     live_bytes: AtomicI64,
+    live_chunk_bytes: AtomicI64,
     allocations: AtomicU64,
     deallocations: AtomicU64,
 }
@@ -100,6 +105,7 @@ impl Slot {
     const fn new() -> Self {
         Self {
             live_bytes: AtomicI64::new(0),
+            live_chunk_bytes: AtomicI64::new(0),
             allocations: AtomicU64::new(0),
             deallocations: AtomicU64::new(0),
         }
@@ -123,29 +129,82 @@ impl Slot {
     }
 
     #[inline]
-    fn count(&self, bytes: i64, allocations: u64, deallocations: u64) {
+    fn count(&self, growth: Growth) {
         if self.is_shared() {
-            self.live_bytes.fetch_add(bytes, Relaxed);
-            self.allocations.fetch_add(allocations, Relaxed);
-            self.deallocations.fetch_add(deallocations, Relaxed);
+            self.live_bytes.fetch_add(growth.bytes, Relaxed);
+            self.live_chunk_bytes.fetch_add(growth.chunk_bytes, Relaxed);
+            self.allocations.fetch_add(growth.allocations, Relaxed);
+            self.deallocations.fetch_add(growth.deallocations, Relaxed);
         } else {
             // Only the owner writes, so nothing is lost between load and store.
-            let add =
-                |counter: &AtomicU64, more| counter.store(counter.load(Relaxed) + more, Relaxed);
-            self.live_bytes
-                .store(self.live_bytes.load(Relaxed) + bytes, Relaxed);
-            add(&self.allocations, allocations);
-            add(&self.deallocations, deallocations);
+            let grow = |counter: &AtomicI64, by| counter.store(counter.load(Relaxed) + by, Relaxed);
+            let add = |counter: &AtomicU64, by| counter.store(counter.load(Relaxed) + by, Relaxed);
+            grow(&self.live_bytes, growth.bytes);
+            grow(&self.live_chunk_bytes, growth.chunk_bytes);
+            add(&self.allocations, growth.allocations);
+            add(&self.deallocations, growth.deallocations);
         }
     }
 
     fn read(&self) -> HeapCount {
         HeapCount {
             live_bytes: self.live_bytes.load(Relaxed),
+            live_chunk_bytes: self.live_chunk_bytes.load(Relaxed),
             allocations: self.allocations.load(Relaxed),
             deallocations: self.deallocations.load(Relaxed),
         }
     }
+}
+
+/// What a call of the allocator changes.
+struct Growth {
+    bytes: i64,
+    chunk_bytes: i64,
+    allocations: u64,
+    deallocations: u64,
+}
+
+impl Growth {
+    #[inline]
+    fn allocated(bytes: usize) -> Self {
+        Self {
+            bytes: signed(bytes),
+            chunk_bytes: signed(chunk_bytes(bytes)),
+            allocations: 1,
+            deallocations: 0,
+        }
+    }
+
+    #[inline]
+    fn freed(bytes: usize) -> Self {
+        Self {
+            bytes: -signed(bytes),
+            chunk_bytes: -signed(chunk_bytes(bytes)),
+            allocations: 0,
+            deallocations: 1,
+        }
+    }
+
+    #[inline]
+    fn reallocated(from_bytes: usize, to_bytes: usize) -> Self {
+        Self {
+            bytes: signed(to_bytes) - signed(from_bytes),
+            chunk_bytes: signed(chunk_bytes(to_bytes)) - signed(chunk_bytes(from_bytes)),
+            allocations: 1,
+            deallocations: 1,
+        }
+    }
+}
+
+/// What glibc's malloc takes for a block.
+#[inline]
+fn chunk_bytes(block_bytes: usize) -> usize {
+    const HEADER_BYTES: usize = 8;
+    const STEP_BYTES: usize = 16;
+    const LEAST_BYTES: usize = 32;
+    // No block is so large that this overflows.
+    let bytes = (block_bytes + HEADER_BYTES + STEP_BYTES - 1) & !(STEP_BYTES - 1);
+    bytes.max(LEAST_BYTES)
 }
 
 /// A block's size as a difference; no block is larger than [`isize::MAX`] bytes.
@@ -163,7 +222,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
         // SAFETY: the caller keeps to the contract of `GlobalAlloc::alloc`.
         let block = unsafe { System.alloc(layout) };
         if !block.is_null() {
-            Slot::of_this_thread().count(signed(layout.size()), 1, 0);
+            Slot::of_this_thread().count(Growth::allocated(layout.size()));
         }
         block
     }
@@ -173,7 +232,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
         // SAFETY: the caller keeps to the contract of `GlobalAlloc::alloc_zeroed`.
         let block = unsafe { System.alloc_zeroed(layout) };
         if !block.is_null() {
-            Slot::of_this_thread().count(signed(layout.size()), 1, 0);
+            Slot::of_this_thread().count(Growth::allocated(layout.size()));
         }
         block
     }
@@ -183,7 +242,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
         // SAFETY: the caller keeps to the contract of `GlobalAlloc::dealloc`, and `block` came from
         // `System`.
         unsafe { System.dealloc(block, layout) };
-        Slot::of_this_thread().count(-signed(layout.size()), 0, 1);
+        Slot::of_this_thread().count(Growth::freed(layout.size()));
     }
 
     #[inline]
@@ -192,7 +251,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
         // `System`.
         let moved = unsafe { System.realloc(block, layout, new_size) };
         if !moved.is_null() {
-            Slot::of_this_thread().count(signed(new_size) - signed(layout.size()), 1, 1);
+            Slot::of_this_thread().count(Growth::reallocated(layout.size(), new_size));
         }
         moved
     }

@@ -6,6 +6,7 @@
 //!
 //! * [`histogram`]: latencies, and operations completed in each 100 ms window
 //! * [`heap`]: live bytes and allocations, counted by an allocator
+//! * [`malloc`]: the heap by the C library's books, what C allocates included
 //! * [`memory`]: resident memory of a process
 //! * [`kernel`]: kernel memory that sockets hold
 //! * [`cpu`]: processor time of this process or thread
@@ -18,6 +19,7 @@ pub mod cpu;
 pub mod heap;
 pub mod histogram;
 pub mod kernel;
+pub mod malloc;
 pub mod memory;
 pub mod snapshot;
 pub mod socket;

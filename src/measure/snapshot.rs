@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{cpu, heap, memory};
+use super::{cpu, heap, malloc, memory};
 
 /// What this process had used at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +16,12 @@ pub struct ProcessSnapshot {
     pub cpu_ns: u64,
     /// Live heap bytes; null when the counting allocator is not installed.
     pub heap_live_bytes: Option<i64>,
+    /// The same in chunks of malloc; null likewise.
+    pub heap_chunk_bytes: Option<i64>,
     /// Blocks allocated since the process started; null likewise.
     pub heap_allocations: Option<u64>,
+    /// What malloc has given out, to C as well; null where it does not tell, or when it was not read.
+    pub malloc_bytes: Option<u64>,
     /// Resident memory; null where the system does not tell, or when it was not read.
     pub rss_bytes: Option<u64>,
 }
@@ -40,19 +44,20 @@ pub struct ProcessUsage {
 impl ProcessSnapshot {
     /// Reads the meters of the calling process.
     ///
-    /// Resident memory is read last, since the kernel walks all pages for it: a fraction of a
-    /// millisecond in a small process, more in a large one. To bracket a busy period see
+    /// malloc's books and resident memory are read last: for these the kernel walks all pages, a fraction
+    /// of a millisecond in a small process, more in a large one. To bracket a busy period see
     /// [`Self::take_without_rss`].
     #[must_use]
     pub fn take() -> Self {
         let quick = Self::take_without_rss();
         Self {
+            malloc_bytes: malloc::in_use_bytes().ok(),
             rss_bytes: memory::resident_bytes().ok(),
             ..quick
         }
     }
 
-    /// The same in about a microsecond, without resident memory, which stays `None`.
+    /// The same in about a microsecond, without malloc's books and resident memory, which stay `None`.
     #[must_use]
     pub fn take_without_rss() -> Self {
         let heap = heap::process();
@@ -60,7 +65,9 @@ impl ProcessSnapshot {
             at_monotonic_ns: cpu::monotonic_ns(),
             cpu_ns: cpu::process_ns(),
             heap_live_bytes: heap.map(|heap| heap.live_bytes),
+            heap_chunk_bytes: heap.map(|heap| heap.live_chunk_bytes),
             heap_allocations: heap.map(|heap| heap.allocations),
+            malloc_bytes: None,
             rss_bytes: None,
         }
     }
@@ -101,7 +108,9 @@ mod tests {
             at_monotonic_ns: 1_000,
             cpu_ns: 300,
             heap_live_bytes: Some(50),
+            heap_chunk_bytes: Some(96),
             heap_allocations: Some(2),
+            malloc_bytes: Some(4_096),
             rss_bytes,
         }
     }
@@ -112,7 +121,9 @@ mod tests {
             at_monotonic_ns: 3_000,
             cpu_ns: 1_800,
             heap_live_bytes: Some(-20),
+            heap_chunk_bytes: Some(-64),
             heap_allocations: Some(9),
+            malloc_bytes: None,
             rss_bytes: Some(4_096),
         };
         let expected = ProcessUsage {

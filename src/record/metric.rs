@@ -227,6 +227,26 @@ const COMMON: &[Known] = &[
         "Fit of server heap over connections (r²)",
     ),
     lower(
+        "client_malloc_bytes_per_connection",
+        Unit::Bytes,
+        "Client memory from malloc per connection",
+    ),
+    lower(
+        "server_malloc_bytes_per_connection",
+        Unit::Bytes,
+        "Server memory from malloc per connection",
+    ),
+    lower(
+        "client_c_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of C code per connection",
+    ),
+    lower(
+        "server_c_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of C code per connection",
+    ),
+    lower(
         "client_rss_bytes_per_connection",
         Unit::Bytes,
         "Client RSS per connection",
@@ -236,10 +256,25 @@ const COMMON: &[Known] = &[
         Unit::Bytes,
         "Server RSS per connection",
     ),
+    higher(
+        "client_rss_r_squared_ratio",
+        Unit::Ratio,
+        "Fit of client RSS over connections (r²)",
+    ),
+    higher(
+        "server_rss_r_squared_ratio",
+        Unit::Ratio,
+        "Fit of server RSS over connections (r²)",
+    ),
     lower(
         "kernel_bytes_per_connection",
         Unit::Bytes,
         "Kernel memory per connection",
+    ),
+    higher(
+        "kernel_r_squared_ratio",
+        Unit::Ratio,
+        "Fit of kernel memory over connections (r²)",
     ),
     lower(
         "handshake_wire_bytes",

@@ -56,6 +56,9 @@ impl<K> Default for TimerQueue<K> {
 }
 
 impl<K> TimerQueue<K> {
+    /// Room for so many is kept even if hardly any wait.
+    const LEAST_ENTRIES: usize = 64;
+
     /// An empty queue.
     #[must_use]
     pub fn new() -> Self {
@@ -78,8 +81,15 @@ impl<K> TimerQueue<K> {
     /// Takes the earliest entry if its deadline has come.
     pub fn pop_due(&mut self, now: Instant) -> Option<K> {
         let due = self.heap.peek().is_some_and(|entry| entry.at <= now);
-        due.then(|| self.heap.pop().map(|entry| entry.key))
-            .flatten()
+        let key = due
+            .then(|| self.heap.pop().map(|entry| entry.key))
+            .flatten();
+        // What a crowd has left behind goes back; under a steady load this hardly ever happens.
+        let wanted = self.heap.len().max(Self::LEAST_ENTRIES);
+        if self.heap.capacity() / 8 > wanted {
+            self.heap.shrink_to(2 * wanted);
+        }
+        key
     }
 
     /// How many entries wait.
@@ -126,6 +136,17 @@ impl<K> Eq for Entry<K> {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crowd_leaves_little_room_behind() {
+        let start = Instant::now();
+        let mut queue = TimerQueue::new();
+        for key in 0..10_000 {
+            queue.insert(start, key);
+        }
+        assert_eq!(std::iter::from_fn(|| queue.pop_due(start)).count(), 10_000);
+        assert!(queue.heap.capacity() < 1_024, "{}", queue.heap.capacity());
+    }
 
     #[test]
     fn pops_by_deadline_then_by_insertion() {

@@ -23,20 +23,22 @@ pub(crate) struct Collected {
 }
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them.
-const NOT_COMPARED: [&str; 12] = [
+const NOT_COMPARED: [&str; 8] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
     "scheduling_lag_ns",
     "generator_busy_ratio",
-    "client_heap_r_squared_ratio",
-    "server_heap_r_squared_ratio",
-    "session_request_delay_r_squared_ratio",
-    "server_cpu_r_squared_ratio",
     "server_unexplained_heap_bytes_per_connection",
     "bare_protection_cpu_ns_per_packet",
     "protection_cost_ratio",
 ];
+
+/// Whether ratios are formed of the metric.
+fn is_compared(key: &str) -> bool {
+    let is_of_the_measurement = key.ends_with("_count") || key.ends_with("_r_squared_ratio");
+    !is_of_the_measurement && !NOT_COMPARED.contains(&key)
+}
 
 impl Collected {
     /// Nothing measured yet.
@@ -163,7 +165,7 @@ fn ratios_to(cell: &Collected, control: &Collected, seed: u64) -> Vec<Ratio> {
         .into_iter()
         .chain(keys(&counted, |sample| sample.latencies.keys()));
     all_keys
-        .filter(|key| !NOT_COMPARED.contains(&key.as_str()) && !key.ends_with("_count"))
+        .filter(|key| is_compared(key))
         .filter_map(|key| {
             let (above, below) = (cell.values(&key), control.values(&key));
             // Nothing is a multiple of a control that costs nothing.

@@ -1,16 +1,18 @@
-//! The experiment `memory`: live heap and resident memory of each side over the number of
-//! connections; the slope is what one more connection costs.
+//! The experiment `memory`: heap and resident memory of each side, and the kernel's memory of sockets,
+//! over the number of connections; the slope is what one more connection costs.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hopbench::load::{GeneratorConfig, Lifecycle, Stage, Workload};
+use hopbench::measure::kernel::SocketSlabs;
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::node::NodeCounters;
-use hopbench::transport::{Stack, WireCounters};
-use serde_json::json;
+use hopbench::transport::{CryptoProvider, Stack, WireCounters};
+use serde_json::{Value, json};
 
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
+use crate::interrupt;
 use crate::scenario::{Memory, Plan, Selection};
 use crate::statistics::{self, Regression};
 use crate::testbed::{Crew, Failure, LoadProcess, Nodes, Outcome};
@@ -21,9 +23,15 @@ const CALM: Duration = Duration::from_millis(8);
 /// It is read all the same after this long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Connections are added step by step; memory is read at each step.
+/// How often a rest looks whether everybody is still there.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Connections are brought to a stage, some here and more there; memory is read of each number.
+#[derive(Clone)]
 struct Ramp {
     stage: Stage,
+    /// How long they have had nothing to do when memory is read.
+    idle: Duration,
     connections: Vec<u32>,
 }
 
@@ -37,40 +45,151 @@ pub(crate) fn trials(memory: &Memory, plan: &Plan) -> anyhow::Result<Vec<Trial>>
     };
     let sites = plan.sites(Topology::Direct, &selection)?;
     let mut trials = Vec::new();
-    for stage in &memory.stages {
+    for (ramp, blocks) in ramps(memory) {
         for site in &sites {
             let id = cell_id("memory", Workload::Register.name(), site, lifecycle);
             trials.push(Trial {
                 subject: Subject {
-                    id: id.with("stage", stage.name()),
+                    id: id.with("stage", ramp.stage.name()),
                     site: *site,
-                    parameters: BTreeMap::from([
-                        ("stage".to_owned(), json!(stage.name())),
-                        ("connections".to_owned(), json!(memory.connections)),
-                        ("blocks".to_owned(), json!(memory.blocks)),
-                    ]),
-                    blocks: memory.blocks,
+                    parameters: parameters(&ramp, blocks),
+                    blocks,
                 },
-                question: Box::new(Ramp {
-                    stage: *stage,
-                    connections: memory.connections.clone(),
-                }),
+                question: Box::new(ramp.clone()),
             });
         }
     }
     Ok(trials)
 }
 
+/// What is measured of each stack, and how often.
+fn ramps(memory: &Memory) -> impl Iterator<Item = (Ramp, u32)> {
+    let stages = memory.stages.iter().map(|stage| {
+        let ramp = Ramp {
+            stage: *stage,
+            idle: Duration::ZERO,
+            connections: memory.connections.clone(),
+        };
+        (ramp, memory.blocks)
+    });
+    let idle = memory.idle.iter().map(|idle| {
+        let ramp = Ramp {
+            stage: Stage::Idle,
+            idle: Duration::from_secs_f64(idle.seconds),
+            connections: idle.connections.clone(),
+        };
+        (ramp, idle.blocks)
+    });
+    stages.chain(idle)
+}
+
+fn parameters(ramp: &Ramp, blocks: u32) -> BTreeMap<String, Value> {
+    let mut parameters = BTreeMap::from([
+        ("stage".to_owned(), json!(ramp.stage.name())),
+        ("connections".to_owned(), json!(ramp.connections)),
+        ("blocks".to_owned(), json!(blocks)),
+    ]);
+    if ramp.stage == Stage::Idle {
+        let seconds = ramp.idle.as_secs_f64();
+        parameters.insert("idle_seconds".into(), json!(seconds));
+    }
+    if let Err(unavailable) = SocketSlabs::read() {
+        // Why `kernel_bytes_per_connection` is null.
+        parameters.insert("kernel_meter".into(), json!(unavailable.to_string()));
+    }
+    parameters
+}
+
 impl Question for Ramp {
     fn measure(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Sample> {
-        let most = self.connections.last().copied().unwrap_or_default();
-        let settings = bench.settings_for(site, most)?;
+        let readings = match self.stage {
+            Stage::Handshaken | Stage::Registered | Stage::InCall => {
+                self.step_by_step(bench, site, block)?
+            }
+            Stage::Idle => self.side_by_side(bench, site, block)?,
+        };
+        let mut sample = sample(&readings, allocates_in_c(site));
+        if self.stage == Stage::Handshaken && has_set_up(site.stack) {
+            sample.scalars.extend(set_up_wire(&readings.points));
+        }
+        Ok(sample)
+    }
+
+    fn expected_seconds(&self, _topology: Topology) -> f64 {
+        let (opened, idle_seconds) = match self.stage {
+            Stage::Handshaken | Stage::Registered | Stage::InCall => (self.most(), 0.0),
+            Stage::Idle => (self.connections.iter().sum(), self.idle.as_secs_f64()),
+        };
+        0.3 + f64::from(opened) * 1.5e-3 + idle_seconds
+    }
+}
+
+impl Ramp {
+    fn most(&self) -> u32 {
+        self.connections.last().copied().unwrap_or_default()
+    }
+
+    /// One node and one generator, whose connections become more and more.
+    fn step_by_step(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Readings> {
+        let mut pair = Pair::start(bench, site, block, self.most())?;
+        let mut readings = Readings::default();
+        for connections in &self.connections {
+            pair.populate(*connections, self.stage)?;
+            readings.points.push(pair.point(*connections)?);
+            readings.kernel.push(kernel_point(*connections));
+        }
+        Ok(readings)
+    }
+
+    /// A node and a generator for each number of connections, which differ in nothing else: so all are
+    /// idle in the same while, which they would need each if they came one after the other.
+    fn side_by_side(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Readings> {
+        let mut pairs = Vec::with_capacity(self.connections.len());
+        for _ in &self.connections {
+            pairs.push(Pair::start(bench, site, block, self.most())?);
+        }
+        let mut readings = Readings::default();
+        readings.kernel.push(kernel_point(0));
+        for (pair, connections) in pairs.iter_mut().zip(&self.connections) {
+            pair.populate(*connections, self.stage)?;
+        }
+        let rested_at = Instant::now() + self.idle;
+        while Instant::now() < rested_at {
+            if interrupt::is_interrupted() {
+                return Err(Failure::Interrupted);
+            }
+            for pair in &pairs {
+                pair.nodes.check()?;
+            }
+            std::thread::sleep(LOOK.min(rested_at.saturating_duration_since(Instant::now())));
+        }
+        for (pair, connections) in pairs.iter_mut().zip(&self.connections) {
+            readings.points.push(pair.point(*connections)?);
+        }
+        // The kernel's books are of all pairs together.
+        readings
+            .kernel
+            .push(kernel_point(self.connections.iter().sum()));
+        Ok(readings)
+    }
+}
+
+/// A node and its generator.
+struct Pair {
+    nodes: Nodes,
+    load: LoadProcess,
+    is_stream: bool,
+}
+
+impl Pair {
+    fn start(bench: &Bench<'_>, site: &Site, block: u32, users: u32) -> Outcome<Self> {
+        let settings = bench.settings_for(site, users)?;
         let crew = Crew {
-            users: most,
+            users,
             ring_seconds: 0.0,
         };
-        let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
-        let mut load = bench.testbed.load(&GeneratorConfig {
+        let nodes = bench.testbed.nodes(site, &settings, crew)?;
+        let load = bench.testbed.load(&GeneratorConfig {
             stack: site.stack.name.into(),
             target: nodes.target(),
             settings,
@@ -79,28 +198,35 @@ impl Question for Ramp {
             workers: 1,
             seed: bench.seed.wrapping_add(u64::from(block)),
         })?;
-        let mut points = Vec::with_capacity(self.connections.len());
-        for connections in &self.connections {
-            load.populate(*connections, self.stage, &nodes)?;
-            let wanted = site.stack.is_stream().then_some(u64::from(*connections));
-            let (client, server) = calm_snapshots(&mut load, &mut nodes, wanted)?;
-            points.push(Point {
-                connections: f64::from(*connections),
-                client,
-                server,
-                wire: nodes.wire()?.total(),
-            });
-        }
-        let mut sample = sample(&points);
-        if self.stage == Stage::Handshaken && has_set_up(site.stack) {
-            sample.scalars.extend(set_up_wire(&points));
-        }
-        Ok(sample)
+        let is_stream = site.stack.is_stream();
+        Ok(Self {
+            nodes,
+            load,
+            is_stream,
+        })
     }
 
-    fn expected_seconds(&self, _topology: Topology) -> f64 {
-        0.3 + f64::from(self.connections.last().copied().unwrap_or_default()) * 1.5e-3
+    fn populate(&mut self, users: u32, stage: Stage) -> Outcome<()> {
+        self.load.populate(users, stage, &self.nodes)
     }
+
+    fn point(&mut self, connections: u32) -> Outcome<Point> {
+        let wanted = self.is_stream.then_some(u64::from(connections));
+        let (client, server) = calm_snapshots(&mut self.load, &mut self.nodes, wanted)?;
+        Ok(Point {
+            connections: f64::from(connections),
+            client,
+            server,
+            wire: self.nodes.wire()?.total(),
+        })
+    }
+}
+
+/// The kernel's memory now that there are so many connections; none where it does not tell.
+fn kernel_point(connections: u32) -> (f64, Option<f64>) {
+    let slabs = SocketSlabs::read().ok();
+    let bytes = slabs.map(|slabs| slabs.total_bytes() as f64);
+    (f64::from(connections), bytes)
 }
 
 /// Whether opening a hop puts anything on the wire.
@@ -108,12 +234,21 @@ fn has_set_up(stack: &Stack) -> bool {
     stack.is_stream() || stack.protected
 }
 
+/// Whether C code has a heap of its own: what it keeps of a connection is not on Rust's.
+fn allocates_in_c(site: &Site) -> bool {
+    let is_tls = site.stack.via_transport == "TLS";
+    match site.variant.tls.provider {
+        CryptoProvider::Ring => false,
+        CryptoProvider::AwsLcRs => is_tls,
+    }
+}
+
 /// What one more set-up puts on the wire. Every connection of a stack takes the same packets, but
 /// for acknowledgements that are delayed or not.
 fn set_up_wire(points: &[Point]) -> [(String, Option<f64>); 2] {
     let slope = |of: fn(WireCounters) -> u64| {
-        let line = fit(points, |point| Some(of(point.wire?) as f64));
-        line.map(|line| line.slope)
+        let counted = |point: &Point| (point.connections, point.wire.map(|wire| of(wire) as f64));
+        slope(fit(points.iter().map(counted)))
     };
     [
         ("handshake_wire_bytes".to_owned(), slope(|wire| wire.bytes)),
@@ -162,6 +297,14 @@ fn only(nodes: &mut Nodes) -> Outcome<(ProcessSnapshot, NodeCounters)> {
     Ok(snapshots.pop().expect("a layout has a node"))
 }
 
+/// What was read of the numbers of connections.
+#[derive(Default)]
+struct Readings {
+    points: Vec<Point>,
+    /// Connections, of all pairs, and the kernel's bytes.
+    kernel: Vec<(f64, Option<f64>)>,
+}
+
 /// What both sides cost with a number of connections.
 struct Point {
     connections: f64,
@@ -170,55 +313,64 @@ struct Point {
     wire: Option<WireCounters>,
 }
 
-fn sample(points: &[Point]) -> Sample {
-    let heap = |side: &ProcessSnapshot| side.heap_live_bytes.map(|bytes| bytes as f64);
-    let rss = |side: &ProcessSnapshot| side.rss_bytes.map(|bytes| bytes as f64);
-    let client_heap = fit(points, |point| heap(&point.client));
-    let server_heap = fit(points, |point| heap(&point.server));
-    let slope = |line: Option<&Regression>| line.map(|line| line.slope);
-    let r_squared = |line: Option<&Regression>| line.and_then(|line| line.r_squared);
-    let client_rss = fit(points, |point| rss(&point.client));
-    let server_rss = fit(points, |point| rss(&point.server));
-    let scalars = [
-        (
-            "client_heap_bytes_per_connection",
-            slope(client_heap.as_ref()),
-        ),
-        (
-            "server_heap_bytes_per_connection",
-            slope(server_heap.as_ref()),
-        ),
-        (
-            "client_rss_bytes_per_connection",
-            slope(client_rss.as_ref()),
-        ),
-        (
-            "server_rss_bytes_per_connection",
-            slope(server_rss.as_ref()),
-        ),
-        (
-            "client_heap_r_squared_ratio",
-            r_squared(client_heap.as_ref()),
-        ),
-        (
-            "server_heap_r_squared_ratio",
-            r_squared(server_heap.as_ref()),
-        ),
-    ];
-    Sample {
-        scalars: scalars
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect(),
-        ..Sample::default()
+fn sample(readings: &Readings, allocates_in_c: bool) -> Sample {
+    let points = &readings.points;
+    let mut sample = Sample::default();
+    let mut record = |key: String, value| sample.scalars.insert(key, value);
+    type Side = fn(&Point) -> &ProcessSnapshot;
+    let client: Side = |point| &point.client;
+    let server: Side = |point| &point.server;
+    for (side, of) in [("client", client), ("server", server)] {
+        let line = |bytes: fn(&ProcessSnapshot) -> Option<f64>| {
+            fit(points
+                .iter()
+                .map(|point| (point.connections, bytes(of(point)))))
+        };
+        let key = |meter| format!("{side}_{meter}_bytes_per_connection");
+        for (meter, line) in [("heap", line(heap_bytes)), ("rss", line(rss_bytes))] {
+            record(key(meter), slope(line));
+            record(format!("{side}_{meter}_r_squared_ratio"), r_squared(line));
+        }
+        record(key("malloc"), slope(line(malloc_bytes)));
+        if allocates_in_c {
+            record(key("c_heap"), slope(line(c_heap_bytes)));
+        }
     }
+    let kernel = fit(readings.kernel.iter().copied());
+    record("kernel_bytes_per_connection".into(), slope(kernel));
+    record("kernel_r_squared_ratio".into(), r_squared(kernel));
+    sample
 }
 
-/// The line through `bytes` over the number of connections; none if a reading is missing.
-fn fit(points: &[Point], bytes: impl Fn(&Point) -> Option<f64>) -> Option<Regression> {
-    let line: Option<Vec<(f64, f64)>> = points
-        .iter()
-        .map(|point| Some((point.connections, bytes(point)?)))
-        .collect();
-    statistics::regression(&line?)
+fn heap_bytes(side: &ProcessSnapshot) -> Option<f64> {
+    side.heap_live_bytes.map(|bytes| bytes as f64)
+}
+
+fn rss_bytes(side: &ProcessSnapshot) -> Option<f64> {
+    side.rss_bytes.map(|bytes| bytes as f64)
+}
+
+fn malloc_bytes(side: &ProcessSnapshot) -> Option<f64> {
+    side.malloc_bytes.map(|bytes| bytes as f64)
+}
+
+/// What malloc gave out beyond what Rust's allocator asked for.
+fn c_heap_bytes(side: &ProcessSnapshot) -> Option<f64> {
+    Some(side.malloc_bytes? as f64 - side.heap_chunk_bytes? as f64)
+}
+
+/// The line through `points`, connections and bytes; none if a reading is missing.
+fn fit(points: impl Iterator<Item = (f64, Option<f64>)>) -> Option<Regression> {
+    let points = points.map(|(connections, bytes)| Some((connections, bytes?)));
+    statistics::regression(&points.collect::<Option<Vec<_>>>()?)
+}
+
+fn slope(line: Option<Regression>) -> Option<f64> {
+    line.map(|line| line.slope)
+}
+
+/// How straight the line is; every line through two points is.
+fn r_squared(line: Option<Regression>) -> Option<f64> {
+    line.filter(|line| line.slope_standard_error.is_some())?
+        .r_squared
 }

@@ -8,7 +8,7 @@ use hopbench::record::{Cell, Environment, Ratio, Run, Unit, Verdict};
 use super::question::Question;
 use super::summary::{Block, Price, PriceKind, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
-use super::{CHART_FOLDER, hops, svg, tunnels, variants};
+use super::{CHART_FOLDER, hops, stages, svg, tunnels, variants};
 
 /// What a caveat is about. It is printed when the run has such a cell.
 enum Concern {
@@ -114,6 +114,9 @@ pub(super) fn render(run: &Run) -> String {
     let charts = svg::charts(run);
     for question in Question::ALL {
         section(&mut out, &summary, question, &charts);
+        if question == Question::Memory {
+            stages::tables(&mut out, &summary);
+        }
         hops::tables(&mut out, run, question);
     }
     prices(&mut out, &summary);

@@ -20,6 +20,7 @@ mod hops;
 mod json;
 mod markdown;
 mod question;
+mod stages;
 mod summary;
 mod svg;
 mod table;

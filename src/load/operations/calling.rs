@@ -14,6 +14,9 @@ use crate::transport::Flow;
 /// A key in a branch is a slot of the call table, below the slot's generation.
 const SLOT_BITS: u32 = 20;
 
+/// How long a call lasts that stays up: longer than any run.
+const LASTING: Duration = Duration::from_secs(7 * 86_400);
+
 /// A user that no accounts have.
 const NOBODY: &str = "nobody";
 
@@ -24,6 +27,8 @@ pub(in crate::load) struct CallShape {
     pub(super) talk: Duration,
     /// From a caller's number to its callee's, where there are callees.
     pub(super) to_callee: u32,
+    /// Whether the operation ends when the call is up.
+    pub(super) is_lasting: bool,
 }
 
 impl CallShape {
@@ -32,6 +37,17 @@ impl CallShape {
             lifecycle: plan.lifecycle,
             talk: Duration::from_secs_f64(plan.talk_seconds),
             to_callee: plan.users,
+            is_lasting: false,
+        }
+    }
+
+    /// A call to whom the accounts say, over the hop of the registration, that stays up.
+    pub(in crate::load) fn lasting() -> Self {
+        Self {
+            lifecycle: Lifecycle::PerRegistration,
+            talk: LASTING,
+            to_callee: 0,
+            is_lasting: true,
         }
     }
 
@@ -45,7 +61,7 @@ impl CallShape {
 
 impl Worker {
     /// Calls over the hop that the lifecycle asks for.
-    pub(super) fn start_call(self: &Rc<Self>, operation: Operation, shape: CallShape) {
+    pub(in crate::load) fn start_call(self: &Rc<Self>, operation: Operation, shape: CallShape) {
         match shape.lifecycle {
             Lifecycle::PerTransaction | Lifecycle::PerCall => {
                 let since = operation.intended;
@@ -139,6 +155,12 @@ impl Worker {
                     recorder.record(Moment::SessionRequestDelayUncorrected, since_invite);
                 }
                 call.is_answered = true;
+                if call.shape.is_lasting {
+                    if let Some(user) = state.user(operation.slot) {
+                        user.is_in_call = true;
+                    }
+                    return self.succeed(state, operation);
+                }
                 match call.shape.lifecycle {
                     // The ACK was the last of the INVITE's hop.
                     Lifecycle::PerTransaction => call.leave_hop(),
@@ -171,6 +193,9 @@ impl Worker {
         let mut call = state.calls.remove(slot);
         call.leave_hop();
         let operation = call.operation;
+        if !call.is_under_way() {
+            return state.left_call(operation.slot);
+        }
         let expected = match operation.kind {
             OperationKind::CancelledCall => Some(487),
             OperationKind::UnknownCallee => Some(404),
@@ -355,6 +380,11 @@ impl CallSlots {
 }
 
 impl CallSlot {
+    /// Whether its operation has not ended.
+    pub(in crate::load) fn is_under_way(&self) -> bool {
+        !(self.shape.is_lasting && self.is_answered)
+    }
+
     /// A hop that was opened for the call, or for one transaction of it, is not needed any more.
     pub(in crate::load) fn leave_hop(&mut self) {
         if std::mem::take(&mut self.has_hop) {

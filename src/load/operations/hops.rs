@@ -80,6 +80,7 @@ impl Worker {
                 user.role = role;
                 user.registration = registration;
                 user.is_registered = false;
+                user.is_in_call = false;
             }
             vacant => {
                 *vacant = Some(Box::new(UserSlot {
@@ -87,6 +88,7 @@ impl Worker {
                     role,
                     registration,
                     is_registered: false,
+                    is_in_call: false,
                     operation: None,
                     comeback: None,
                     scheduled: None,
@@ -146,7 +148,11 @@ impl Worker {
         for index in lost {
             is_known = true;
             let call = state.calls.remove(index);
-            self.fail_in(state, call.operation, &cause);
+            if call.is_under_way() {
+                self.fail_in(state, call.operation, &cause);
+            } else {
+                state.left_call(call.operation.slot);
+            }
         }
         if is_known {
             state.lost_hops += 1;

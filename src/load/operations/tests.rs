@@ -94,6 +94,7 @@ fn a_lost_hop_ends_the_calls_on_it_and_not_those_on_the_users_other_hops() {
         lifecycle: Lifecycle::PerCall,
         talk: Duration::ZERO,
         to_callee: 0,
+        is_lasting: false,
     };
     let hops = [hop(1), hop(1)];
     for hop in &hops {

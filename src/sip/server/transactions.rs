@@ -12,6 +12,9 @@ use crate::sip::transaction::ServerTransaction;
 /// into them.
 const KEPT_BYTES_EACH: usize = 1_024;
 
+/// Buffers and places that are kept for the next transactions even if hardly any are alive.
+const SPARE_MIN: usize = 64;
+
 /// What a server transaction was opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
@@ -123,11 +126,28 @@ impl<F: Clone> Transactions<F> {
         if bytes > KEPT_BYTES_EACH {
             // Not usual: its memory goes back.
             self.kept_bytes -= bytes;
-            return;
-        }
-        if bytes > 0 {
+        } else if bytes > 0 {
             entry.response.clear();
             self.spare.push(entry.response);
+        }
+        self.shrink();
+    }
+
+    /// Gives back what a crowd has left behind: under a steady load, hardly ever anything.
+    fn shrink(&mut self) {
+        let wanted = self.entries.len().max(SPARE_MIN);
+        while self.spare.len() > wanted
+            && let Some(buffer) = self.spare.pop()
+        {
+            self.kept_bytes -= buffer.capacity();
+        }
+        // At an eighth, down to half full: each place is moved as seldom as it is when tables grow.
+        let is_sparse = self.entries.capacity() / 8 > wanted;
+        let is_deserted = self.entries.is_empty() && self.entries.capacity() > 2 * SPARE_MIN;
+        if is_sparse || is_deserted {
+            let places = if is_deserted { SPARE_MIN } else { 2 * wanted };
+            self.entries.shrink_to(places);
+            self.spare.shrink_to(places);
         }
     }
 }
@@ -138,6 +158,25 @@ mod tests {
 
     use super::*;
     use crate::sip::transaction::{Kind, Reliability};
+
+    #[test]
+    fn a_crowd_leaves_nothing_behind() {
+        const CROWD: u64 = 10_000;
+        let machine =
+            ServerTransaction::new(Kind::NonInvite, Reliability::Datagram, Instant::now());
+        let mut transactions = Transactions::new(20_000);
+        for id in 0..CROWD {
+            assert!(transactions.open(id, machine, &(), Owner::None));
+            transactions.keep(id, &[b'x'; 400]);
+        }
+        for id in 0..CROWD {
+            transactions.remove(id);
+        }
+        assert_eq!(transactions.spare.len(), SPARE_MIN);
+        assert_eq!(transactions.kept_bytes, SPARE_MIN * 400);
+        assert!(transactions.entries.capacity() <= 2 * SPARE_MIN);
+        assert!(transactions.spare.capacity() <= 2 * SPARE_MIN);
+    }
 
     #[test]
     fn what_is_kept_is_bounded_in_bytes_too() {
