@@ -23,7 +23,7 @@ pub(crate) struct Collected {
 }
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them.
-const NOT_COMPARED: [&str; 12] = [
+const NOT_COMPARED: [&str; 16] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
@@ -33,10 +33,27 @@ const NOT_COMPARED: [&str; 12] = [
     "server_heap_r_squared_ratio",
     "session_request_delay_r_squared_ratio",
     "server_cpu_r_squared_ratio",
+    // Parts of memory are differences between cells, the control's among them.
+    "server_tunnel_heap_bytes_per_connection",
+    "server_inner_stack_heap_bytes_per_connection",
+    "server_carrier_heap_bytes_per_connection",
+    "server_binding_heap_bytes_per_connection",
     "server_unexplained_heap_bytes_per_connection",
     "bare_protection_cpu_ns_per_packet",
     "protection_cost_ratio",
 ];
+
+/// Whether a metric counts what should not happen. Of these the sum over all blocks is told: the median
+/// would be zero when it happens in fewer than half of them.
+fn is_mishap(key: &str) -> bool {
+    const MISHAPS: [&str; 4] = [
+        "failed_count",
+        "lost_hops_count",
+        "unexpected_count",
+        "server_socket_drops_count",
+    ];
+    MISHAPS.contains(&key) || key.contains("_tunnel_drops_")
+}
 
 impl Collected {
     /// Nothing measured yet.
@@ -211,6 +228,9 @@ fn scalar(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
         .values()
         .filter_map(|sample| value(sample, key))
         .collect();
+    if is_mishap(key) {
+        return Metric::of(key, (!values.is_empty()).then(|| values.iter().sum()));
+    }
     Metric::of(key, statistics::median(&values))
         .with_interval(statistics::bootstrap_interval(&values, seed).map(Into::into))
 }
@@ -281,6 +301,25 @@ mod tests {
         let cell = cell(|sample| sample.generator_bound = Some("late".to_owned()));
         assert_eq!(cell.verdict(), (Verdict::Ok, None));
         assert_eq!(cell.counted().len(), 2);
+    }
+
+    #[test]
+    fn a_mishap_in_one_block_of_many_is_told() {
+        for key in ["failed_count", "server_tunnel_drops_replayed_count"] {
+            let mut cell = cell(|sample| {
+                sample.scalars.insert(key.to_owned(), Some(2.0));
+            });
+            for block in [1, 2] {
+                let sample = cell.samples.get_mut(&block).unwrap();
+                sample.scalars.insert(key.to_owned(), Some(0.0));
+            }
+            assert_eq!(cell.cell(1).metrics[key].value, Some(2.0));
+        }
+        // What cannot be counted is no zero.
+        let nothing = cell(|sample| {
+            sample.scalars.insert("failed_count".to_owned(), None);
+        });
+        assert_eq!(nothing.cell(1).metrics["failed_count"].value, None);
     }
 
     /// Users are busy because there are few of them, or because the server is slow: leaving such
