@@ -545,7 +545,7 @@ mod tests {
             ),
             ("blocks = 6", "blocks = -1", vec!["line", "-1"]),
             (
-                "connections = [50, 100,",
+                "connections = [14, 28,",
                 "connections = [",
                 vec!["memory.connections", "at least 5"],
             ),

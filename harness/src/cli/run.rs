@@ -24,8 +24,8 @@ use crate::testbed::{Placement, Testbed};
 pub(crate) struct Args {
     /// A scenario file; without one, the profile's built-in scenario
     scenario: Option<PathBuf>,
-    /// Built-in scenario: quick (a minute and a half), standard (a quarter of an hour), full (for
-    /// publication), lifecycles, workloads; `hopbench list profiles` says what is in them
+    /// Built-in scenario: quick (a few minutes), standard (half an hour), full (for publication),
+    /// lifecycles, workloads, tunnels, peers, rekey; `hopbench list profiles` says what is in them
     #[arg(long, default_value = "quick", conflicts_with = "scenario")]
     profile: String,
     /// Only these stacks; a ratio needs its control as well

@@ -23,12 +23,17 @@ pub(crate) struct Collected {
 }
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them.
-const NOT_COMPARED: [&str; 8] = [
+const NOT_COMPARED: [&str; 12] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
     "scheduling_lag_ns",
     "generator_busy_ratio",
+    // Parts of memory are differences between cells, the control's among them.
+    "server_tunnel_heap_bytes_per_connection",
+    "server_inner_stack_heap_bytes_per_connection",
+    "server_carrier_heap_bytes_per_connection",
+    "server_binding_heap_bytes_per_connection",
     "server_unexplained_heap_bytes_per_connection",
     "bare_protection_cpu_ns_per_packet",
     "protection_cost_ratio",
@@ -38,6 +43,18 @@ const NOT_COMPARED: [&str; 8] = [
 fn is_compared(key: &str) -> bool {
     let is_of_the_measurement = key.ends_with("_count") || key.ends_with("_r_squared_ratio");
     !is_of_the_measurement && !NOT_COMPARED.contains(&key)
+}
+
+/// Whether a metric counts what should not happen. Of these the sum over all blocks is told: the median
+/// would be zero when it happens in fewer than half of them.
+fn is_mishap(key: &str) -> bool {
+    const MISHAPS: [&str; 4] = [
+        "failed_count",
+        "lost_hops_count",
+        "unexpected_count",
+        "server_socket_drops_count",
+    ];
+    MISHAPS.contains(&key) || key.contains("_tunnel_drops_")
 }
 
 impl Collected {
@@ -213,6 +230,9 @@ fn scalar(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
         .values()
         .filter_map(|sample| value(sample, key))
         .collect();
+    if is_mishap(key) {
+        return Metric::of(key, (!values.is_empty()).then(|| values.iter().sum()));
+    }
     Metric::of(key, statistics::median(&values))
         .with_interval(statistics::bootstrap_interval(&values, seed).map(Into::into))
 }
@@ -283,6 +303,25 @@ mod tests {
         let cell = cell(|sample| sample.generator_bound = Some("late".to_owned()));
         assert_eq!(cell.verdict(), (Verdict::Ok, None));
         assert_eq!(cell.counted().len(), 2);
+    }
+
+    #[test]
+    fn a_mishap_in_one_block_of_many_is_told() {
+        for key in ["failed_count", "server_tunnel_drops_replayed_count"] {
+            let mut cell = cell(|sample| {
+                sample.scalars.insert(key.to_owned(), Some(2.0));
+            });
+            for block in [1, 2] {
+                let sample = cell.samples.get_mut(&block).unwrap();
+                sample.scalars.insert(key.to_owned(), Some(0.0));
+            }
+            assert_eq!(cell.cell(1).metrics[key].value, Some(2.0));
+        }
+        // What cannot be counted is no zero.
+        let nothing = cell(|sample| {
+            sample.scalars.insert("failed_count".to_owned(), None);
+        });
+        assert_eq!(nothing.cell(1).metrics["failed_count"].value, None);
     }
 
     /// Users are busy because there are few of them, or because the server is slow: leaving such

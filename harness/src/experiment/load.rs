@@ -4,6 +4,7 @@
 mod sample;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use hopbench::load::{
     ArrivalLaw, BackOff, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix, Moment, Workload,
@@ -28,6 +29,9 @@ const PROCESS_SECONDS: f64 = 0.06;
 
 /// What bringing a user to its hop and its registration takes, more or less.
 const USER_SECONDS: f64 = 0.5e-3;
+
+/// Keys of this age are renewed by the next packet (REKEY_AFTER_TIME of WireGuard).
+const REKEY_AFTER: Duration = Duration::from_secs(120);
 
 /// Phases that a connection goes through.
 const PHASES: [Moment; 4] = [
@@ -269,6 +273,7 @@ impl Question for Load {
             seed: plan.seed,
         })?;
         let drops_before = datagram_drops(&nodes);
+        let began = Instant::now();
         if let Some(stage) = plan.population() {
             load.populate(plan.users, stage, &nodes)?;
         }
@@ -297,7 +302,8 @@ impl Question for Load {
         };
         let mut sample = self.sample(&readings);
         // A handshake costs a thousand packets: where there are any, this would price them instead.
-        if self.has_rates && !opens_hops(&self.plan) && is_priced_by_packet(site) {
+        let has_handshakes = opens_hops(&self.plan) || began.elapsed() >= REKEY_AFTER;
+        if self.has_rates && !has_handshakes && is_priced_by_packet(site) {
             let wire = readings.wire.total().filter(|wire| wire.packets > 0);
             let bytes = wire.map(|wire| wire.bytes as f64 / wire.packets as f64);
             let bare = bytes.map(packet::bare_protection_ns);

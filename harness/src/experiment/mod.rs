@@ -215,24 +215,30 @@ impl Subject {
     /// have one stack, the control's do too; or else its core is the same.
     fn control_ids(&self, control: &Stack) -> Vec<CellId> {
         let Site { stack, core, .. } = self.site;
-        let mut id = self.id.clone();
-        id.stack = control.name.to_owned();
         let variant = self.site.variant.distinguishing();
-        id.distinguishing
-            .retain(|key, _| !variant.contains_key(key) || variant::concerns(key, control));
-        if !self.site.topology.has_core() {
-            return vec![id];
-        }
-        id.distinguishing.remove(CORE_STACK);
-        let same_core = if core.name == control.name {
-            id.clone()
-        } else {
-            id.clone().with(CORE_STACK, core.name)
+        let id_with = |control_core: &Stack| {
+            let mut id = self.id.clone();
+            id.stack = control.name.to_owned();
+            let concerns = |key: &str| {
+                [control, control_core]
+                    .iter()
+                    .any(|stack| variant::concerns(key, stack))
+            };
+            id.distinguishing
+                .retain(|key, _| !variant.contains_key(key) || concerns(key));
+            id.distinguishing.remove(CORE_STACK);
+            if control_core.name == control.name {
+                id
+            } else {
+                id.with(CORE_STACK, control_core.name)
+            }
         };
-        if stack.name == core.name {
-            vec![id, same_core]
+        if !self.site.topology.has_core() {
+            vec![id_with(control)]
+        } else if stack.name == core.name {
+            vec![id_with(control), id_with(core)]
         } else {
-            vec![same_core]
+            vec![id_with(core)]
         }
     }
 
@@ -379,7 +385,8 @@ mod tests {
             assert_eq!(ids, expected, "{}", subject.id);
         }
         // What concerns the control as well is shared with it.
-        let batched = subject("udp@wireguard", "udp@wireguard", Topology::Direct, batched);
+        let batching = batched;
+        let batched = subject("udp@wireguard", "udp@wireguard", Topology::Direct, batching);
         for (control, end) in [("udp@clear", "?batching=on&rate=5"), ("tcp", "?rate=5")] {
             let ids = batched.control_ids(find(control).unwrap());
             assert_eq!(
@@ -387,6 +394,14 @@ mod tests {
                 format!("throughput/invite/{control}/direct/per-call/loopback{end}")
             );
         }
+        // The core between is the same, and so is how it is run.
+        let over_core = subject("tls", "udp@wireguard", Topology::Trapezoid, batching);
+        let ids = over_core.control_ids(find("tcp").unwrap());
+        assert_eq!(
+            ids[0].to_string(),
+            "throughput/invite/tcp/trapezoid/per-call/loopback?batching=on&\
+             core_stack=udp@wireguard&rate=5"
+        );
         let usual = batched.usual_id().unwrap().to_string();
         assert_eq!(
             usual,

@@ -30,10 +30,11 @@ pub(super) fn add_memory_parts(collected: &mut [Collected]) {
             continue;
         }
         for block in cell.samples.keys() {
-            // A cell of this kind but of another stack and stage, in this block.
+            // A cell of this kind but of another stack and stage, in this block, run in the same way
+            // as far as that concerns it.
             let heap = |name: &str, stage: &str| -> Option<f64> {
-                let mut id = cell.subject.id.clone();
-                name.clone_into(&mut id.stack);
+                let other = hopbench::transport::find(name).ok()?;
+                let mut id = cell.subject.control_ids(other).pop()?;
                 id.distinguishing.insert("stage".into(), stage.into());
                 let other = collected.iter().find(|other| other.subject.id == id)?;
                 *other.samples.get(block)?.scalars.get(HEAP)?
@@ -271,6 +272,31 @@ mod tests {
         assert_eq!(part(UNEXPLAINED), Some(110.0));
         assert_eq!(part(INNER_STACK), None);
         assert!(!cells[2].samples[&0].scalars.contains_key(TUNNEL));
+    }
+
+    #[test]
+    fn parts_of_a_variant_are_run_in_the_same_way() {
+        let variant: Variant = toml::from_str("mtu_bytes = 1280").unwrap();
+        let mut cells = Vec::new();
+        for (stack, stage, bytes) in [
+            ("tcp", "handshaken", 3_000.0),
+            ("tcp", "registered", 5_000.0),
+            ("udp@wireguard", "handshaken", 12_000.0),
+            ("tcp@wireguard", "handshaken", 32_000.0),
+            ("tcp@wireguard", "registered", 34_000.0),
+        ] {
+            let mut cell = memory(stack, stage, bytes);
+            if stack == "tcp@wireguard" {
+                cell.subject.site.variant = variant;
+                cell.subject.id = cell.subject.id.with("mtu_bytes", 1_280);
+            }
+            cells.push(cell);
+        }
+        add_memory_parts(&mut cells);
+        let part = |key: &str| cells[4].samples[&0].scalars[key];
+        assert_eq!(part(TUNNEL), Some(12_000.0));
+        assert_eq!(part(INNER_STACK), Some(17_000.0));
+        assert_eq!(part(UNEXPLAINED), Some(0.0));
     }
 
     #[test]

@@ -26,7 +26,7 @@ enum Concern {
 }
 
 /// What the reader must know beside the figures.
-const CAVEATS: [(Concern, &str); 13] = [
+const CAVEATS: [(Concern, &str); 14] = [
     (
         Concern::Any,
         "The path is loopback: there is no round-trip time, so what a handshake's extra round trips cost on a real link does not show in any latency here.",
@@ -45,7 +45,11 @@ const CAVEATS: [(Concern, &str); 13] = [
     ),
     (
         Concern::Stack("@wireguard"),
-        "boringtun does not pad payloads to a multiple of 16 bytes, as the protocol asks; hopbench does it around the crate where a cell's parameter `padding` says so.",
+        "Each user's tunnel is made when it comes: both ends then multiply their static keys, which a configured WireGuard has done before. At the client that is a part of the set-up but not of the tunnel's handshake, at the server, the first time that the user comes, a part of both.",
+    ),
+    (
+        Concern::Stack("@wireguard"),
+        "boringtun does not pad payloads to a multiple of 16 bytes, as the protocol asks; hopbench does it around the crate where a cell's parameter `padding`, or `tunnel_padding`, says so.",
     ),
     (
         Concern::Stack("@wireguard"),
@@ -57,7 +61,7 @@ const CAVEATS: [(Concern, &str); 13] = [
     ),
     (
         Concern::TunnelledTls,
-        "TLS within a tunnel is protected twice. Its ratio to `tcp@clear` is the price of both protections.",
+        "TLS within a tunnel is protected twice. Its ratio to `tcp@clear` is the price of both protections, its ratio to `tls` that of the tunnel only.",
     ),
     (
         Concern::Stack("@clear"),
@@ -123,6 +127,7 @@ pub(super) fn render(run: &Run) -> String {
     variants::tables(&mut out, run, &summary);
     tunnels::section(&mut out, run, &summary);
     exclusions(&mut out, run);
+    failures(&mut out, run);
     environment(&mut out, run);
     method(&mut out, run);
     caveats(&mut out, run);
@@ -380,6 +385,59 @@ fn exclusions(out: &mut String, run: &Run) {
     out.push('\n');
 }
 
+/// What failed in cells that are ok all the same: too little to spoil a cell's figures, but not nothing.
+fn failures(out: &mut String, run: &Run) {
+    const COUNTS: [(&str, &str); 3] = [
+        ("failed operations", "failed_count"),
+        ("lost hops", "lost_hops_count"),
+        (
+            "datagrams dropped by the server's socket",
+            "server_socket_drops_count",
+        ),
+    ];
+    let value = |cell: &Cell, key: &str| cell.metrics.get(key)?.value;
+    // Earlier runs have the median of the blocks here, with an interval: it hides what is rare.
+    let counted = |cell: &&Cell| {
+        let failed = cell.metrics.get("failed_count");
+        cell.verdict == Verdict::Ok
+            && failed.is_some_and(|failed| failed.value.is_some() && failed.ci95_low.is_none())
+    };
+    let counted: Vec<&Cell> = run.cells.iter().filter(counted).collect();
+    if counted.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "## What failed in cells that are ok\n");
+    let has_failed = |cell: &&&Cell| {
+        COUNTS
+            .iter()
+            .any(|(_, key)| value(cell, key).is_some_and(|n| n > 0.0))
+    };
+    let failed: Vec<&&Cell> = counted.iter().filter(has_failed).collect();
+    if failed.is_empty() {
+        let _ = writeln!(
+            out,
+            "Nothing: in {} cells with load no operation failed, no hop was lost, and no server's \
+             socket dropped a datagram.\n",
+            counted.len()
+        );
+        return;
+    }
+    let headings = COUNTS.map(|(heading, _)| heading);
+    let _ = writeln!(
+        out,
+        "In all blocks together; the other cells with load have none of it.\n\n| cell | {} |\n|---|{}",
+        headings.join(" | "),
+        "--:|".repeat(COUNTS.len())
+    );
+    for cell in failed {
+        let counts = COUNTS.map(|(_, key)| {
+            value(cell, key).map_or(MISSING.to_owned(), |count| format!("{count:.0}"))
+        });
+        let _ = writeln!(out, "| `{}` | {} |", cell.id, counts.join(" | "));
+    }
+    out.push('\n');
+}
+
 fn environment(out: &mut String, run: &Run) {
     let _ = writeln!(out, "## Where it was measured\n\n| | |\n|---|---|");
     let Environment {
@@ -513,6 +571,26 @@ mod tests {
                 verdict_word(cell.verdict)
             )));
         }
+    }
+
+    #[test]
+    fn failures_in_cells_that_are_ok_are_told() {
+        use hopbench::record::Metric;
+
+        let mut run = fixture::run();
+        let has_load =
+            |cell: &&mut Cell| cell.verdict == Verdict::Ok && cell.experiment == "throughput";
+        let cell = run.cells.iter_mut().find(has_load);
+        let cell = cell.expect("the fixture has a load");
+        let mut count = |key: &str, value| {
+            cell.metrics
+                .insert(key.to_owned(), Metric::of(key, Some(value)));
+        };
+        count("failed_count", 3.0);
+        count("lost_hops_count", 0.0);
+        cell.metrics.remove("server_socket_drops_count");
+        let row = format!("| `{}` | 3 | 0 | – |", cell.id);
+        assert!(render(&run).contains(&row), "{row}");
     }
 
     #[test]

@@ -227,8 +227,9 @@ fn packet_costs(out: &mut String, run: &Run) {
     let _ = writeln!(
         out,
         "\nProtection is what an operation costs beyond its control, for each packet; it holds padding, \
-         tables and timers of the tunnel too. boringtun alone seals and opens a packet of the cell's mean \
-         length in memory, right after each block.\n"
+         tables and timers of the tunnel too. boringtun alone seals and opens packets of the cell's mean \
+         length in memory, one after the other right after each block; the fastest of some rounds counts. \
+         It is a floor: its caches are warm and its processor is awake, those of the cell often are not.\n"
     );
 }
 
@@ -269,7 +270,7 @@ fn drops(out: &mut String, run: &Run) {
     if !rows.is_empty() {
         let _ = writeln!(
             out,
-            "What tunnels dropped in a block, where they did\n\n| cell | cause | datagrams |\n|---|---|--:|\n{}\n",
+            "What tunnels dropped in all blocks together, where they did\n\n| cell | cause | datagrams |\n|---|---|--:|\n{}\n",
             rows.join("\n")
         );
     }
