@@ -137,7 +137,7 @@ mod tests {
     /// So are the figures in README.
     #[test]
     fn readme_is_committed_as_rendered() {
-        let folder = "results/reference/standard";
+        let folder = "results/reference/tunnels";
         let run = Run::read(&root().join(folder).join("run.json")).expect("a reference run");
         let readme = text(&root().join("README.md"));
         assert!(
