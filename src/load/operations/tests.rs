@@ -35,15 +35,8 @@ fn hop(user: u64) -> Flow {
 }
 
 fn worker() -> Worker {
-    let config = GeneratorConfig {
-        stack: "tcp".into(),
-        target: nowhere(),
-        settings: Settings::default(),
-        accounts: Accounts::new("hopbench.test", "hopbench", 4),
-        callees: None,
-        workers: 1,
-        seed: 1,
-    };
+    let accounts = Accounts::new("hopbench.test", "hopbench", 4);
+    let config = GeneratorConfig::new("tcp", nowhere(), Settings::default(), accounts);
     Worker::new(&config, find("tcp").unwrap(), 0).unwrap()
 }
 
@@ -94,6 +87,7 @@ fn a_lost_hop_ends_the_calls_on_it_and_not_those_on_the_users_other_hops() {
         lifecycle: Lifecycle::PerCall,
         talk: Duration::ZERO,
         to_callee: 0,
+        drawn: None,
         is_lasting: false,
     };
     let hops = [hop(1), hop(1)];
