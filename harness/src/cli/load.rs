@@ -134,6 +134,7 @@ pub(crate) struct Args {
 
 /// Loads a server and prints what came of it.
 pub(crate) fn load(args: &Args) -> anyhow::Result<u8> {
+    limits::raise_descriptor_limit();
     if args.control {
         return control();
     }
@@ -176,7 +177,6 @@ fn run_in_processes(
 impl Args {
     /// Whether the machine has what the load needs.
     fn check_limits(&self, plan: &LoadPlan, config: &GeneratorConfig) -> anyhow::Result<()> {
-        limits::raise_descriptor_limit();
         let stack = transport::find(&config.stack)?;
         let has_sources = can_have_sources(config.target);
         let users = limits::hops_at_once(plan);

@@ -15,6 +15,7 @@ use super::tls::TlsArgs;
 use super::tunnel::TunnelArgs;
 use super::users::Users;
 use super::{EXIT_ERROR, EXIT_OK, by_name, credentials, usage};
+use crate::limits;
 use crate::protocol::{NodeOrder, NodeReply, WireReading};
 
 /// Longest that calls can ring: a day.
@@ -54,6 +55,7 @@ pub(crate) struct Args {
 
 /// Serves until it is told to stop.
 pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
+    limits::raise_descriptor_limit();
     if args.control {
         return control();
     }

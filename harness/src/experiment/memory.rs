@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
 use crate::interrupt;
+use crate::limits::{Demand, Spread};
 use crate::scenario::{Memory, Plan, Selection};
 use crate::statistics::{self, Regression};
 use crate::testbed::{Crew, Failure, Generators, Nodes, Outcome};
@@ -113,6 +114,18 @@ impl Question for Ramp {
             sample.scalars.extend(set_up_wire(&readings.points));
         }
         Ok(sample)
+    }
+
+    fn demand(&self, site: &Site) -> Demand {
+        let pair = |users| Demand::of_cell(site.stack, users, Spread::PAIR);
+        match self.stage {
+            Stage::Handshaken | Stage::Registered | Stage::InCall => pair(self.most()),
+            Stage::Idle => {
+                let pairs = self.connections.iter().map(|users| pair(*users));
+                let together = pairs.reduce(Demand::beside);
+                together.unwrap_or_else(|| pair(0))
+            }
+        }
     }
 
     fn expected_seconds(&self, _topology: Topology) -> f64 {
