@@ -391,36 +391,39 @@ mod tests {
     #[test]
     fn what_is_too_much_is_told() {
         use Limit::{Files, GeneratorDescriptors, Memory, NodeDescriptors, Ports};
-        let (ports, files) = (Some(1_000), Some(5_000));
-        // Stack, users, node processes, generator processes, the machine; what it lacks.
-        let cases: [(&str, u32, u32, u32, Readings, &[Limit]); 12] = [
-            ("tcp", 19_000, 1, 1, HAS, &[]),
-            (
-                "tcp",
-                20_000,
-                1,
-                1,
-                HAS,
-                &[NodeDescriptors, GeneratorDescriptors],
-            ),
-            ("tls", 100_000, 6, 6, HAS, &[]),
-            ("tls", 100_000, 5, 6, HAS, &[NodeDescriptors]),
-            ("tls", 100_000, 6, 5, HAS, &[GeneratorDescriptors]),
+        let has_ports = Readings {
+            ports: Some(1_000),
+            ..HAS
+        };
+        let has_files = Readings {
+            files: Some(5_000),
+            ..HAS
+        };
+        let both = [NodeDescriptors, GeneratorDescriptors];
+        // Stack, users, node processes, generator processes.
+        let cell = |stack, users, node, generator| (stack, users, node, generator);
+        // A cell, the machine; what it lacks.
+        let cases = [
+            (cell("tcp", 19_000, 1, 1), HAS, &[][..]),
+            (cell("tcp", 20_000, 1, 1), HAS, &both),
+            (cell("tls", 100_000, 6, 6), HAS, &[]),
+            (cell("tls", 100_000, 5, 6), HAS, &[NodeDescriptors]),
+            (cell("tls", 100_000, 6, 5), HAS, &[GeneratorDescriptors]),
             // Datagrams come to one socket, also those of tunnels.
-            ("udp", 100_000, 1, 6, HAS, &[]),
-            ("udp@wireguard", 100_000, 1, 6, HAS, &[]),
-            ("tcp@wireguard", 100_000, 1, 6, HAS, &[]),
-            ("tcp", 2_000, 1, 1, Readings { ports, ..HAS }, &[Ports]),
-            ("tcp", 2_000, 1, 2, Readings { ports, ..HAS }, &[]),
-            ("tcp", 2_500, 1, 1, Readings { files, ..HAS }, &[Files]),
-            ("udp@wireguard", 1_000_000, 60, 60, HAS, &[Memory]),
+            (cell("udp", 100_000, 1, 6), HAS, &[]),
+            (cell("udp@wireguard", 100_000, 1, 6), HAS, &[]),
+            (cell("tcp@wireguard", 100_000, 1, 6), HAS, &[]),
+            (cell("tcp", 2_000, 1, 1), has_ports, &[Ports]),
+            (cell("tcp", 2_000, 1, 2), has_ports, &[]),
+            (cell("tcp", 2_500, 1, 1), has_files, &[Files]),
+            (cell("udp@wireguard", 1_000_000, 60, 60), HAS, &[Memory]),
+            // What the system does not tell is no limit.
+            (cell("tls", 1_000_000, 1, 1), Readings::default(), &[]),
         ];
-        for (stack, users, node, generator, has, expected) in cases {
+        for ((stack, users, node, generator), has, expected) in cases {
             let found = limits(stack, users, node, generator, &has);
             assert_eq!(found, expected, "{stack} {users} {node} {generator}");
         }
-        // What the system does not tell is no limit.
-        assert_eq!(limits("tls", 1_000_000, 1, 1, &Readings::default()), []);
     }
 
     #[test]
