@@ -117,16 +117,12 @@ fn calls() -> LoadPlan {
 
 fn call_all(stack: &str, target: SocketAddr, settings: &Settings) -> LoadReport {
     let generator = Generator::start(&GeneratorConfig {
-        stack: stack.into(),
-        target,
-        settings: settings.clone(),
-        accounts: accounts(),
         callees: Some(Callees {
             target,
             accounts: accounts(),
         }),
-        workers: 1,
         seed: 1,
+        ..GeneratorConfig::new(stack, target, settings.clone(), accounts())
     });
     generator.unwrap().run(&calls(), |_| {}).unwrap()
 }

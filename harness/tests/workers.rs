@@ -58,13 +58,12 @@ fn users_of_different_processes_call_each_other() {
     let node = CountingNode::start(&["--service", "proxy", "--workers", "3"]);
     let target = node.address;
     let generator = Generator::start(&GeneratorConfig {
-        stack: "tcp".into(),
-        target,
-        settings: Settings::default(),
-        accounts: accounts.clone(),
-        callees: Some(Callees { target, accounts }),
-        workers: 1,
+        callees: Some(Callees {
+            target,
+            accounts: accounts.clone(),
+        }),
         seed: 1,
+        ..GeneratorConfig::new("tcp", target, Settings::default(), accounts)
     });
     let plan = LoadPlan {
         workload: Workload::Invite,

@@ -16,6 +16,7 @@ use super::tls::TlsArgs;
 use super::tunnel::TunnelArgs;
 use super::users::Users;
 use super::{EXIT_ERROR, EXIT_OK, by_name, credentials, usage};
+use crate::limits;
 use crate::protocol::{NodeOrder, NodeReply, WireReading};
 use crate::testbed::{Failure, Placement, Testbed};
 
@@ -60,6 +61,7 @@ pub(crate) struct Args {
 
 /// Serves until it is told to stop.
 pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
+    limits::raise_descriptor_limit();
     if args.control {
         return control();
     }
