@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::node::{NodeConfig, NodeCounters, WorkerConfig};
@@ -27,7 +28,7 @@ impl Testbed {
     pub(crate) fn node(&self, config: &NodeConfig, workers: u16) -> Outcome<NodeProcesses> {
         if workers <= 1 {
             let first = self.start("node", &self.placement.node, config)?;
-            let (addresses, _) = listening(&first)?;
+            let (addresses, _) = listening(&first, PROMPT)?;
             return Ok(NodeProcesses {
                 workers: vec![first],
                 addresses,
@@ -44,7 +45,8 @@ impl Testbed {
             ..config.clone()
         };
         let first = self.start("node", &self.placement.node, &config)?;
-        let (addresses, internal) = listening(&first)?;
+        let limit = start_limit(accounts, workers);
+        let (addresses, internal) = listening(&first, limit)?;
         config.interfaces[0].listen = addresses[0];
         let mut processes = vec![first];
         for place in 1..workers {
@@ -56,7 +58,7 @@ impl Testbed {
         }
         let mut internals = vec![internal];
         for process in &processes[1..] {
-            internals.push(listening(process)?.1);
+            internals.push(listening(process, limit)?.1);
         }
         let internals: Option<Vec<SocketAddr>> = internals.into_iter().collect();
         let internals = internals.expect("a worker has an internal interface");
@@ -73,11 +75,18 @@ impl Testbed {
     }
 }
 
+/// How long workers may take to listen, who share a processor: over WireGuard each works out every
+/// user's public key first, at some tens of microseconds a key.
+fn start_limit(accounts: u32, workers: u16) -> Duration {
+    PROMPT + Duration::from_micros(100) * accounts.saturating_mul(workers.into())
+}
+
 /// Waits until a worker listens: its addresses, and that of its internal interface if it has one.
 fn listening(
     process: &Process<NodeReply>,
+    limit: Duration,
 ) -> Outcome<(Vec<Option<SocketAddr>>, Option<SocketAddr>)> {
-    match process.reply(PROMPT)? {
+    match process.reply(limit)? {
         NodeReply::Listening {
             addresses,
             internal,
