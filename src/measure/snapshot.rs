@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{cpu, heap, malloc, memory};
+use super::heap::{self, PartBytes};
+use super::{cpu, malloc, memory};
 
 /// What this process had used at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +19,10 @@ pub struct ProcessSnapshot {
     pub heap_live_bytes: Option<i64>,
     /// The same in chunks of malloc; null likewise.
     pub heap_chunk_bytes: Option<i64>,
-    /// Blocks allocated since the process started; null likewise.
+    /// Live bytes by what they are for; null unless blocks are traced ([`heap::trace`]).
+    #[serde(default)]
+    pub heap_parts: Option<PartBytes>,
+    /// Blocks allocated since the process started; null when the counting allocator is not installed.
     pub heap_allocations: Option<u64>,
     /// What malloc has given out, to C as well; null where it does not tell, or when it was not read.
     pub malloc_bytes: Option<u64>,
@@ -66,6 +70,7 @@ impl ProcessSnapshot {
             cpu_ns: cpu::process_ns(),
             heap_live_bytes: heap.map(|heap| heap.live_bytes),
             heap_chunk_bytes: heap.map(|heap| heap.live_chunk_bytes),
+            heap_parts: heap::parts(),
             heap_allocations: heap.map(|heap| heap.allocations),
             malloc_bytes: None,
             rss_bytes: None,
@@ -109,6 +114,7 @@ mod tests {
             cpu_ns: 300,
             heap_live_bytes: Some(50),
             heap_chunk_bytes: Some(96),
+            heap_parts: None,
             heap_allocations: Some(2),
             malloc_bytes: Some(4_096),
             rss_bytes,
@@ -122,6 +128,7 @@ mod tests {
             cpu_ns: 1_800,
             heap_live_bytes: Some(-20),
             heap_chunk_bytes: Some(-64),
+            heap_parts: None,
             heap_allocations: Some(9),
             malloc_bytes: None,
             rss_bytes: Some(4_096),
