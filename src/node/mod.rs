@@ -17,6 +17,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::measure::heap::{self, Part};
 use crate::sip::{NextHop, Outbound, Server, ServerCounters, Service, Source};
 use crate::transport::{
     self, CloseReason, DatagramCounters, Flow, Handler, Listening, Transport, TransportError,
@@ -201,6 +202,7 @@ impl Core {
     }
 
     fn receive(self: &Rc<Self>, interface: usize, flow: &Flow, message: &[u8]) {
+        let _scope = heap::part(Part::Transaction);
         self.counters.borrow_mut().sip_bytes += message.len() as u64;
         {
             let mut server = self.server.borrow_mut();
@@ -226,6 +228,7 @@ impl Core {
     }
 
     fn unreachable(self: &Rc<Self>, hop: NextHop) {
+        let _scope = heap::part(Part::Transaction);
         {
             let mut server = self.server.borrow_mut();
             server.unreachable(Instant::now(), hop, &mut Sender(self));
@@ -246,6 +249,7 @@ impl Core {
     }
 
     fn fire(self: &Rc<Self>, now: Instant) {
+        let _scope = heap::part(Part::Transaction);
         let mut server = self.server.borrow_mut();
         server.timeout(now, &mut Sender(self));
     }
@@ -256,6 +260,7 @@ impl Handler for Port {
         let Some(core) = self.core.upgrade() else {
             return;
         };
+        let _scope = heap::part(Part::Binding);
         core.counters.borrow_mut().flows_opened += 1;
         core.hops.borrow_mut().accepted(self.interface, flow);
     }

@@ -74,7 +74,8 @@ pub struct PartBytes {
 }
 
 impl PartBytes {
-    pub(super) fn collect(bytes_of: impl Fn(Part) -> i64) -> Self {
+    /// Asks for each part.
+    pub fn collect(bytes_of: impl Fn(Part) -> i64) -> Self {
         Self {
             other: bytes_of(Part::Other),
             tls_session: bytes_of(Part::TlsSession),
