@@ -26,6 +26,9 @@ pub struct ProcessSnapshot {
     pub heap_allocations: Option<u64>,
     /// What malloc has given out, to C as well; null where it does not tell, or when it was not read.
     pub malloc_bytes: Option<u64>,
+    /// What malloc has and has not given out, see [`malloc::Books::free_bytes`]; null likewise.
+    #[serde(default)]
+    pub malloc_free_bytes: Option<u64>,
     /// Resident memory; null where the system does not tell, or when it was not read.
     pub rss_bytes: Option<u64>,
 }
@@ -54,8 +57,10 @@ impl ProcessSnapshot {
     #[must_use]
     pub fn take() -> Self {
         let quick = Self::take_without_rss();
+        let books = malloc::books().ok();
         Self {
-            malloc_bytes: malloc::in_use_bytes().ok(),
+            malloc_bytes: books.map(|books| books.in_use_bytes),
+            malloc_free_bytes: books.map(|books| books.free_bytes),
             rss_bytes: memory::resident_bytes().ok(),
             ..quick
         }
@@ -73,6 +78,7 @@ impl ProcessSnapshot {
             heap_parts: heap::parts(),
             heap_allocations: heap.map(|heap| heap.allocations),
             malloc_bytes: None,
+            malloc_free_bytes: None,
             rss_bytes: None,
         }
     }
@@ -117,6 +123,7 @@ mod tests {
             heap_parts: None,
             heap_allocations: Some(2),
             malloc_bytes: Some(4_096),
+            malloc_free_bytes: Some(512),
             rss_bytes,
         }
     }
@@ -131,6 +138,7 @@ mod tests {
             heap_parts: None,
             heap_allocations: Some(9),
             malloc_bytes: None,
+            malloc_free_bytes: None,
             rss_bytes: Some(4_096),
         };
         let expected = ProcessUsage {
