@@ -22,6 +22,8 @@ pub(crate) enum NodeOrder {
     /// Answered likewise, without resident memory: to read that, the kernel walks the node's page
     /// tables on the thread that serves its load.
     Usage,
+    /// From now on, remember what each block of memory is for; answered by [`NodeReply::Snapshot`].
+    Trace,
     /// Answered by [`NodeReply::Wire`]. The node asks the kernel for each of its connections: not in
     /// the middle of a load.
     Wire,
@@ -76,6 +78,8 @@ pub(crate) enum LoadOrder {
     Run(LoadPlan),
     /// Answered by [`LoadReply::Snapshot`].
     Snapshot,
+    /// From now on, remember what each block of memory is for; answered by [`LoadReply::Snapshot`].
+    Trace,
 }
 
 /// From a generator.

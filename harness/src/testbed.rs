@@ -188,6 +188,11 @@ impl NodeProcess {
         self.read(&NodeOrder::Snapshot)
     }
 
+    /// Has it remember what each block of memory is for that it allocates from now on.
+    fn trace(&mut self) -> Outcome<()> {
+        self.read(&NodeOrder::Trace).map(drop)
+    }
+
     /// What it costs so far, without resident memory: in the middle of a load.
     fn usage(&mut self) -> Outcome<ProcessSnapshot> {
         Ok(self.read(&NodeOrder::Usage)?.0)
@@ -261,7 +266,16 @@ impl LoadProcess {
 
     /// What it costs so far.
     pub(crate) fn snapshot(&mut self) -> Outcome<ProcessSnapshot> {
-        self.process.order(&LoadOrder::Snapshot)?;
+        self.read(&LoadOrder::Snapshot)
+    }
+
+    /// Has it remember what each block of memory is for that it allocates from now on.
+    pub(crate) fn trace(&mut self) -> Outcome<()> {
+        self.read(&LoadOrder::Trace).map(drop)
+    }
+
+    fn read(&mut self, order: &LoadOrder) -> Outcome<ProcessSnapshot> {
+        self.process.order(order)?;
         match self.process.reply(PROMPT)? {
             LoadReply::Snapshot(snapshot) => Ok(snapshot),
             LoadReply::Failed { reason } => Err(Failure::of(reason)),

@@ -202,29 +202,94 @@ const COMMON: &[Known] = &[
         "Server heap without a connection, by the fit",
     ),
     lower(
+        "client_tls_session_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of TLS sessions per connection",
+    ),
+    lower(
+        "client_tunnel_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of tunnels per connection",
+    ),
+    lower(
+        "client_inner_stack_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of TCP within tunnels per connection",
+    ),
+    lower(
+        "client_buffers_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of buffers per connection",
+    ),
+    lower(
+        "client_task_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of tasks and streams per connection",
+    ),
+    lower(
+        "client_binding_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of registrations per connection",
+    ),
+    lower(
+        "client_transaction_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of transactions and calls per connection",
+    ),
+    lower(
+        "client_other_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap that nobody claims per connection",
+    ),
+    lower(
+        "client_unexplained_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap in none of the parts per connection",
+    ),
+    lower(
+        "server_tls_session_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of TLS sessions per connection",
+    ),
+    lower(
         "server_tunnel_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap of a tunnel",
+        "Server heap of tunnels per connection",
     ),
     lower(
         "server_inner_stack_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap of TCP within a tunnel",
+        "Server heap of TCP within tunnels per connection",
     ),
     lower(
-        "server_carrier_heap_bytes_per_connection",
+        "server_buffers_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap of the carrier itself",
+        "Server heap of buffers per connection",
+    ),
+    lower(
+        "server_task_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of tasks and streams per connection",
     ),
     lower(
         "server_binding_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap of a SIP binding",
+        "Server heap of registrations per connection",
+    ),
+    lower(
+        "server_transaction_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of transactions and calls per connection",
+    ),
+    lower(
+        "server_other_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap that nobody claims per connection",
     ),
     lower(
         "server_unexplained_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap in none of the parts",
+        "Server heap in none of the parts per connection",
     ),
     higher(
         "client_heap_r_squared_ratio",

@@ -10,6 +10,7 @@ use hopbench::load::{
     ArrivalLaw, BackOff, Generator, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix,
     Progress, Workload,
 };
+use hopbench::measure::heap;
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::record::metric;
 use hopbench::sip::account::ANSWERING_USER;
@@ -354,6 +355,10 @@ fn control() -> anyhow::Result<u8> {
     while let Some(order) = super::order(&mut stdin)? {
         let answer = match order {
             LoadOrder::Snapshot => LoadReply::Snapshot(ProcessSnapshot::take()),
+            LoadOrder::Trace => {
+                heap::trace();
+                LoadReply::Snapshot(ProcessSnapshot::take_without_rss())
+            }
             LoadOrder::Populate { users, stage } => match generator.populate(users, stage) {
                 Ok(()) => LoadReply::Populated,
                 Err(error) => LoadReply::Failed {

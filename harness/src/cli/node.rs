@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use hopbench::measure::heap;
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::node::{Node, NodeConfig};
 use hopbench::transport::{self, KeyType, Settings};
@@ -148,6 +149,10 @@ fn control() -> anyhow::Result<u8> {
                 };
                 super::reply(&match order {
                     NodeOrder::Snapshot => snapshot(ProcessSnapshot::take()),
+                    NodeOrder::Trace => {
+                        heap::trace();
+                        snapshot(ProcessSnapshot::take_without_rss())
+                    }
                     NodeOrder::Usage => snapshot(ProcessSnapshot::take_without_rss()),
                     NodeOrder::Wire => NodeReply::Wire(WireReading {
                         interfaces: node.wire(),
