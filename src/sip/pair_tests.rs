@@ -422,20 +422,21 @@ fn a_lost_ack_is_sent_again_for_each_repeated_200() {
     }
 }
 
-/// A registration whose responses of one status are lost twice.
-fn register_losing(status: &'static str) -> (Vec<(u64, &'static str)>, ServerCounters) {
+/// A registration whose responses of one status are lost twice: when its requests left, and what the
+/// server counted.
+fn register_losing(status: &'static str) -> (Vec<Ms>, ServerCounters) {
     let losses = losing(Way::ToClient, status, 2);
     let mut pair = Pair::new(Reliability::Datagram, losses, |_| {});
     let (_, events) = pair.register(100_000);
     assert_eq!(events.last(), Some(&(1_504, REGISTERED)));
     let sent = pair.sent(Way::ToServer);
-    (sent.to_vec(), *pair.server.counters())
+    let times = sent.iter().map(|(at, _)| *at).collect();
+    (times, *pair.server.counters())
 }
 
 #[test]
 fn retransmitted_requests_are_answered_by_the_transaction() {
-    let (sent, counters) = register_losing("200");
-    let times: Vec<u64> = sent.iter().map(|(at, _)| *at).collect();
+    let (times, counters) = register_losing("200");
     assert_eq!(times, [0, 2, 502, 1_502]);
     let requests = (counters.requests, counters.retransmissions_received);
     assert_eq!(requests, (2, 2));
@@ -444,8 +445,7 @@ fn retransmitted_requests_are_answered_by_the_transaction() {
 
 #[test]
 fn retransmitted_requests_without_credentials_are_challenged_anew() {
-    let (sent, counters) = register_losing("401");
-    let times: Vec<u64> = sent.iter().map(|(at, _)| *at).collect();
+    let (times, counters) = register_losing("401");
     assert_eq!(times, [0, 500, 1_500, 1_502]);
     let requests = (counters.requests, counters.retransmissions_received);
     assert_eq!(requests, (4, 0));
