@@ -208,6 +208,7 @@ impl Pair {
         let crew = Crew {
             users,
             ring_seconds: 0.0,
+            workers: 1,
         };
         let nodes = bench.testbed.nodes(site, &settings, crew)?;
         let load = bench.testbed.load(&GeneratorConfig {

@@ -103,6 +103,12 @@ impl PartBytes {
         }
     }
 
+    /// The sum of both, part by part.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self::collect(|part| self.of(part) + other.of(part))
+    }
+
     /// Those of all parts.
     #[must_use]
     pub fn total(&self) -> i64 {
@@ -221,6 +227,7 @@ mod tests {
         let names: BTreeSet<_> = Part::ALL.iter().map(|part| part.name()).collect();
         assert_eq!(names.len(), Part::ALL.len());
         let bytes = PartBytes::collect(|part| 1 << part as u8);
+        assert_eq!(bytes.plus(&bytes).total(), 2 * bytes.total());
         assert_eq!(bytes.total(), (1 << Part::ALL.len()) - 1);
         let json = serde_json::to_value(bytes).unwrap();
         for part in Part::ALL {
