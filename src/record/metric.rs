@@ -192,29 +192,104 @@ const COMMON: &[Known] = &[
         "Server heap per connection",
     ),
     lower(
+        "client_heap_fixed_bytes",
+        Unit::Bytes,
+        "Client heap without a connection, by the fit",
+    ),
+    lower(
+        "server_heap_fixed_bytes",
+        Unit::Bytes,
+        "Server heap without a connection, by the fit",
+    ),
+    lower(
+        "client_tls_session_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of TLS sessions per connection",
+    ),
+    lower(
+        "client_tunnel_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of tunnels per connection",
+    ),
+    lower(
+        "client_inner_stack_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of TCP within tunnels per connection",
+    ),
+    lower(
+        "client_buffers_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of buffers per connection",
+    ),
+    lower(
+        "client_task_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of tasks and streams per connection",
+    ),
+    lower(
+        "client_binding_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of registrations per connection",
+    ),
+    lower(
+        "client_transaction_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of transactions and calls per connection",
+    ),
+    lower(
+        "client_other_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap that nobody claims per connection",
+    ),
+    lower(
+        "client_unexplained_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap in none of the parts per connection",
+    ),
+    lower(
+        "server_tls_session_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of TLS sessions per connection",
+    ),
+    lower(
         "server_tunnel_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap of a tunnel",
+        "Server heap of tunnels per connection",
     ),
     lower(
         "server_inner_stack_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap of TCP within a tunnel",
+        "Server heap of TCP within tunnels per connection",
     ),
     lower(
-        "server_carrier_heap_bytes_per_connection",
+        "server_buffers_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap of the carrier itself",
+        "Server heap of buffers per connection",
+    ),
+    lower(
+        "server_task_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of tasks and streams per connection",
     ),
     lower(
         "server_binding_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap of a SIP binding",
+        "Server heap of registrations per connection",
+    ),
+    lower(
+        "server_transaction_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of transactions and calls per connection",
+    ),
+    lower(
+        "server_other_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap that nobody claims per connection",
     ),
     lower(
         "server_unexplained_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap in none of the parts",
+        "Server heap in none of the parts per connection",
     ),
     higher(
         "client_heap_r_squared_ratio",
@@ -227,6 +302,16 @@ const COMMON: &[Known] = &[
         "Fit of server heap over connections (r²)",
     ),
     lower(
+        "client_chunk_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap in chunks of malloc per connection",
+    ),
+    lower(
+        "server_chunk_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap in chunks of malloc per connection",
+    ),
+    lower(
         "client_malloc_bytes_per_connection",
         Unit::Bytes,
         "Client memory from malloc per connection",
@@ -235,6 +320,16 @@ const COMMON: &[Known] = &[
         "server_malloc_bytes_per_connection",
         Unit::Bytes,
         "Server memory from malloc per connection",
+    ),
+    lower(
+        "client_arena_bytes_per_connection",
+        Unit::Bytes,
+        "Client memory that malloc has, given out or free, per connection",
+    ),
+    lower(
+        "server_arena_bytes_per_connection",
+        Unit::Bytes,
+        "Server memory that malloc has, given out or free, per connection",
     ),
     lower(
         "client_c_heap_bytes_per_connection",
@@ -255,6 +350,16 @@ const COMMON: &[Known] = &[
         "server_rss_bytes_per_connection",
         Unit::Bytes,
         "Server RSS per connection",
+    ),
+    lower(
+        "client_rss_fixed_bytes",
+        Unit::Bytes,
+        "Client RSS without a connection, by the fit",
+    ),
+    lower(
+        "server_rss_fixed_bytes",
+        Unit::Bytes,
+        "Server RSS without a connection, by the fit",
     ),
     higher(
         "client_rss_r_squared_ratio",
@@ -483,6 +588,7 @@ impl Metric {
             unit,
             direction,
             histogram: None,
+            fit: None,
         }
         .with_interval(ci95)
     }

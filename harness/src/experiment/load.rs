@@ -15,7 +15,7 @@ use hopbench::node::NodeCounters;
 use hopbench::transport::Resumption;
 use serde_json::{Value, json};
 
-use super::{Bench, Question, Sample, Subject, Trial, cell_id, packet, parts};
+use super::{Bench, Question, Sample, Subject, Trial, cell_id, packet, protection};
 use crate::limits::{self, Demand, Spread};
 use crate::scenario::{Plan, Selection, Setup, Throughput};
 use crate::testbed::{Crew, Failure, Nodes, Outcome, Wire};
@@ -306,7 +306,9 @@ impl Question for Load {
             let wire = readings.wire.total().filter(|wire| wire.packets > 0);
             let bytes = wire.map(|wire| wire.bytes as f64 / wire.packets as f64);
             let bare = bytes.map(packet::bare_protection_ns);
-            sample.scalars.insert(parts::BARE_PROTECTION.into(), bare);
+            sample
+                .scalars
+                .insert(protection::BARE_PROTECTION.into(), bare);
         }
         Ok(sample)
     }

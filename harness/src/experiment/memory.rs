@@ -11,6 +11,7 @@ use hopbench::node::NodeCounters;
 use hopbench::transport::{CryptoProvider, Stack, WireCounters};
 use serde_json::{Value, json};
 
+use super::attribution::{TracedPoint, add_parts, traced};
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
 use crate::interrupt;
 use crate::limits::{Demand, Spread};
@@ -110,6 +111,7 @@ impl Question for Ramp {
             Stage::Idle => self.side_by_side(bench, site, block)?,
         };
         let mut sample = sample(&readings, allocates_in_c(site));
+        add_parts(&mut sample, &readings.traced);
         if self.stage == Stage::Handshaken && has_set_up(site.stack) {
             sample.scalars.extend(set_up_wire(&readings.points));
         }
@@ -130,8 +132,8 @@ impl Question for Ramp {
 
     fn expected_seconds(&self, _topology: Topology) -> f64 {
         let (opened, idle_seconds) = match self.stage {
-            Stage::Handshaken | Stage::Registered | Stage::InCall => (self.most(), 0.0),
-            Stage::Idle => (self.connections.iter().sum(), self.idle.as_secs_f64()),
+            Stage::Handshaken | Stage::Registered | Stage::InCall => (2 * self.most(), 0.0),
+            Stage::Idle => (self.all().sum(), self.idle.as_secs_f64()),
         };
         0.3 + f64::from(opened) * 1.5e-3 + idle_seconds
     }
@@ -142,7 +144,13 @@ impl Ramp {
         self.connections.last().copied().unwrap_or_default()
     }
 
-    /// One node and one generator, whose connections become more and more.
+    /// The numbers of connections of all pairs that are measured side by side.
+    fn all(&self) -> impl Iterator<Item = u32> {
+        let connections = self.connections.iter().copied();
+        connections.chain(traced(&self.connections))
+    }
+
+    /// One node and one generator, whose connections become more and more; then another pair, traced.
     fn step_by_step(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Readings> {
         let mut pair = Pair::start(bench, site, block, self.most())?;
         let mut readings = Readings::default();
@@ -151,20 +159,31 @@ impl Ramp {
             readings.points.push(pair.point(*connections)?);
             readings.kernel.push(kernel_point(*connections));
         }
+        drop(pair);
+        let mut pair = Pair::start(bench, site, block, self.most())?;
+        pair.trace()?;
+        for connections in traced(&self.connections) {
+            pair.populate(connections, self.stage)?;
+            readings.traced.push(pair.traced_point(connections)?);
+        }
         Ok(readings)
     }
 
     /// A node and a generator for each number of connections, which differ in nothing else: so all are
     /// idle in the same while, which they would need each if they came one after the other.
     fn side_by_side(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Readings> {
-        let mut pairs = Vec::with_capacity(self.connections.len());
-        for _ in &self.connections {
+        let mut pairs = Vec::new();
+        for _ in self.all() {
             pairs.push(Pair::start(bench, site, block, self.most())?);
+        }
+        let (pairs_untraced, pairs_traced) = (0..self.connections.len(), self.connections.len()..);
+        for pair in &mut pairs[pairs_traced.clone()] {
+            pair.trace()?;
         }
         let mut readings = Readings::default();
         readings.kernel.push(kernel_point(0));
-        for (pair, connections) in pairs.iter_mut().zip(&self.connections) {
-            pair.populate(*connections, self.stage)?;
+        for (pair, connections) in pairs.iter_mut().zip(self.all()) {
+            pair.populate(connections, self.stage)?;
         }
         let rested_at = Instant::now() + self.idle;
         while Instant::now() < rested_at {
@@ -176,13 +195,15 @@ impl Ramp {
             }
             std::thread::sleep(LOOK.min(rested_at.saturating_duration_since(Instant::now())));
         }
-        for (pair, connections) in pairs.iter_mut().zip(&self.connections) {
+        for (pair, connections) in pairs[pairs_untraced].iter_mut().zip(&self.connections) {
             readings.points.push(pair.point(*connections)?);
         }
+        let traced = traced(&self.connections);
+        for (pair, connections) in pairs[pairs_traced].iter_mut().zip(traced) {
+            readings.traced.push(pair.traced_point(connections)?);
+        }
         // The kernel's books are of all pairs together.
-        readings
-            .kernel
-            .push(kernel_point(self.connections.iter().sum()));
+        readings.kernel.push(kernel_point(self.all().sum()));
         Ok(readings)
     }
 }
@@ -220,9 +241,28 @@ impl Pair {
         self.load.populate(users, stage, &self.nodes)
     }
 
-    fn point(&mut self, connections: u32) -> Outcome<Point> {
+    /// Has both sides remember what each block that they allocate is for.
+    fn trace(&mut self) -> Outcome<()> {
+        self.load.trace()?;
+        self.nodes.trace()
+    }
+
+    fn calm(&mut self, connections: u32) -> Outcome<(ProcessSnapshot, ProcessSnapshot)> {
         let wanted = self.is_stream.then_some(u64::from(connections));
-        let (client, server) = calm_snapshots(&mut self.load, &mut self.nodes, wanted)?;
+        calm_snapshots(&mut self.load, &mut self.nodes, wanted)
+    }
+
+    fn traced_point(&mut self, connections: u32) -> Outcome<TracedPoint> {
+        let (client, server) = self.calm(connections)?;
+        Ok(TracedPoint {
+            connections: f64::from(connections),
+            client,
+            server,
+        })
+    }
+
+    fn point(&mut self, connections: u32) -> Outcome<Point> {
+        let (client, server) = self.calm(connections)?;
         Ok(Point {
             connections: f64::from(connections),
             client,
@@ -311,6 +351,8 @@ fn only(nodes: &mut Nodes) -> Outcome<(ProcessSnapshot, NodeCounters)> {
 #[derive(Default)]
 struct Readings {
     points: Vec<Point>,
+    /// Of processes whose allocations are traced.
+    traced: Vec<TracedPoint>,
     /// Connections, of all pairs, and the kernel's bytes.
     kernel: Vec<(f64, Option<f64>)>,
 }
@@ -323,37 +365,85 @@ struct Point {
     wire: Option<WireCounters>,
 }
 
+/// What is read of a side's memory; none where this machine does not tell.
+type Meter = fn(&ProcessSnapshot) -> Option<f64>;
+
+/// From what Rust asked for to what is resident, each with what the one before leaves out: rounding to
+/// malloc's chunks; what C allocated, and the caches of threads; what malloc has and has not given out;
+/// pages that nobody wrote, and memory that is not malloc's. Slopes of one set of points add up.
+const METERS: [(&str, Meter); 5] = [
+    ("heap", heap_bytes),
+    ("chunk", chunk_bytes),
+    ("malloc", malloc_bytes),
+    ("arena", arena_bytes),
+    ("rss", rss_bytes),
+];
+
+/// Those of which more than the slope is told.
+const TOLD_WHOLE: [&str; 2] = ["heap", "rss"];
+
 fn sample(readings: &Readings, allocates_in_c: bool) -> Sample {
-    let points = &readings.points;
-    let mut sample = Sample::default();
-    let mut record = |key: String, value| sample.scalars.insert(key, value);
     type Side = fn(&Point) -> &ProcessSnapshot;
     let client: Side = |point| &point.client;
     let server: Side = |point| &point.server;
+    let mut sample = Sample::default();
     for (side, of) in [("client", client), ("server", server)] {
-        let line = |bytes: fn(&ProcessSnapshot) -> Option<f64>| {
-            fit(points
-                .iter()
-                .map(|point| (point.connections, bytes(of(point)))))
+        let read = |meter: Meter| -> Option<Vec<(f64, f64)>> {
+            let points = readings.points.iter();
+            points
+                .map(|point| Some((point.connections, meter(of(point))?)))
+                .collect()
         };
-        let key = |meter| format!("{side}_{meter}_bytes_per_connection");
-        for (meter, line) in [("heap", line(heap_bytes)), ("rss", line(rss_bytes))] {
-            record(key(meter), slope(line));
-            record(format!("{side}_{meter}_r_squared_ratio"), r_squared(line));
+        for (name, meter) in METERS {
+            let line =
+                sample.record_slope(format!("{side}_{name}_bytes_per_connection"), read(meter));
+            if TOLD_WHOLE.contains(&name) {
+                let mut record = |key: &str, value| {
+                    sample.scalars.insert(format!("{side}_{name}_{key}"), value);
+                };
+                record("fixed_bytes", line.map(|line| line.intercept));
+                record("r_squared_ratio", r_squared(line));
+            }
         }
-        record(key("malloc"), slope(line(malloc_bytes)));
         if allocates_in_c {
-            record(key("c_heap"), slope(line(c_heap_bytes)));
+            sample.record_slope(
+                format!("{side}_c_heap_bytes_per_connection"),
+                read(c_heap_bytes),
+            );
         }
     }
-    let kernel = fit(readings.kernel.iter().copied());
-    record("kernel_bytes_per_connection".into(), slope(kernel));
-    record("kernel_r_squared_ratio".into(), r_squared(kernel));
+    let kernel = readings
+        .kernel
+        .iter()
+        .map(|(at, bytes)| Some((*at, (*bytes)?)));
+    let kernel = sample.record_slope("kernel_bytes_per_connection".into(), kernel.collect());
     sample
+        .scalars
+        .insert("kernel_r_squared_ratio".into(), r_squared(kernel));
+    sample
+}
+
+impl Sample {
+    /// Records the slope of the line through `points`, and the points; none if a reading is missing.
+    fn record_slope(&mut self, key: String, points: Option<Vec<(f64, f64)>>) -> Option<Regression> {
+        let line = points.as_deref().and_then(statistics::regression);
+        self.scalars.insert(key.clone(), slope(line));
+        self.points.extend(points.map(|points| (key, points)));
+        line
+    }
 }
 
 fn heap_bytes(side: &ProcessSnapshot) -> Option<f64> {
     side.heap_live_bytes.map(|bytes| bytes as f64)
+}
+
+fn chunk_bytes(side: &ProcessSnapshot) -> Option<f64> {
+    side.heap_chunk_bytes.map(|bytes| bytes as f64)
+}
+
+/// What malloc has from the system, given out or not.
+fn arena_bytes(side: &ProcessSnapshot) -> Option<f64> {
+    Some((side.malloc_bytes? + side.malloc_free_bytes?) as f64)
 }
 
 fn rss_bytes(side: &ProcessSnapshot) -> Option<f64> {

@@ -5,12 +5,13 @@
 //! turns what was collected into [`record::Cell`](hopbench::record::Cell)s and ratios. An
 //! [`Experiment`] may derive further cells from what its own have yielded.
 
+mod attribution;
 mod chain;
 mod collect;
 mod load;
 mod memory;
 mod packet;
-mod parts;
+mod protection;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -119,6 +120,8 @@ pub(crate) trait Question {
 pub(crate) struct Sample {
     /// Figures by metric key; `None` where this stack or machine has none.
     pub(crate) scalars: BTreeMap<String, Option<f64>>,
+    /// Of figures that are slopes, by metric key: numbers of connections and readings.
+    pub(crate) points: BTreeMap<String, Vec<(f64, f64)>>,
     /// Distributions by metric key; `None` where this stack has no such phase.
     pub(crate) latencies: BTreeMap<String, Option<LatencyHistogram>>,
     /// Rates of the 100 ms windows.
@@ -143,21 +146,18 @@ pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<
         experiments.push(Experiment::of(load::setup_trials(setup, plan)?));
     }
     if let Some(memory) = plan.memory.as_ref().filter(|_| is_wanted("memory")) {
-        experiments.push(Experiment {
-            complete: Some(parts::add_memory_parts),
-            ..Experiment::of(memory::trials(memory, plan)?)
-        });
+        experiments.push(Experiment::of(memory::trials(memory, plan)?));
     }
     for throughput in plan.throughput.iter().filter(|_| is_wanted("throughput")) {
         experiments.push(Experiment {
-            complete: Some(parts::add_protection_costs),
+            complete: Some(protection::add_protection_costs),
             ..Experiment::of(load::throughput_trials(throughput, plan)?)
         });
     }
     if let Some(chain) = plan.chain.as_ref().filter(|_| is_wanted("chain")) {
         experiments.push(Experiment {
             derive: Some(chain::fits),
-            complete: Some(parts::add_protection_costs),
+            complete: Some(protection::add_protection_costs),
             ..Experiment::of(chain::trials(chain, plan)?)
         });
     }
@@ -209,11 +209,6 @@ fn cell_id(experiment: &str, workload: &str, site: &Site, lifecycle: &str) -> Ce
         path: "loopback".into(),
         distinguishing,
     }
-}
-
-/// How far users of a cell of the experiment `memory` were brought.
-fn cell_stage(subject: &Subject) -> Option<&str> {
-    subject.id.distinguishing.get("stage")?.as_str()
 }
 
 /// The parameter that names the stack between nodes.
