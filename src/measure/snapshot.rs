@@ -24,6 +24,9 @@ pub struct ProcessSnapshot {
     pub malloc_bytes: Option<u64>,
     /// Resident memory; null where the system does not tell, or when it was not read.
     pub rss_bytes: Option<u64>,
+    /// The most that has ever been resident; null likewise.
+    #[serde(default)]
+    pub peak_rss_bytes: Option<u64>,
 }
 
 /// What a process used between two snapshots.
@@ -53,6 +56,7 @@ impl ProcessSnapshot {
         Self {
             malloc_bytes: malloc::in_use_bytes().ok(),
             rss_bytes: memory::resident_bytes().ok(),
+            peak_rss_bytes: memory::peak_resident_bytes().ok(),
             ..quick
         }
     }
@@ -69,6 +73,7 @@ impl ProcessSnapshot {
             heap_allocations: heap.map(|heap| heap.allocations),
             malloc_bytes: None,
             rss_bytes: None,
+            peak_rss_bytes: None,
         }
     }
 
@@ -112,6 +117,7 @@ mod tests {
             heap_allocations: Some(2),
             malloc_bytes: Some(4_096),
             rss_bytes,
+            peak_rss_bytes: rss_bytes,
         }
     }
 
@@ -125,6 +131,7 @@ mod tests {
             heap_allocations: Some(9),
             malloc_bytes: None,
             rss_bytes: Some(4_096),
+            peak_rss_bytes: Some(8_192),
         };
         let expected = ProcessUsage {
             elapsed_ns: 2_000,
