@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 
-use hopbench::load::{LoadPlan, LoadReport, Stage};
+use hopbench::load::{LoadPlan, LoadReport, Stage, Standing};
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::node::NodeCounters;
 use hopbench::transport::WireCounters;
@@ -67,15 +67,25 @@ pub(crate) enum NodeReply {
 pub(crate) enum LoadOrder {
     /// Answered by [`LoadReply::Populated`].
     Populate {
-        /// How many users.
+        /// How many users, all processes of the generator together.
         users: u32,
         /// How far.
         stage: Stage,
     },
+    /// Brings users where a load wants them; answered by [`LoadReply::Populated`].
+    Prepare(LoadPlan),
     /// Answered by the progress of the load, then [`LoadReply::Finished`].
-    Run(LoadPlan),
+    Run {
+        /// The load, for which its users are prepared.
+        plan: LoadPlan,
+        /// Its time zero, the same for all processes of the generator, by
+        /// [`monotonic_ns`](hopbench::measure::cpu::monotonic_ns).
+        epoch_monotonic_ns: u64,
+    },
     /// Answered by [`LoadReply::Snapshot`].
     Snapshot,
+    /// Answered by [`LoadReply::Standing`].
+    Standing,
 }
 
 /// From a generator.
@@ -94,6 +104,8 @@ pub(crate) enum LoadReply {
     Finished(Box<LoadReport>),
     /// What the process costs.
     Snapshot(ProcessSnapshot),
+    /// How the users stand.
+    Standing(Box<Standing>),
     /// The order could not be carried out. The generator takes further orders.
     Failed {
         /// For the user.

@@ -263,15 +263,12 @@ impl Question for Load {
             seed: bench.seed.wrapping_add(u64::from(block)),
             ..self.plan.clone()
         };
-        let mut load = bench.testbed.load(&GeneratorConfig {
-            stack: site.stack.name.into(),
-            target: nodes.target(),
-            settings,
-            accounts: nodes.accounts(),
+        let config = GeneratorConfig {
             callees: nodes.callees().filter(|_| calls(plan.workload)),
-            workers: 1,
             seed: plan.seed,
-        })?;
+            ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
+        };
+        let mut load = bench.testbed.load(&config, 1)?;
         let drops_before = datagram_drops(&nodes);
         let began = Instant::now();
         if let Some(stage) = plan.population() {
