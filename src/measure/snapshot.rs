@@ -89,6 +89,7 @@ impl ProcessSnapshot {
             heap_allocations: sum(self.heap_allocations, other.heap_allocations),
             malloc_bytes: sum(self.malloc_bytes, other.malloc_bytes),
             rss_bytes: sum(self.rss_bytes, other.rss_bytes),
+            peak_rss_bytes: sum(self.peak_rss_bytes, other.peak_rss_bytes),
         }
     }
 
@@ -178,6 +179,7 @@ mod tests {
             heap_allocations: Some(4),
             malloc_bytes: None,
             rss_bytes: Some(12_288),
+            peak_rss_bytes: Some(12_288),
         };
         assert_eq!(both, expected);
     }

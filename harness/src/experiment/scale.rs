@@ -192,7 +192,6 @@ impl Scene {
             // A layout that knows callees has as many accounts for them again.
             users: everybody.div_ceil(2),
             ring_seconds: 0.0,
-            workers: scale.workers,
         };
         let kernel_before = SocketSlabs::read().ok();
         let settings = crowd.settings(bench, site, crew.users)?;
@@ -308,9 +307,7 @@ impl Scene {
         let Some(plan) = crowd.refreshes(seed) else {
             return Ok(None);
         };
-        self.crowd
-            .run(&plan, &mut self.nodes, |_| Ok(()))
-            .map(Some)
+        self.crowd.run(&plan, &mut self.nodes, |_| Ok(())).map(Some)
     }
 
     fn usage(&mut self) -> Outcome<ProcessSnapshot> {

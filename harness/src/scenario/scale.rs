@@ -128,7 +128,11 @@ impl Scale {
             self.visitors
         );
         let loads = [
-            ("registrations", self.registrations, self.registrations_per_second),
+            (
+                "registrations",
+                self.registrations,
+                self.registrations_per_second,
+            ),
             ("calls", self.calls, self.calls_per_second),
         ];
         for (key, count, per_second) in loads {
@@ -169,10 +173,26 @@ mod tests {
             ("users = [1000, 10000]", "users = [4]", "each needs a user"),
             ("workers = 6", "workers = 0", "scale[0].workers"),
             ("workers = 6", "workers = 65", "1 to 64"),
-            ("refresh_seconds = 300.0", "refresh_seconds = 400.0", "half of"),
-            ("keep_alive_seconds = 120", "keep_alive_seconds = 5", "20 or more"),
-            ("registrations = 500", "registrations = 5000", "each comes once"),
-            ("calls_per_second = 100.0", "calls_per_second = 0.0", "calls_per_second"),
+            (
+                "refresh_seconds = 300.0",
+                "refresh_seconds = 400.0",
+                "half of",
+            ),
+            (
+                "keep_alive_seconds = 120",
+                "keep_alive_seconds = 5",
+                "20 or more",
+            ),
+            (
+                "registrations = 500",
+                "registrations = 5000",
+                "each comes once",
+            ),
+            (
+                "calls_per_second = 100.0",
+                "calls_per_second = 0.0",
+                "calls_per_second",
+            ),
             ("calm_seconds = 5.0", "calm_seconds = 0.0", "calm_seconds"),
             ("hold_seconds = 20.0", "hold_seconds = -1.0", "hold_seconds"),
         ];

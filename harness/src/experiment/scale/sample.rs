@@ -135,8 +135,14 @@ fn put_loads(sample: &mut Sample, crowd: &Crowd, readings: &Readings) {
         ("registered_count", f64::from(registered)),
         ("call_offered_count", calls.report.offered as f64),
         ("call_failed_count", calls.report.failed() as f64),
-        ("register_offered_count", registrations.report.offered as f64),
-        ("register_failed_count", registrations.report.failed() as f64),
+        (
+            "register_offered_count",
+            registrations.report.offered as f64,
+        ),
+        (
+            "register_failed_count",
+            registrations.report.failed() as f64,
+        ),
         ("lost_hops_count", lost_hops(readings) as f64),
     ];
     if let Some(refreshes) = &readings.refreshes {
@@ -221,7 +227,9 @@ fn shortfall(crowd: &Crowd, readings: &Readings) -> Option<String> {
     if calls.answered < calls.offered || calls.offered == 0 {
         let (answered, offered) = (calls.answered, calls.offered);
         let cause = cause(calls);
-        return Some(format!("{answered} of {offered} calls were answered{cause}"));
+        return Some(format!(
+            "{answered} of {offered} calls were answered{cause}"
+        ));
     }
     let loads = [
         ("refreshes", readings.refreshes.as_ref()),
@@ -243,6 +251,3 @@ fn cause(report: &LoadReport) -> String {
         format!(", {count} of them so: {cause}")
     })
 }
-
-#[cfg(test)]
-mod tests;
