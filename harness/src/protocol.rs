@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum NodeOrder {
+    /// To a worker: where all workers of the node reach each other, by place. Answered by
+    /// [`NodeReply::Introduced`].
+    Introduce(Vec<SocketAddr>),
     /// Answered by [`NodeReply::Snapshot`].
     Snapshot,
     /// Answered likewise, without resident memory: to read that, the kernel walks the node's page
@@ -44,7 +47,11 @@ pub(crate) enum NodeReply {
     Listening {
         /// What each interface was bound to; `None` where it does not listen.
         addresses: Vec<Option<SocketAddr>>,
+        /// Where its siblings reach it, if it is one of several workers.
+        internal: Option<SocketAddr>,
     },
+    /// It knows its siblings.
+    Introduced,
     /// What it costs and what it has seen.
     Snapshot {
         /// The process.

@@ -3,10 +3,10 @@
 
 mod generators;
 mod nodes;
+mod workers;
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -14,16 +14,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hopbench::measure::snapshot::ProcessSnapshot;
-use hopbench::node::{NodeConfig, NodeCounters};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::interrupt;
-use crate::protocol::{NodeOrder, NodeReply, WireReading};
 
 pub(crate) use generators::{Generators, can_have_sources};
 pub(crate) use nodes::{Crew, Nodes, TUNNELS_PROTECT, Wire};
+pub(crate) use workers::NodeProcesses;
 
 /// A reply to an order that takes no time of its own.
 const PROMPT: Duration = Duration::from_secs(20);
@@ -105,18 +103,6 @@ impl Testbed {
         &self.placement
     }
 
-    /// Starts a node and waits until it listens.
-    fn node(&self, config: &NodeConfig) -> Outcome<NodeProcess> {
-        let process = self.start("node", &self.placement.node, config)?;
-        match process.reply(PROMPT)? {
-            NodeReply::Listening { addresses } => Ok(NodeProcess { process, addresses }),
-            NodeReply::Failed { reason } => Err(Failure::of(reason)),
-            other @ (NodeReply::Snapshot { .. } | NodeReply::Wire(_)) => {
-                Err(process.unexpected(&other))
-            }
-        }
-    }
-
     fn start<Reply: DeserializeOwned + Send + 'static>(
         &self,
         role: &'static str,
@@ -159,52 +145,6 @@ impl Testbed {
         let mut process = Process::attach(role, child);
         process.order(config)?;
         Ok(process)
-    }
-}
-
-/// A node at work.
-struct NodeProcess {
-    process: Process<NodeReply>,
-    addresses: Vec<Option<SocketAddr>>,
-}
-
-impl NodeProcess {
-    /// Where an interface that listens does so.
-    fn address(&self, interface: usize) -> SocketAddr {
-        self.addresses[interface].expect("this interface listens")
-    }
-
-    /// What it costs, with resident memory, and has seen so far.
-    fn snapshot(&mut self) -> Outcome<(ProcessSnapshot, NodeCounters)> {
-        self.read(&NodeOrder::Snapshot)
-    }
-
-    /// What it costs so far, without resident memory: in the middle of a load.
-    fn usage(&mut self) -> Outcome<ProcessSnapshot> {
-        Ok(self.read(&NodeOrder::Usage)?.0)
-    }
-
-    /// What has crossed its interfaces so far.
-    fn wire(&mut self) -> Outcome<WireReading> {
-        self.process.order(&NodeOrder::Wire)?;
-        match self.process.reply(PROMPT)? {
-            NodeReply::Wire(reading) => Ok(reading),
-            NodeReply::Failed { reason } => Err(Failure::of(reason)),
-            other @ (NodeReply::Listening { .. } | NodeReply::Snapshot { .. }) => {
-                Err(self.process.unexpected(&other))
-            }
-        }
-    }
-
-    fn read(&mut self, order: &NodeOrder) -> Outcome<(ProcessSnapshot, NodeCounters)> {
-        self.process.order(order)?;
-        match self.process.reply(PROMPT)? {
-            NodeReply::Snapshot { process, counters } => Ok((process, *counters)),
-            NodeReply::Failed { reason } => Err(Failure::of(reason)),
-            other @ (NodeReply::Listening { .. } | NodeReply::Wire(_)) => {
-                Err(self.process.unexpected(&other))
-            }
-        }
     }
 }
 

@@ -258,6 +258,7 @@ impl Question for Load {
         let crew = Crew {
             users: self.plan.users,
             ring_seconds: self.plan.ring_seconds,
+            workers: 1,
         };
         let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
         let plan = LoadPlan {

@@ -193,6 +193,7 @@ impl Pair {
         let crew = Crew {
             users,
             ring_seconds: 0.0,
+            workers: 1,
         };
         let nodes = bench.testbed.nodes(site, &settings, crew)?;
         let config = GeneratorConfig {

@@ -192,6 +192,7 @@ impl Scene {
             // A layout that knows callees has as many accounts for them again.
             users: everybody.div_ceil(2),
             ring_seconds: 0.0,
+            workers: scale.workers,
         };
         let kernel_before = SocketSlabs::read().ok();
         let settings = crowd.settings(bench, site, crew.users)?;
@@ -319,12 +320,14 @@ impl Scene {
     }
 
     fn memory(&mut self) -> Outcome<Memory> {
-        let kernel = self.kernel_before.as_ref().zip(SocketSlabs::read().ok());
+        let now = SocketSlabs::read().ok();
+        let kernel = now.zip(self.kernel_before.as_ref());
+        let kernel_bytes = kernel.map(|(now, before)| now.growth_bytes(before));
         let crowd = self.crowd.snapshot()?;
         Ok(Memory {
             server: self.node()?.0,
             client: crowd.plus(&self.visitors.snapshot()?),
-            kernel_bytes: kernel.map(|(before, now)| now.growth_bytes(before)),
+            kernel_bytes,
         })
     }
 }
