@@ -31,6 +31,9 @@ pub struct ProcessSnapshot {
     pub malloc_free_bytes: Option<u64>,
     /// Resident memory; null where the system does not tell, or when it was not read.
     pub rss_bytes: Option<u64>,
+    /// The most that has ever been resident; null likewise.
+    #[serde(default)]
+    pub peak_rss_bytes: Option<u64>,
 }
 
 /// What a process used between two snapshots.
@@ -62,6 +65,7 @@ impl ProcessSnapshot {
             malloc_bytes: books.map(|books| books.in_use_bytes),
             malloc_free_bytes: books.map(|books| books.free_bytes),
             rss_bytes: memory::resident_bytes().ok(),
+            peak_rss_bytes: memory::peak_resident_bytes().ok(),
             ..quick
         }
     }
@@ -80,6 +84,7 @@ impl ProcessSnapshot {
             malloc_bytes: None,
             malloc_free_bytes: None,
             rss_bytes: None,
+            peak_rss_bytes: None,
         }
     }
 
@@ -100,6 +105,7 @@ impl ProcessSnapshot {
             malloc_bytes: sum(self.malloc_bytes, other.malloc_bytes),
             malloc_free_bytes: sum(self.malloc_free_bytes, other.malloc_free_bytes),
             rss_bytes: sum(self.rss_bytes, other.rss_bytes),
+            peak_rss_bytes: sum(self.peak_rss_bytes, other.peak_rss_bytes),
         }
     }
 
@@ -149,6 +155,7 @@ mod tests {
             malloc_bytes: Some(4_096),
             malloc_free_bytes: Some(512),
             rss_bytes,
+            peak_rss_bytes: rss_bytes,
         }
     }
 
@@ -164,6 +171,7 @@ mod tests {
             malloc_bytes: None,
             malloc_free_bytes: None,
             rss_bytes: Some(4_096),
+            peak_rss_bytes: Some(8_192),
         };
         let expected = ProcessUsage {
             elapsed_ns: 2_000,
@@ -193,6 +201,7 @@ mod tests {
             malloc_bytes: None,
             malloc_free_bytes: snapshot(None).malloc_free_bytes.map(|bytes| 2 * bytes),
             rss_bytes: Some(12_288),
+            peak_rss_bytes: Some(12_288),
         };
         assert_eq!(both, expected);
     }

@@ -21,21 +21,22 @@ use crate::scenario::{Plan, Selection, Setup, Throughput};
 use crate::testbed::{Crew, Failure, Nodes, Outcome, Wire};
 use crate::topology::{Site, Topology};
 use crate::variant::is_tls;
+pub(super) use sample::generator_bound;
 
 /// After the measurement, operations that began in it get this long to end: longer than a call whose
 /// every message is lost once, shorter than SIP's own 32 s.
 pub(super) const DRAIN_SECONDS: f64 = 3.0;
 /// What starting and ending a process takes.
-const PROCESS_SECONDS: f64 = 0.06;
+pub(super) const PROCESS_SECONDS: f64 = 0.06;
 
 /// What bringing a user to its hop and its registration takes, more or less.
-const USER_SECONDS: f64 = 0.5e-3;
+pub(super) const USER_SECONDS: f64 = 0.5e-3;
 
 /// Keys of this age are renewed by the next packet (REKEY_AFTER_TIME of WireGuard).
 const REKEY_AFTER: Duration = Duration::from_secs(120);
 
 /// Phases that a connection goes through.
-const PHASES: [Moment; 4] = [
+pub(super) const PHASES: [Moment; 4] = [
     Moment::TunnelHandshake,
     Moment::TransportConnect,
     Moment::SecurityHandshake,
@@ -352,7 +353,7 @@ fn calls(workload: Workload) -> bool {
 }
 
 /// Datagrams that the kernel dropped because a node did not read in time.
-fn datagram_drops(nodes: &Nodes) -> Option<u64> {
+pub(super) fn datagram_drops(nodes: &Nodes) -> Option<u64> {
     let addresses = nodes.datagram_addresses();
     if addresses.is_empty() {
         return None;

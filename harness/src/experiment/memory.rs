@@ -185,16 +185,9 @@ impl Ramp {
         for (pair, connections) in pairs.iter_mut().zip(self.all()) {
             pair.populate(connections, self.stage)?;
         }
-        let rested_at = Instant::now() + self.idle;
-        while Instant::now() < rested_at {
-            if interrupt::is_interrupted() {
-                return Err(Failure::Interrupted);
-            }
-            for pair in &pairs {
-                pair.nodes.check()?;
-            }
-            std::thread::sleep(LOOK.min(rested_at.saturating_duration_since(Instant::now())));
-        }
+        rest(self.idle, || {
+            pairs.iter().try_for_each(|pair| pair.nodes.check())
+        })?;
         for (pair, connections) in pairs[pairs_untraced].iter_mut().zip(&self.connections) {
             readings.points.push(pair.point(*connections)?);
         }
@@ -206,6 +199,19 @@ impl Ramp {
         readings.kernel.push(kernel_point(self.all().sum()));
         Ok(readings)
     }
+}
+
+/// Lets time pass as long as `watch` finds nothing wrong.
+pub(super) fn rest(length: Duration, watch: impl Fn() -> Outcome<()>) -> Outcome<()> {
+    let rested_at = Instant::now() + length;
+    while Instant::now() < rested_at {
+        if interrupt::is_interrupted() {
+            return Err(Failure::Interrupted);
+        }
+        watch()?;
+        std::thread::sleep(LOOK.min(rested_at.saturating_duration_since(Instant::now())));
+    }
+    Ok(())
 }
 
 /// A node and its generator.

@@ -12,6 +12,7 @@ mod load;
 mod memory;
 mod packet;
 mod protection;
+mod scale;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ use collect::Collected;
 pub(crate) use schedule::{Conduct, conduct};
 
 /// The experiments and what they ask, in the order in which they run.
-pub(crate) const NAMES: [(&str, &str); 4] = [
+pub(crate) const NAMES: [(&str, &str); 5] = [
     (
         "setup",
         "how long until a hop is ready, and until its user is registered",
@@ -47,6 +48,10 @@ pub(crate) const NAMES: [(&str, &str); 4] = [
     (
         "chain",
         "what each further proxy adds to a call's delay and processor time",
+    ),
+    (
+        "scale",
+        "whether up to 100,000 users stay registered, and what serving others beside them costs",
     ),
 ];
 
@@ -159,6 +164,12 @@ pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<
             derive: Some(chain::fits),
             complete: Some(protection::add_protection_costs),
             ..Experiment::of(chain::trials(chain, plan)?)
+        });
+    }
+    if is_wanted("scale") {
+        experiments.push(Experiment {
+            derive: Some(scale::growth::laws),
+            ..Experiment::of(scale::trials(&plan.scale, plan)?)
         });
     }
     // None of an experiment's own stacks may be among those of the run.
