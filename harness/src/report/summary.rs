@@ -197,7 +197,7 @@ impl<'a> Row<'a> {
 }
 
 /// As serialised.
-pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
+pub(crate) fn verdict_word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Ok => "ok",
         Verdict::GeneratorBound => "generator-bound",
