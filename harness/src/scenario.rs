@@ -189,7 +189,7 @@ pub(crate) struct Selection<'a> {
 }
 
 /// The scenarios that are built in: name and text.
-pub(crate) const PROFILES: [(&str, &str); 8] = [
+pub(crate) const PROFILES: [(&str, &str); 9] = [
     ("quick", include_str!("../scenarios/quick.toml")),
     ("standard", include_str!("../scenarios/standard.toml")),
     ("full", include_str!("../scenarios/full.toml")),
@@ -198,6 +198,7 @@ pub(crate) const PROFILES: [(&str, &str); 8] = [
     ("tunnels", include_str!("../scenarios/tunnels.toml")),
     ("peers", include_str!("../scenarios/peers.toml")),
     ("rekey", include_str!("../scenarios/rekey.toml")),
+    ("memory", include_str!("../scenarios/memory.toml")),
 ];
 
 impl Scenario {

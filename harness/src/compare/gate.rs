@@ -59,15 +59,15 @@ enum Relation {
 pub(crate) enum GateError {
     /// There is nothing to compare by.
     #[error("expected METRIC>FACTOR, with `>`, `>=`, `<` or `<=`, found `{0}`")]
-    NoRelation(String),
+    Relation(String),
     /// The right side is no ratio.
     #[error("expected a positive number such as 1.03 behind the relation, found `{0}`")]
-    NoFactor(String),
+    Factor(String),
     /// No metric has such a name.
     #[error(
         "there is no metric `{pattern}`; did you mean `{nearest}`? `hopbench list metrics` has all"
     )]
-    NoMetric {
+    UnknownMetric {
         /// What was asked for.
         pattern: String,
         /// The most similar key.
@@ -125,14 +125,14 @@ impl FromStr for Gate {
     type Err = GateError;
 
     fn from_str(text: &str) -> Result<Self, GateError> {
-        let no_relation = || GateError::NoRelation(text.to_owned());
+        let no_relation = || GateError::Relation(text.to_owned());
         let at = text.find(['<', '>']).ok_or_else(no_relation)?;
         let (left, right) = text.split_at(at);
         let (relation, right) = Relation::take(right).ok_or_else(no_relation)?;
         let (cells, metric) = left.split_once(':').unwrap_or(("*", left));
         let (cells, metric) = (Pattern::of(cells.trim()), Pattern::of(metric.trim()));
         if !metric::KNOWN.iter().any(|known| metric.matches(known.key)) {
-            return Err(GateError::NoMetric {
+            return Err(GateError::UnknownMetric {
                 nearest: nearest_key(&metric.0),
                 pattern: metric.0,
             });
@@ -144,7 +144,7 @@ impl FromStr for Gate {
             cells,
             metric,
             relation,
-            factor: factor.ok_or_else(|| GateError::NoFactor(right.to_owned()))?,
+            factor: factor.ok_or_else(|| GateError::Factor(right.to_owned()))?,
             text: text.trim().to_owned(),
         })
     }

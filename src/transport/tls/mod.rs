@@ -87,6 +87,7 @@ struct Tls {
     server: Option<TlsAcceptor>,
     server_name: ServerName<'static>,
     handshake_limit: Duration,
+    buffer_limit_bytes: Option<usize>,
 }
 
 impl Tls {
@@ -106,6 +107,10 @@ impl Tls {
             server: config::acceptor(settings, authentication)?,
             server_name,
             handshake_limit,
+            buffer_limit_bytes: settings
+                .options
+                .tls_buffer_limit_bytes
+                .map(|bytes| bytes as usize),
         })
     }
 
@@ -157,7 +162,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Security<S> for Tls {
         let connecting = client
             .connector(user)
             .connect(self.server_name.clone(), stream);
-        let stream = self.complete(connecting, peer).await?;
+        let mut stream = self.complete(connecting, peer).await?;
+        if let Some(limit) = self.buffer_limit_bytes {
+            stream.get_mut().1.set_buffer_limit(Some(limit));
+        }
         let handshake = Handshake {
             duration: started.elapsed(),
             kind: match stream.get_ref().1.handshake_kind() {
@@ -177,6 +185,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Security<S> for Tls {
 
     async fn accept(&self, stream: S, peer: SocketAddr) -> Result<TlsStream<S>, TransportError> {
         let handshake = self.acceptor()?.accept(stream);
-        Ok(TlsStream::Server(self.complete(handshake, peer).await?))
+        let mut stream = self.complete(handshake, peer).await?;
+        if let Some(limit) = self.buffer_limit_bytes {
+            stream.get_mut().1.set_buffer_limit(Some(limit));
+        }
+        Ok(TlsStream::Server(stream))
     }
 }
