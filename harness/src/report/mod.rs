@@ -14,6 +14,7 @@
 mod csv;
 mod distribution;
 mod excerpt;
+mod fits;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod hops;
