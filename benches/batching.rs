@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hopbench::measure::cpu;
-use hopbench::net::{Batching, DatagramNetwork, DatagramSocket, Kernel, UdpPort, WireMeter};
+use hopbench::net::{
+    Batching, DatagramNetwork, DatagramSocket, Kernel, SocketBuffers, UdpPort, WireMeter,
+};
 use tokio::runtime::Runtime;
 
 const MESSAGE: [u8; 700] = [b'x'; 700];
@@ -40,6 +42,7 @@ impl Exchange {
             share_port: false,
             source: None,
             batching,
+            buffers: SocketBuffers::default(),
             meter: WireMeter::default(),
         };
         let server = {

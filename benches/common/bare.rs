@@ -90,8 +90,13 @@ fn configure(settings: &TlsSettings, is_mutual: bool) -> (Arc<ClientConfig>, Arc
             server.send_tls13_tickets = 0;
         }
         Resumption::Ticket => {
-            server.send_tls13_tickets = 1;
+            server.send_tls13_tickets = options.session_tickets_count.into();
             server.ticketer = rustls::crypto::ring::Ticketer::new().expect("random numbers");
+        }
+        Resumption::Cache => {
+            server.send_tls13_tickets = options.session_tickets_count.into();
+            server.session_storage =
+                rustls::server::ServerSessionMemoryCache::new(options.session_cache_count as usize);
         }
     }
     (Arc::new(client), Arc::new(server))

@@ -1,6 +1,7 @@
 //! The binary `hopbench`: runs experiments, shows what they found, and is its own node and generator.
 
 mod cli;
+mod compare;
 mod environment;
 mod experiment;
 mod interrupt;

@@ -114,7 +114,7 @@ pub(crate) enum LoadReply {
     /// The drain is over.
     Finished(Box<LoadReport>),
     /// What the process costs.
-    Snapshot(ProcessSnapshot),
+    Snapshot(Box<ProcessSnapshot>),
     /// How the users stand.
     Standing(Box<Standing>),
     /// The order could not be carried out. The generator takes further orders.

@@ -195,7 +195,7 @@ pub(crate) struct Selection<'a> {
 }
 
 /// The scenarios that are built in: name and text.
-pub(crate) const PROFILES: [(&str, &str); 9] = [
+pub(crate) const PROFILES: [(&str, &str); 10] = [
     ("quick", include_str!("../scenarios/quick.toml")),
     ("standard", include_str!("../scenarios/standard.toml")),
     ("full", include_str!("../scenarios/full.toml")),
@@ -205,6 +205,7 @@ pub(crate) const PROFILES: [(&str, &str); 9] = [
     ("peers", include_str!("../scenarios/peers.toml")),
     ("rekey", include_str!("../scenarios/rekey.toml")),
     ("scale", include_str!("../scenarios/scale.toml")),
+    ("memory", include_str!("../scenarios/memory.toml")),
 ];
 
 impl Scenario {

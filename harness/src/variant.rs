@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use hopbench::transport::{Batching, Stack, TlsOptions, TunnelOptions};
+use hopbench::transport::{Batching, SocketBuffers, Stack, TlsOptions, TunnelOptions};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -22,6 +22,8 @@ pub(crate) struct Variant {
     pub(crate) tunnel: TunnelOptions,
     /// Whether datagrams pass the kernel several at a time.
     pub(crate) batching: Batching,
+    /// How much the kernel may keep for each socket.
+    pub(crate) buffers: SocketBuffers,
 }
 
 /// Whose a key is, and with that which stacks it concerns.
@@ -35,6 +37,8 @@ enum Concern {
     Wireguard,
     /// Everything that the kernel sees as datagrams.
     Datagrams,
+    /// Every stack: each has sockets of the kernel, tunnels below.
+    Sockets,
 }
 
 /// Values by the key that a scenario, a command line and a cell have for them.
@@ -48,6 +52,7 @@ impl Concern {
             BATCHING => Self::Datagrams,
             "mtu_bytes" | "tcp_buffer_bytes" => Self::InnerTcp,
             "handshakes_per_second_limit" | "keep_alive_seconds" => Self::Wireguard,
+            "socket_send_buffer_bytes" | "socket_receive_buffer_bytes" => Self::Sockets,
             // `every_key_has_an_owner` holds the table against the types.
             _ => Self::Tls,
         }
@@ -59,6 +64,7 @@ impl Concern {
             Self::InnerTcp => stack.is_stream() && stack.tunnel.is_some(),
             Self::Wireguard => stack.tunnel == Some("wireguard"),
             Self::Datagrams => is_datagram(stack),
+            Self::Sockets => true,
         }
     }
 }
@@ -91,7 +97,7 @@ impl Variant {
     /// Every option, by its key.
     fn parameters(&self) -> Parameters {
         let mut parameters = BTreeMap::from([(BATCHING.to_owned(), value(&self.batching))]);
-        for options in [value(&self.tls), value(&self.tunnel)] {
+        for options in [value(&self.tls), value(&self.tunnel), value(&self.buffers)] {
             let Value::Object(options) = options else {
                 unreachable!("options serialise to an object, not to {options:?}");
             };
@@ -104,7 +110,7 @@ impl Variant {
     /// When a key does not exist, with the nearest that does, or a value is not allowed.
     fn from_parameters(parameters: Parameters) -> Result<Self, String> {
         let usual = Self::default().parameters();
-        let mut owners: [Map<String, Value>; 3] = Default::default();
+        let mut owners: [Map<String, Value>; 4] = Default::default();
         for (key, value) in parameters {
             if !usual.contains_key(&key) {
                 return Err(unknown(&key, usual.keys().map(String::as_str)));
@@ -113,10 +119,11 @@ impl Variant {
                 Concern::Tls => 0,
                 Concern::InnerTcp | Concern::Wireguard => 1,
                 Concern::Datagrams => 2,
+                Concern::Sockets => 3,
             };
             owners[owner].insert(key, value);
         }
-        let [tls, tunnel, mut batching] = owners;
+        let [tls, tunnel, mut batching, buffers] = owners;
         let variant = Self {
             tls: read(Value::Object(tls))?,
             tunnel: read(Value::Object(tunnel))?,
@@ -124,6 +131,7 @@ impl Variant {
                 Some(value) => read(value)?,
                 None => Batching::default(),
             },
+            buffers: read(Value::Object(buffers))?,
         };
         variant.check()?;
         Ok(variant)
@@ -161,6 +169,20 @@ impl Variant {
         if let Some(seconds) = keep_alive_seconds {
             within("keep_alive_seconds", seconds.into(), 1, u16::MAX.into())?;
         }
+        let SocketBuffers {
+            socket_send_buffer_bytes,
+            socket_receive_buffer_bytes,
+        } = self.buffers;
+        for (key, bytes) in [
+            ("socket_send_buffer_bytes", socket_send_buffer_bytes),
+            ("socket_receive_buffer_bytes", socket_receive_buffer_bytes),
+        ] {
+            // Less than Linux' least would be that all the same, and say something else.
+            if let Some(bytes) = bytes {
+                within(key, bytes.into(), 2_304, 1 << 30)?;
+            }
+        }
+        self.tls.check_values().map_err(|error| error.to_string())?;
         Ok(())
     }
 
@@ -187,6 +209,7 @@ impl Variant {
                 Concern::Tls => false,
                 Concern::InnerTcp | Concern::Wireguard => stack.tunnel.is_some(),
                 Concern::Datagrams => is_datagram(stack),
+                Concern::Sockets => true,
             })
         });
         parameters
@@ -270,7 +293,9 @@ mod tests {
         };
         let datagrams = carriers(&["udp", "udp@clear", "udp@wireguard"], &is_datagram);
         assert_eq!(stacks_of("batching = \"on\""), datagrams);
+        assert_eq!(stacks_of("socket_receive_buffer_bytes = 4096"), all);
         let tls = carriers(&["tls", "mtls"], &is_tls);
+        assert_eq!(stacks_of("tls_max_fragment_bytes = 1024"), tls);
         assert_eq!(stacks_of("resumption = \"ticket\""), tls);
         let wireguard = carriers(&["udp@wireguard"], &|stack| {
             stack.tunnel == Some("wireguard")
@@ -306,6 +331,12 @@ mod tests {
             ("mtu_bytes = 100", "allowed is 576 to 65000"),
             ("tcp_buffer_bytes = 999", "allowed is 1420 to 1048576"),
             ("keep_alive_seconds = 0", "allowed is 1 to 65535"),
+            (
+                "socket_send_buffer_bytes = 1",
+                "allowed is 2304 to 1073741824",
+            ),
+            ("tls_max_fragment_bytes = 1", "allowed is 32 to 16389"),
+            ("session_cache_count = 9", "`resumption` is \"off\""),
         ];
         for (text, expected) in cases {
             let error = toml::from_str::<Variant>(text).unwrap_err().to_string();

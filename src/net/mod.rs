@@ -22,7 +22,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use kernel::{Batching, Kernel, KernelListener, UdpPort};
+pub use kernel::{Batching, Kernel, KernelListener, SocketBuffers, UdpPort};
 pub use tunneled::{TunnelLimits, Tunneled, TunneledListener, TunneledSocket, TunneledStream};
 pub use wire::{MeteredStream, WireCounters, WireMeter};
 

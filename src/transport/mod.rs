@@ -36,7 +36,9 @@ pub use error::{CloseReason, SendError, TransportError};
 pub(crate) use flow::Link;
 pub use flow::{Flow, PONG_LIMIT, User};
 pub use registry::{Delivery, Stack, UnknownStack, find, stacks};
-pub use settings::{Batching, Limits, Settings, TlsSettings, TunnelOptions, WireguardKeys};
+pub use settings::{
+    Batching, Limits, Settings, SocketBuffers, TlsSettings, TunnelOptions, WireguardKeys,
+};
 pub use tls::{
     CryptoProvider, KeyExchangeGroup, KeyType, Resumption, TlsOptions, TlsOptionsError, TlsVersion,
 };

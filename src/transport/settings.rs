@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Identity, TestAuthority, TlsOptions, TransportError};
-pub use crate::net::Batching;
+pub use crate::net::{Batching, SocketBuffers};
 use crate::net::{Kernel, WireMeter};
 pub use crate::tunnel::{TunnelOptions, WireguardKeys};
 
@@ -26,6 +26,8 @@ pub struct Settings {
     pub tunnel: TunnelOptions,
     /// Whether one system call may pass several datagrams to or from the kernel.
     pub batching: Batching,
+    /// How much the kernel may keep for each socket.
+    pub socket_buffers: SocketBuffers,
     /// How long things may take.
     pub limits: Limits,
     /// Whether several listeners, one per worker, share a port (`SO_REUSEPORT`).
@@ -82,6 +84,7 @@ impl From<&Settings> for Kernel {
             share_port: settings.share_port,
             source: settings.source,
             batching: settings.batching,
+            buffers: settings.socket_buffers,
             meter: WireMeter::default(),
         }
     }

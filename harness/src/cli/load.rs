@@ -394,10 +394,12 @@ fn control() -> anyhow::Result<u8> {
     super::reply(&LoadReply::Ready);
     while let Some(order) = super::order(&mut stdin)? {
         let answer = match order {
-            LoadOrder::Snapshot => Ok(LoadReply::Snapshot(ProcessSnapshot::take())),
+            LoadOrder::Snapshot => Ok(LoadReply::Snapshot(Box::new(ProcessSnapshot::take()))),
             LoadOrder::Trace => {
                 heap::trace();
-                Ok(LoadReply::Snapshot(ProcessSnapshot::take_without_rss()))
+                Ok(LoadReply::Snapshot(Box::new(
+                    ProcessSnapshot::take_without_rss(),
+                )))
             }
             LoadOrder::Populate { users, stage } => generator
                 .populate(users, stage)

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod compare;
 mod credentials;
 mod list;
 mod load;
@@ -56,6 +57,8 @@ enum Command {
     Credentials(credentials::Args),
     /// Render a run again
     Report(report::Args),
+    /// Hold a run against another one, and fail on what has become worse
+    Compare(compare::Args),
 }
 
 /// A wrong command line or scenario: [`EXIT_USAGE`].
@@ -79,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Load(args) => load::load(&args),
         Command::Credentials(args) => credentials::credentials(&args),
         Command::Report(args) => report::report(&args),
+        Command::Compare(args) => compare::compare(&args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

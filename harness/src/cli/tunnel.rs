@@ -1,13 +1,13 @@
-//! How tunnels are run and how datagrams pass the kernel: the options that run, node and load share.
+//! How tunnels are run, how datagrams pass the kernel and what sockets may hold: the options that run, node and load share.
 
-use hopbench::transport::{Batching, Settings, TunnelOptions};
+use hopbench::transport::{Batching, Settings, SocketBuffers, TunnelOptions};
 
 use super::{by_name, usage};
 use crate::variant::Variant;
 
 /// Options of the stacks over tunnels, and of those over datagrams.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Tunnels and datagrams")]
+#[command(next_help_heading = "Tunnels and sockets")]
 pub(crate) struct TunnelArgs {
     /// Whether one system call passes several datagrams: off, on; over UDP and every tunnel
     #[arg(long, default_value = "off", value_name = "HOW", value_parser = by_name::<Batching>)]
@@ -26,6 +26,12 @@ pub(crate) struct TunnelArgs {
     /// How often a WireGuard client that has nothing to say shows that it is there; without it, never
     #[arg(long, value_name = "SECONDS")]
     tunnel_keep_alive_seconds: Option<u16>,
+    /// What each kernel socket asks for to send from (SO_SNDBUF); without it, what the kernel gives
+    #[arg(long, value_name = "BYTES")]
+    socket_send_buffer_bytes: Option<u32>,
+    /// What each kernel socket asks for to receive into (SO_RCVBUF); likewise
+    #[arg(long, value_name = "BYTES")]
+    socket_receive_buffer_bytes: Option<u32>,
 }
 
 impl TunnelArgs {
@@ -42,10 +48,14 @@ impl TunnelArgs {
                 keep_alive_seconds: self.tunnel_keep_alive_seconds,
             },
             batching: self.batching,
+            buffers: SocketBuffers {
+                socket_send_buffer_bytes: self.socket_send_buffer_bytes,
+                socket_receive_buffer_bytes: self.socket_receive_buffer_bytes,
+            },
             ..Variant::default()
         };
         let checked = variant.check().map_err(anyhow::Error::msg);
-        checked.map_err(|error| usage(error.context("in the options of tunnels")))?;
+        checked.map_err(|error| usage(error.context("in the options of tunnels and sockets")))?;
         Ok(variant)
     }
 
@@ -58,9 +68,11 @@ impl TunnelArgs {
             tls: _,
             tunnel,
             batching,
+            buffers,
         } = self.variant()?;
         settings.tunnel = tunnel;
         settings.batching = batching;
+        settings.socket_buffers = buffers;
         Ok(())
     }
 }

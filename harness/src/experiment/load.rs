@@ -215,7 +215,7 @@ impl Load {
                 moments: self.moments.clone(),
                 has_rates: self.has_rates,
                 resumes: is_tls(site.stack)
-                    && site.variant.tls.resumption == Resumption::Ticket
+                    && site.variant.tls.resumption != Resumption::Off
                     && opens_hops(&self.plan),
             }),
         }

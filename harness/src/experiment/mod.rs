@@ -306,6 +306,7 @@ impl Bench<'_> {
             tls,
             tunnel,
             batching,
+            buffers,
         } = site.variant;
         tls.check()
             .map_err(|reason| Failure::Unsupported(reason.to_string()))?;
@@ -318,6 +319,7 @@ impl Bench<'_> {
             });
         settings.tunnel = tunnel;
         settings.batching = batching;
+        settings.socket_buffers = buffers;
         Ok(settings)
     }
 }

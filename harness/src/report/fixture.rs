@@ -49,7 +49,7 @@ const CONTROLS: [(&str, &str); 10] = [
 ];
 
 /// The same value on every call.
-pub(super) fn run() -> Run {
+pub(crate) fn run() -> Run {
     static RUN: LazyLock<Run> = LazyLock::new(built);
     RUN.clone()
 }

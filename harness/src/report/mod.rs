@@ -14,8 +14,9 @@
 mod csv;
 mod distribution;
 mod excerpt;
+mod fits;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod hops;
 mod json;
 mod markdown;
@@ -34,6 +35,8 @@ use std::io;
 use std::path::Path;
 
 use hopbench::record::Run;
+
+pub(crate) use summary::verdict_word;
 
 /// Folder of the charts, beside `report.md`, which links into it.
 const CHART_FOLDER: &str = "charts";

@@ -197,7 +197,7 @@ impl<'a> Row<'a> {
 }
 
 /// As serialised.
-pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
+pub(crate) fn verdict_word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Ok => "ok",
         Verdict::GeneratorBound => "generator-bound",
@@ -293,7 +293,7 @@ struct Place<'a> {
 const WITHIN_A_BLOCK: [&str; 2] = ["stage", "rate"];
 
 /// Parameters that tell variants of one stack apart.
-const OF_A_VARIANT: [&str; 10] = [
+const OF_A_VARIANT: [&str; 16] = [
     "tls_version",
     "key_type",
     "resumption",
@@ -304,6 +304,12 @@ const OF_A_VARIANT: [&str; 10] = [
     "tcp_buffer_bytes",
     "handshakes_per_second_limit",
     "keep_alive_seconds",
+    "tls_buffer_limit_bytes",
+    "tls_max_fragment_bytes",
+    "session_tickets_count",
+    "session_cache_count",
+    "socket_send_buffer_bytes",
+    "socket_receive_buffer_bytes",
 ];
 
 impl<'a> Place<'a> {

@@ -126,7 +126,7 @@ impl Generators {
     fn read(&mut self, order: &LoadOrder) -> Outcome<ProcessSnapshot> {
         self.order(order)?;
         let snapshots = self.each(PROMPT, &|| Ok(()), |reply| match reply {
-            LoadReply::Snapshot(snapshot) => Ok(snapshot),
+            LoadReply::Snapshot(snapshot) => Ok(*snapshot),
             other => Err(other),
         })?;
         let sum = snapshots

@@ -4,10 +4,13 @@ mod batch;
 mod tcp;
 mod udp;
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use socket2::SockRef;
 
 pub use tcp::KernelListener;
 pub use udp::UdpPort;
@@ -25,6 +28,8 @@ pub struct Kernel {
     pub source: Option<IpAddr>,
     /// Whether datagram sockets pass several datagrams to and from the kernel at once.
     pub batching: Batching,
+    /// How much the kernel may keep for each socket.
+    pub buffers: SocketBuffers,
     /// Counts what its sockets put on the wire and take from it.
     pub meter: WireMeter,
 }
@@ -38,6 +43,31 @@ pub enum Batching {
     Off,
     /// `recvmmsg` and `sendmmsg`.
     On,
+}
+
+/// What every socket asks the kernel for (`SO_SNDBUF`, `SO_RCVBUF`): it doubles that for its own books,
+/// and clamps it to `wmem_max` and `rmem_max`. Asked for, it does not grow or shrink any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SocketBuffers {
+    /// What may wait to be sent; if it is `None`, as the kernel does it, and 4 MiB of a server's
+    /// datagram socket.
+    pub socket_send_buffer_bytes: Option<u32>,
+    /// What may wait to be received; likewise.
+    pub socket_receive_buffer_bytes: Option<u32>,
+}
+
+impl SocketBuffers {
+    fn apply(self, socket: &impl AsFd) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        if let Some(bytes) = self.socket_send_buffer_bytes {
+            socket.set_send_buffer_size(bytes as usize)?;
+        }
+        if let Some(bytes) = self.socket_receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes as usize)?;
+        }
+        Ok(())
+    }
 }
 
 impl Kernel {

@@ -32,6 +32,8 @@ impl StreamNetwork for Kernel {
             // Lets a server restart while old connections linger; a live listener still excludes.
             socket.set_reuseaddr(true)?;
             SockRef::from(&socket).set_reuse_port(self.share_port)?;
+            // Accepted connections inherit it.
+            self.buffers.apply(&socket)?;
             socket.bind(address)?;
             let listener = socket.listen(BACKLOG)?;
             let bound = listener.local_addr()?;
@@ -105,6 +107,7 @@ impl Kernel {
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         }?;
         socket.set_nodelay(true)?;
+        self.buffers.apply(&socket)?;
         if let Some(source) = self.source {
             choose_port_on_connect(&socket)?;
             socket.bind(SocketAddr::new(source, 0))?;

@@ -44,6 +44,7 @@ impl Kernel {
             socket.set_reuse_port(self.share_port && is_chosen_here)?;
             socket.set_recv_buffer_size(SERVER_BUFFER_BYTES)?;
             socket.set_send_buffer_size(SERVER_BUFFER_BYTES)?;
+            self.buffers.apply(&socket)?;
             socket.bind(&address.into())?;
             socket.set_reuse_port(self.share_port)?;
             UdpPort::new(UdpSocket::from_std(socket.into())?, self)
@@ -58,6 +59,7 @@ impl Kernel {
     ) -> Result<UdpPort, NetError> {
         let connect = async {
             let socket = UdpSocket::bind(SocketAddr::new(self.source_for(target), 0)).await?;
+            self.buffers.apply(&socket)?;
             socket.connect(target).await?;
             socket.writable().await?;
             UdpPort::new(socket, self)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::client::{Resumption as ClientResumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider as Provider;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -49,10 +49,11 @@ impl Client {
             }
             (Authentication::Mutual, None) => return Ok(None),
         };
+        config.max_fragment_size = max_fragment_bytes(settings);
         config.resumption = ClientResumption::disabled();
         let sessions = match settings.options.resumption {
             Resumption::Off => None,
-            Resumption::Ticket => Some(Sessions::default()),
+            Resumption::Ticket | Resumption::Cache => Some(Sessions::default()),
         };
         let config = Arc::new(config);
         Ok(Some(Self { config, sessions }))
@@ -94,15 +95,22 @@ pub(super) fn acceptor(
     let mut config = builder
         .with_single_cert(chain, key)
         .map_err(|error| unusable("the server's certificate and key", error))?;
+    let options = &settings.options;
+    config.max_fragment_size = max_fragment_bytes(settings);
     // What rustls would keep of sessions holds 256 of them: far fewer than there are users.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    match settings.options.resumption {
+    match options.resumption {
         Resumption::Off => {}
         Resumption::Ticket => {
-            config.send_tls13_tickets = 1;
-            config.ticketer = provider::ticketer(settings.options.provider)
+            config.send_tls13_tickets = options.session_tickets_count.into();
+            config.ticketer = provider::ticketer(options.provider)
                 .map_err(|error| unusable("a key for session tickets", error))?;
+        }
+        Resumption::Cache => {
+            config.send_tls13_tickets = options.session_tickets_count.into();
+            config.session_storage =
+                ServerSessionMemoryCache::new(options.session_cache_count as usize);
         }
     }
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
@@ -115,6 +123,10 @@ fn client_verifier(
     WebPkiClientVerifier::builder_with_provider(roots(settings)?, provider)
         .build()
         .map_err(|error| unusable("the trusted certificates", error))
+}
+
+fn max_fragment_bytes(settings: &TlsSettings) -> Option<usize> {
+    settings.options.tls_max_fragment_bytes.map(usize::from)
 }
 
 fn version(settings: &TlsSettings) -> &'static SupportedProtocolVersion {

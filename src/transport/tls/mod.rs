@@ -91,6 +91,7 @@ struct Tls {
     server: Option<TlsAcceptor>,
     server_name: ServerName<'static>,
     handshake_limit: Duration,
+    buffer_limit_bytes: Option<usize>,
 }
 
 impl Tls {
@@ -110,6 +111,10 @@ impl Tls {
             server: config::acceptor(settings, authentication)?,
             server_name,
             handshake_limit,
+            buffer_limit_bytes: settings
+                .options
+                .tls_buffer_limit_bytes
+                .map(|bytes| bytes as usize),
         })
     }
 
@@ -163,7 +168,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Security<S> for Tls {
             let connector = client.connector(user);
             connector.connect(self.server_name.clone(), stream)
         };
-        let stream = self.complete(connecting, peer).await?;
+        let mut stream = self.complete(connecting, peer).await?;
+        if let Some(limit) = self.buffer_limit_bytes {
+            stream.get_mut().1.set_buffer_limit(Some(limit));
+        }
         let handshake = Handshake {
             duration: started.elapsed(),
             kind: match stream.get_ref().1.handshake_kind() {
@@ -191,7 +199,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Security<S> for Tls {
     ) -> impl Future<Output = Result<SessionStream<S>, TransportError>> {
         let accepting = async move {
             let handshake = self.acceptor()?.accept(stream);
-            let stream = self.complete(handshake, peer).await?;
+            let mut stream = self.complete(handshake, peer).await?;
+            if let Some(limit) = self.buffer_limit_bytes {
+                stream.get_mut().1.set_buffer_limit(Some(limit));
+            }
             Ok(SessionStream::new(TlsStream::Server(stream)))
         };
         Box::pin(heap::within(Part::TlsSession, accepting))

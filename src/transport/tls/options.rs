@@ -13,9 +13,7 @@ use super::provider;
 
 /// How two ends of hopbench speak TLS. The default is what a stack does unless told otherwise:
 /// TLS 1.3, ECDSA P-256, full handshakes, ring, X25519.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsOptions {
     /// The one version that is offered and accepted.
@@ -31,15 +29,98 @@ pub struct TlsOptions {
     pub provider: CryptoProvider,
     /// How keys are agreed on.
     pub key_exchange_group: KeyExchangeGroup,
+    /// What a connection may hold of data that is to be encrypted, or to be sent, before writing has
+    /// to wait; rustls' own 64 KiB if it is `None`. From the handshake on, at both ends.
+    pub tls_buffer_limit_bytes: Option<u32>,
+    /// Largest record that is sent, with its header of 5 bytes; 16,389 if it is `None`. At both ends.
+    pub tls_max_fragment_bytes: Option<u16>,
+    /// Tickets that a server sends after a handshake of TLS 1.3 if sessions are resumed: more let a
+    /// user come back over several connections at once.
+    pub session_tickets_count: u8,
+    /// Sessions that the server of each worker keeps with [`Resumption::Cache`].
+    pub session_cache_count: u32,
+}
+
+impl Default for TlsOptions {
+    fn default() -> Self {
+        Self {
+            version: TlsVersion::default(),
+            key_type: KeyType::default(),
+            resumption: Resumption::default(),
+            provider: CryptoProvider::default(),
+            key_exchange_group: KeyExchangeGroup::default(),
+            tls_buffer_limit_bytes: None,
+            tls_max_fragment_bytes: None,
+            session_tickets_count: 1,
+            // As rustls does.
+            session_cache_count: 256,
+        }
+    }
 }
 
 impl TlsOptions {
-    /// Whether this build can do it.
+    /// Whether this build can do it, and its values make sense.
     ///
     /// # Errors
-    /// When the provider is not part of the build, or provider, group and version do not go together.
+    /// When the provider is not part of the build, or provider, group and version do not go together;
+    /// and as [`Self::check_values`].
     pub fn check(&self) -> Result<(), TlsOptionsError> {
+        self.check_values()?;
         provider::pinned(self).map(drop)
+    }
+
+    /// Whether its values make sense in any build.
+    ///
+    /// # Errors
+    /// When a number is out of its range, or is about a resumption that is not chosen.
+    pub fn check_values(&self) -> Result<(), TlsOptionsError> {
+        let within = |name, found: u64, low: u64, high: u64| {
+            if (low..=high).contains(&found) {
+                Ok(())
+            } else {
+                Err(TlsOptionsError::OutOfRange {
+                    name,
+                    found,
+                    low,
+                    high,
+                })
+            }
+        };
+        if let Some(bytes) = self.tls_buffer_limit_bytes {
+            within("tls_buffer_limit_bytes", bytes.into(), 512, 1 << 30)?;
+        }
+        if let Some(bytes) = self.tls_max_fragment_bytes {
+            // What rustls takes.
+            within("tls_max_fragment_bytes", bytes.into(), 32, 16_389)?;
+        }
+        within(
+            "session_tickets_count",
+            self.session_tickets_count.into(),
+            1,
+            16,
+        )?;
+        within(
+            "session_cache_count",
+            self.session_cache_count.into(),
+            1,
+            1 << 24,
+        )?;
+        let usual = Self::default();
+        let (name, is_idle) = match self.resumption {
+            Resumption::Off if self.session_tickets_count != usual.session_tickets_count => {
+                ("session_tickets_count", true)
+            }
+            Resumption::Off | Resumption::Ticket => (
+                "session_cache_count",
+                self.session_cache_count != usual.session_cache_count,
+            ),
+            Resumption::Cache => ("", false),
+        };
+        if is_idle {
+            let resumption = self.resumption;
+            return Err(TlsOptionsError::NotResumed { name, resumption });
+        }
+        Ok(())
     }
 
     /// The options that differ from the default, by the name of the cell's parameter: what
@@ -124,6 +205,10 @@ named! {
         /// 1.3 (RFC 8446 §4.6.1), or in each full one of TLS 1.2 (RFC 5077). It keeps nothing itself,
         /// so it resumes as many users as there are.
         Ticket = "ticket",
+        /// The server keeps the sessions and hands out their names: as many as
+        /// [`TlsOptions::session_cache_count`] says; beyond that the oldest are forgotten, and their
+        /// users make full handshakes.
+        Cache = "cache",
     }
 }
 
@@ -175,6 +260,26 @@ pub enum TlsOptionsError {
         /// The group that it lacks.
         group: KeyExchangeGroup,
     },
+    /// A number that rustls would refuse, or that makes no sense.
+    #[error("`{name}` is {found}; allowed is {low} to {high}")]
+    OutOfRange {
+        /// As serde calls the option.
+        name: &'static str,
+        /// What it is.
+        found: u64,
+        /// The least.
+        low: u64,
+        /// The most.
+        high: u64,
+    },
+    /// An option of a resumption that is not the chosen one.
+    #[error("`{name}` says nothing where `resumption` is \"{resumption}\"")]
+    NotResumed {
+        /// As serde calls the option.
+        name: &'static str,
+        /// What is chosen.
+        resumption: Resumption,
+    },
     /// The group exists in TLS 1.3 only.
     #[error("the key-exchange group {group} needs TLS 1.3, found TLS 1.2")]
     NeedsTls13 {
@@ -219,6 +324,36 @@ mod tests {
         assert!(error.contains("expected `1.2` or `1.3`"), "{error}");
         let error = options(json!({"cipher": "none"})).unwrap_err();
         assert!(error.contains("unknown field `cipher`"), "{error}");
+    }
+
+    #[test]
+    fn values_are_refused_where_they_make_no_sense() {
+        for (value, expected) in [
+            (json!({"tls_buffer_limit_bytes": 100}), "512 to"),
+            (json!({"tls_max_fragment_bytes": 31}), "32 to 16389"),
+            (
+                json!({"session_tickets_count": 0, "resumption": "ticket"}),
+                "1 to 16",
+            ),
+            (
+                json!({"session_tickets_count": 2}),
+                "`resumption` is \"off\"",
+            ),
+            (json!({"session_cache_count": 2}), "`resumption` is \"off\""),
+            (
+                json!({"session_cache_count": 2, "resumption": "ticket"}),
+                "\"ticket\"",
+            ),
+        ] {
+            let error = options(value).unwrap().check().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        for value in [
+            json!({"session_cache_count": 9, "session_tickets_count": 2, "resumption": "cache"}),
+            json!({"tls_buffer_limit_bytes": 512, "tls_max_fragment_bytes": 16_389}),
+        ] {
+            options(value).unwrap().check().unwrap();
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use rustls::{SignatureScheme, SupportedCipherSuite};
 use serde_json::Value;
 
-use super::options::{TlsOptions, TlsVersion};
+use super::options::{Resumption, TlsOptions, TlsVersion};
 use super::{Authentication, provider};
 use crate::transport::{Identity, Settings};
 
@@ -41,7 +41,24 @@ fn security(settings: &Settings, authentication: Authentication) -> Vec<(&'stati
             options.key_exchange_group.name().into(),
         ),
         ("resumption", options.resumption.name().into()),
+        (
+            "tls_buffer_limit_bytes",
+            options.tls_buffer_limit_bytes.into(),
+        ),
+        (
+            "tls_max_fragment_bytes",
+            options.tls_max_fragment_bytes.into(),
+        ),
     ];
+    if options.resumption != Resumption::Off {
+        security.push((
+            "session_tickets_count",
+            options.session_tickets_count.into(),
+        ));
+    }
+    if options.resumption == Resumption::Cache {
+        security.push(("session_cache_count", options.session_cache_count.into()));
+    }
     let is_used =
         |suite: &&SupportedCipherSuite| is_used(suite, options.version, server_key.as_ref());
     if let Some(suite) = provider.cipher_suites.iter().find(is_used) {

@@ -12,7 +12,7 @@ use crate::transport::find;
 
 const VERSIONS: [TlsVersion; 2] = [TlsVersion::V1_2, TlsVersion::V1_3];
 const KEY_TYPES: [KeyType; 2] = [KeyType::EcdsaP256, KeyType::Rsa2048];
-const RESUMPTIONS: [Resumption; 2] = [Resumption::Off, Resumption::Ticket];
+const RESUMPTIONS: [Resumption; 3] = [Resumption::Off, Resumption::Ticket, Resumption::Cache];
 const PROVIDERS: [CryptoProvider; 2] = [CryptoProvider::Ring, CryptoProvider::AwsLcRs];
 const GROUPS: [KeyExchangeGroup; 2] = [KeyExchangeGroup::X25519, KeyExchangeGroup::X25519MlKem768];
 
@@ -86,6 +86,7 @@ async fn handshakes_negotiate_what_is_claimed() {
                             resumption,
                             provider,
                             key_exchange_group,
+                            ..TlsOptions::default()
                         };
                         let keys = keys.clone();
                         let settings = TlsSettings { options, ..keys };
@@ -103,7 +104,7 @@ async fn handshakes_negotiate_what_is_claimed() {
     }
     // Versions × kinds of keys × resumption, times ring; and aws-lc-rs, whose hybrid group is of
     // TLS 1.3 only.
-    let expected = if cfg!(feature = "aws-lc-rs") { 20 } else { 8 };
+    let expected = if cfg!(feature = "aws-lc-rs") { 30 } else { 12 };
     assert_eq!(possible, expected);
 }
 
@@ -126,7 +127,7 @@ async fn assert_claim_holds(tls: &TlsSettings) {
         assert_eq!(first.kind, HandshakeKind::Full);
         let second = handshake(&tls, &tls, User(0)).await;
         let is_resumed = second.kind == HandshakeKind::Resumed;
-        assert_eq!(is_resumed, claim["resumption"] == "ticket");
+        assert_eq!(is_resumed, claim["resumption"] != "off");
         for ends in [&first, &second] {
             assert_ends_are(ends, &claim, options);
         }
@@ -160,7 +161,21 @@ fn expected_claim(options: &TlsOptions, is_mutual: bool) -> BTreeMap<String, Val
         claim.push(("client_key_type", key_type));
     }
     let owned = |(key, value): (&str, &str)| (key.to_owned(), Value::from(value));
-    claim.into_iter().map(owned).collect()
+    let mut claim: BTreeMap<String, Value> = claim.into_iter().map(owned).collect();
+    let numbers = match options.resumption {
+        Resumption::Off => vec![],
+        Resumption::Ticket => vec![("session_tickets_count", 1)],
+        Resumption::Cache => vec![("session_tickets_count", 1), ("session_cache_count", 256)],
+    };
+    claim.extend(
+        numbers
+            .into_iter()
+            .map(|(key, number)| (key.to_owned(), number.into())),
+    );
+    for key in ["tls_buffer_limit_bytes", "tls_max_fragment_bytes"] {
+        claim.insert(key.to_owned(), Value::Null);
+    }
+    claim
 }
 
 fn assert_ends_are(ends: &Secured, claim: &BTreeMap<String, Value>, options: &TlsOptions) {
@@ -267,6 +282,22 @@ async fn resuming_takes_two_ends_that_agree_to() {
                 assert_eq!(kind(&client, &server, 0).await, HandshakeKind::Full);
             }
         }
+    }
+}
+
+/// A cache that is full forgets whose turn it is not.
+#[tokio::test]
+async fn a_server_that_keeps_sessions_keeps_so_many() {
+    for version in VERSIONS {
+        let mut settings = resuming(version);
+        settings.options.resumption = Resumption::Cache;
+        settings.options.session_cache_count = 16;
+        let tls = open_tls(&settings, Authentication::Server);
+        for user in 0..200 {
+            assert_eq!(kind(&tls, &tls, user).await, HandshakeKind::Full);
+        }
+        assert_eq!(kind(&tls, &tls, 199).await, HandshakeKind::Resumed);
+        assert_eq!(kind(&tls, &tls, 0).await, HandshakeKind::Full);
     }
 }
 

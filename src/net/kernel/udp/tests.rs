@@ -10,6 +10,7 @@ use std::task::Wake;
 use std::time::Duration;
 
 use super::*;
+use crate::net::SocketBuffers;
 use crate::net::kernel::batch::BATCH_LENGTH;
 
 const LOOPBACK: &str = "127.0.0.1:0";
@@ -25,6 +26,7 @@ fn kernel(batching: Batching) -> Kernel {
         share_port: false,
         source: None,
         batching,
+        buffers: SocketBuffers::default(),
         meter: WireMeter::default(),
     }
 }
@@ -319,4 +321,23 @@ async fn what_was_sent_last_leaves_before_the_port_closes() {
     }
     drop(server);
     assert_eq!(arrived(&peer), numbered(0..3));
+}
+
+/// The kernel doubles what it is asked for.
+#[tokio::test]
+async fn sockets_have_the_buffers_that_are_asked_for() {
+    let kernel = Kernel {
+        buffers: SocketBuffers {
+            socket_send_buffer_bytes: Some(8_192),
+            socket_receive_buffer_bytes: Some(16_384),
+        },
+        ..kernel(Batching::Off)
+    };
+    let server = kernel.bind_port(LOOPBACK.parse().unwrap()).unwrap();
+    let client = kernel.connect_port(server.bound()).await.unwrap();
+    for port in [&server, &client] {
+        let socket = socket2::SockRef::from(&port.socket);
+        assert_eq!(socket.send_buffer_size().unwrap(), 2 * 8_192);
+        assert_eq!(socket.recv_buffer_size().unwrap(), 2 * 16_384);
+    }
 }
