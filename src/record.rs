@@ -1,7 +1,8 @@
 //! The run's data model: what experiments fill and the only thing that reports know.
 //!
 //! Serialised as `run.json`, schema [`SCHEMA`]. Keys are binding, since other programs read them.
-//! Missing is `null`, never zero; every key is always present. The JSON Schema is generated from the
+//! Missing is `null`, never zero; every key is always present, but for what an addition to the schema
+//! says of itself, so that earlier runs can be read. The JSON Schema is generated from the
 //! types below and committed as `results/run.schema.json`.
 //!
 //! Beside the types: [`CellId`] and the constructors of cells, [`metric`] with the table of metric
@@ -149,6 +150,30 @@ pub struct Metric {
     pub direction: Direction,
     /// The distribution, for metrics that have one.
     pub histogram: Option<Histogram>,
+    /// What the line was fitted to, for metrics that are its slope; absent elsewhere, and in runs of
+    /// earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit: Option<Fit>,
+}
+
+/// The readings behind a slope, and how well a line fits them. Blocks share the slope, and each has
+/// a fixed cost of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Fit {
+    /// What the slope is per, ascending: numbers of connections.
+    pub at: Vec<f64>,
+    /// By block, the readings in the order of `at`, in the metric's unit. All of them are in the
+    /// figures, outliers too.
+    pub readings: Vec<Vec<f64>>,
+    /// Lower end of the slope's 95 % interval by the regression (Student's t), where the metric's
+    /// own interval is over blocks; null where a line has no freedom.
+    pub ci95_low: Option<f64>,
+    /// Upper end, likewise.
+    pub ci95_high: Option<f64>,
+    /// Readings that lie off the line through most of their block (Theil–Sen) by more than 3.5 robust
+    /// standard deviations of all and by more than 1 % of what the line rises over `at`: block, then
+    /// place in `at`.
+    pub outliers: Vec<(u32, u32)>,
 }
 
 /// Unit of a metric; the last word of its key.

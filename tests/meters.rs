@@ -130,6 +130,29 @@ fn malloc_tells_what_c_allocates_beyond_the_counted_chunks() {
     );
 }
 
+/// What is given back in the middle of an arena stays with malloc: every second block, so that no page
+/// of theirs is empty.
+#[test]
+fn malloc_keeps_what_is_freed_between_blocks() {
+    const BLOCKS: usize = 20_000;
+    const BYTES: usize = 2_000;
+    const CHUNK_BYTES: u64 = 2_016;
+    /// As above; thread caches hold seven chunks of a size.
+    const SLACK_BYTES: u64 = 64 * 1_024;
+    let _turn = my_turn();
+    let books = || malloc::books().expect("glibc tells");
+    let mut blocks: Vec<Option<Box<[u8]>>> = Vec::with_capacity(BLOCKS);
+    blocks.resize_with(BLOCKS, || Some(black_box(vec![1_u8; BYTES]).into()));
+    let before = books();
+    for block in blocks.iter_mut().step_by(2) {
+        *block = None;
+    }
+    let after = books();
+    let freed = BLOCKS as u64 / 2 * CHUNK_BYTES;
+    assert!((before.in_use_bytes - after.in_use_bytes).abs_diff(freed) < SLACK_BYTES);
+    assert!((after.free_bytes - before.free_bytes).abs_diff(freed) < SLACK_BYTES);
+}
+
 /// Within 1 %, since the test's own threads and channels allocate a little as well.
 #[test]
 fn heap_sums_over_threads_also_when_another_thread_frees() {

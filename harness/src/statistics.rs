@@ -5,6 +5,8 @@
 //! blocks. Regressions serve the memory experiments, where the errors are small and the question is
 //! a slope.
 
+pub(crate) mod fit;
+
 use hopbench::record::Ratio;
 use rand::Rng as _;
 use rand::SeedableRng as _;

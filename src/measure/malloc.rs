@@ -15,26 +15,48 @@ use super::Unavailable;
 /// # Errors
 /// Where the C library is not glibc.
 pub fn in_use_bytes() -> Result<u64, Unavailable> {
-    platform::in_use_bytes()
+    platform::books().map(|books| books.in_use_bytes)
+}
+
+/// Where malloc's memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Books {
+    /// See [`in_use_bytes`].
+    pub in_use_bytes: u64,
+    /// Bytes that it has from the system and has not given out: holes between blocks, what was freed
+    /// and not returned, and what lies ahead of the last block. Pages among them that nobody has
+    /// written yet, or that were returned inside an arena, are not resident.
+    pub free_bytes: u64,
+}
+
+/// Both at one moment; as costly as [`in_use_bytes`].
+///
+/// # Errors
+/// Where the C library is not glibc.
+pub fn books() -> Result<Books, Unavailable> {
+    platform::books()
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod platform {
-    use super::Unavailable;
+    use super::{Books, Unavailable};
 
     #[allow(clippy::unnecessary_wraps)] // the signature of every platform
-    pub(super) fn in_use_bytes() -> Result<u64, Unavailable> {
+    pub(super) fn books() -> Result<Books, Unavailable> {
         // SAFETY: it has no preconditions, and reads the books under malloc's own locks.
         let books = unsafe { libc::mallinfo2() };
-        Ok(books.uordblks as u64 + books.hblkhd as u64)
+        Ok(Books {
+            in_use_bytes: books.uordblks as u64 + books.hblkhd as u64,
+            free_bytes: books.fordblks as u64,
+        })
     }
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 mod platform {
-    use super::Unavailable;
+    use super::{Books, Unavailable};
 
-    pub(super) fn in_use_bytes() -> Result<u64, Unavailable> {
+    pub(super) fn books() -> Result<Books, Unavailable> {
         let reason = "only glibc tells (mallinfo2)";
         Err(Unavailable::new("malloc's heap", reason))
     }

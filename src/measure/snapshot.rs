@@ -22,6 +22,9 @@ pub struct ProcessSnapshot {
     pub heap_allocations: Option<u64>,
     /// What malloc has given out, to C as well; null where it does not tell, or when it was not read.
     pub malloc_bytes: Option<u64>,
+    /// What malloc has and has not given out, see [`malloc::Books::free_bytes`]; null likewise.
+    #[serde(default)]
+    pub malloc_free_bytes: Option<u64>,
     /// Resident memory; null where the system does not tell, or when it was not read.
     pub rss_bytes: Option<u64>,
 }
@@ -50,8 +53,10 @@ impl ProcessSnapshot {
     #[must_use]
     pub fn take() -> Self {
         let quick = Self::take_without_rss();
+        let books = malloc::books().ok();
         Self {
-            malloc_bytes: malloc::in_use_bytes().ok(),
+            malloc_bytes: books.map(|books| books.in_use_bytes),
+            malloc_free_bytes: books.map(|books| books.free_bytes),
             rss_bytes: memory::resident_bytes().ok(),
             ..quick
         }
@@ -68,6 +73,7 @@ impl ProcessSnapshot {
             heap_chunk_bytes: heap.map(|heap| heap.live_chunk_bytes),
             heap_allocations: heap.map(|heap| heap.allocations),
             malloc_bytes: None,
+            malloc_free_bytes: None,
             rss_bytes: None,
         }
     }
@@ -111,6 +117,7 @@ mod tests {
             heap_chunk_bytes: Some(96),
             heap_allocations: Some(2),
             malloc_bytes: Some(4_096),
+            malloc_free_bytes: Some(512),
             rss_bytes,
         }
     }
@@ -124,6 +131,7 @@ mod tests {
             heap_chunk_bytes: Some(-64),
             heap_allocations: Some(9),
             malloc_bytes: None,
+            malloc_free_bytes: None,
             rss_bytes: Some(4_096),
         };
         let expected = ProcessUsage {

@@ -192,6 +192,16 @@ const COMMON: &[Known] = &[
         "Server heap per connection",
     ),
     lower(
+        "client_heap_fixed_bytes",
+        Unit::Bytes,
+        "Client heap without a connection, by the fit",
+    ),
+    lower(
+        "server_heap_fixed_bytes",
+        Unit::Bytes,
+        "Server heap without a connection, by the fit",
+    ),
+    lower(
         "server_tunnel_heap_bytes_per_connection",
         Unit::Bytes,
         "Server heap of a tunnel",
@@ -227,6 +237,16 @@ const COMMON: &[Known] = &[
         "Fit of server heap over connections (r²)",
     ),
     lower(
+        "client_chunk_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap in chunks of malloc per connection",
+    ),
+    lower(
+        "server_chunk_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap in chunks of malloc per connection",
+    ),
+    lower(
         "client_malloc_bytes_per_connection",
         Unit::Bytes,
         "Client memory from malloc per connection",
@@ -235,6 +255,16 @@ const COMMON: &[Known] = &[
         "server_malloc_bytes_per_connection",
         Unit::Bytes,
         "Server memory from malloc per connection",
+    ),
+    lower(
+        "client_arena_bytes_per_connection",
+        Unit::Bytes,
+        "Client memory that malloc has, given out or free, per connection",
+    ),
+    lower(
+        "server_arena_bytes_per_connection",
+        Unit::Bytes,
+        "Server memory that malloc has, given out or free, per connection",
     ),
     lower(
         "client_c_heap_bytes_per_connection",
@@ -255,6 +285,16 @@ const COMMON: &[Known] = &[
         "server_rss_bytes_per_connection",
         Unit::Bytes,
         "Server RSS per connection",
+    ),
+    lower(
+        "client_rss_fixed_bytes",
+        Unit::Bytes,
+        "Client RSS without a connection, by the fit",
+    ),
+    lower(
+        "server_rss_fixed_bytes",
+        Unit::Bytes,
+        "Server RSS without a connection, by the fit",
     ),
     higher(
         "client_rss_r_squared_ratio",
@@ -483,6 +523,7 @@ impl Metric {
             unit,
             direction,
             histogram: None,
+            fit: None,
         }
         .with_interval(ci95)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hopbench::measure::histogram::{LatencyHistogram, RateHistogram};
-use hopbench::record::{Cell, CellId, Metric, Ratio, Verdict};
+use hopbench::record::{Cell, CellId, Fit, Metric, Ratio, Verdict};
 use hopbench::transport;
 use serde_json::json;
 
@@ -42,7 +42,8 @@ const NOT_COMPARED: [&str; 12] = [
 /// Whether ratios are formed of the metric.
 fn is_compared(key: &str) -> bool {
     let is_of_the_measurement = key.ends_with("_count") || key.ends_with("_r_squared_ratio");
-    !is_of_the_measurement && !NOT_COMPARED.contains(&key)
+    let is_of_the_fit = key.ends_with("_fixed_bytes");
+    !is_of_the_measurement && !is_of_the_fit && !NOT_COMPARED.contains(&key)
 }
 
 /// Whether a metric counts what should not happen. Of these the sum over all blocks is told: the median
@@ -233,8 +234,21 @@ fn scalar(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
     if is_mishap(key) {
         return Metric::of(key, (!values.is_empty()).then(|| values.iter().sum()));
     }
-    Metric::of(key, statistics::median(&values))
-        .with_interval(statistics::bootstrap_interval(&values, seed).map(Into::into))
+    Metric {
+        fit: fit(samples, key),
+        ..Metric::of(key, statistics::median(&values))
+            .with_interval(statistics::bootstrap_interval(&values, seed).map(Into::into))
+    }
+}
+
+/// Of a slope, the readings of all blocks; all are at the same numbers of connections.
+fn fit(samples: &BTreeMap<u32, &Sample>, key: &str) -> Option<Fit> {
+    let points: Vec<_> = samples.values().filter_map(|s| s.points.get(key)).collect();
+    let at: Vec<f64> = points.first()?.iter().map(|(at, _)| *at).collect();
+    let readings = points
+        .iter()
+        .map(|block| block.iter().map(|(_, y)| *y).collect());
+    statistics::fit::of(at, readings.collect())
 }
 
 fn latency(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {

@@ -313,37 +313,85 @@ struct Point {
     wire: Option<WireCounters>,
 }
 
+/// What is read of a side's memory; none where this machine does not tell.
+type Meter = fn(&ProcessSnapshot) -> Option<f64>;
+
+/// From what Rust asked for to what is resident, each with what the one before leaves out: rounding to
+/// malloc's chunks; what C allocated, and the caches of threads; what malloc has and has not given out;
+/// pages that nobody wrote, and memory that is not malloc's. Slopes of one set of points add up.
+const METERS: [(&str, Meter); 5] = [
+    ("heap", heap_bytes),
+    ("chunk", chunk_bytes),
+    ("malloc", malloc_bytes),
+    ("arena", arena_bytes),
+    ("rss", rss_bytes),
+];
+
+/// Those of which more than the slope is told.
+const TOLD_WHOLE: [&str; 2] = ["heap", "rss"];
+
 fn sample(readings: &Readings, allocates_in_c: bool) -> Sample {
-    let points = &readings.points;
-    let mut sample = Sample::default();
-    let mut record = |key: String, value| sample.scalars.insert(key, value);
     type Side = fn(&Point) -> &ProcessSnapshot;
     let client: Side = |point| &point.client;
     let server: Side = |point| &point.server;
+    let mut sample = Sample::default();
     for (side, of) in [("client", client), ("server", server)] {
-        let line = |bytes: fn(&ProcessSnapshot) -> Option<f64>| {
-            fit(points
-                .iter()
-                .map(|point| (point.connections, bytes(of(point)))))
+        let read = |meter: Meter| -> Option<Vec<(f64, f64)>> {
+            let points = readings.points.iter();
+            points
+                .map(|point| Some((point.connections, meter(of(point))?)))
+                .collect()
         };
-        let key = |meter| format!("{side}_{meter}_bytes_per_connection");
-        for (meter, line) in [("heap", line(heap_bytes)), ("rss", line(rss_bytes))] {
-            record(key(meter), slope(line));
-            record(format!("{side}_{meter}_r_squared_ratio"), r_squared(line));
+        for (name, meter) in METERS {
+            let line =
+                sample.record_slope(format!("{side}_{name}_bytes_per_connection"), read(meter));
+            if TOLD_WHOLE.contains(&name) {
+                let mut record = |key: &str, value| {
+                    sample.scalars.insert(format!("{side}_{name}_{key}"), value);
+                };
+                record("fixed_bytes", line.map(|line| line.intercept));
+                record("r_squared_ratio", r_squared(line));
+            }
         }
-        record(key("malloc"), slope(line(malloc_bytes)));
         if allocates_in_c {
-            record(key("c_heap"), slope(line(c_heap_bytes)));
+            sample.record_slope(
+                format!("{side}_c_heap_bytes_per_connection"),
+                read(c_heap_bytes),
+            );
         }
     }
-    let kernel = fit(readings.kernel.iter().copied());
-    record("kernel_bytes_per_connection".into(), slope(kernel));
-    record("kernel_r_squared_ratio".into(), r_squared(kernel));
+    let kernel = readings
+        .kernel
+        .iter()
+        .map(|(at, bytes)| Some((*at, (*bytes)?)));
+    let kernel = sample.record_slope("kernel_bytes_per_connection".into(), kernel.collect());
     sample
+        .scalars
+        .insert("kernel_r_squared_ratio".into(), r_squared(kernel));
+    sample
+}
+
+impl Sample {
+    /// Records the slope of the line through `points`, and the points; none if a reading is missing.
+    fn record_slope(&mut self, key: String, points: Option<Vec<(f64, f64)>>) -> Option<Regression> {
+        let line = points.as_deref().and_then(statistics::regression);
+        self.scalars.insert(key.clone(), slope(line));
+        self.points.extend(points.map(|points| (key, points)));
+        line
+    }
 }
 
 fn heap_bytes(side: &ProcessSnapshot) -> Option<f64> {
     side.heap_live_bytes.map(|bytes| bytes as f64)
+}
+
+fn chunk_bytes(side: &ProcessSnapshot) -> Option<f64> {
+    side.heap_chunk_bytes.map(|bytes| bytes as f64)
+}
+
+/// What malloc has from the system, given out or not.
+fn arena_bytes(side: &ProcessSnapshot) -> Option<f64> {
+    Some((side.malloc_bytes? + side.malloc_free_bytes?) as f64)
 }
 
 fn rss_bytes(side: &ProcessSnapshot) -> Option<f64> {

@@ -113,6 +113,8 @@ pub(crate) trait Question {
 pub(crate) struct Sample {
     /// Figures by metric key; `None` where this stack or machine has none.
     pub(crate) scalars: BTreeMap<String, Option<f64>>,
+    /// Of figures that are slopes, by metric key: numbers of connections and readings.
+    pub(crate) points: BTreeMap<String, Vec<(f64, f64)>>,
     /// Distributions by metric key; `None` where this stack has no such phase.
     pub(crate) latencies: BTreeMap<String, Option<LatencyHistogram>>,
     /// Rates of the 100 ms windows.

@@ -362,6 +362,7 @@ fn figure(value: Option<f64>, unit: Unit, direction: Direction) -> Metric {
         unit,
         direction,
         histogram: None,
+        fit: None,
     }
 }
 
