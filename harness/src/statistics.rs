@@ -210,7 +210,8 @@ pub(crate) fn regression(points: &[(f64, f64)]) -> Option<Regression> {
 pub(crate) fn slope_interval(slope: f64, r_squared: f64, points: usize) -> Option<Interval> {
     let degrees = points.checked_sub(2).filter(|degrees| *degrees > 0)?;
     let is_share = r_squared > 0.0 && r_squared <= 1.0;
-    let error = is_share.then(|| slope.abs() * ((1.0 / r_squared - 1.0) / degrees as f64).sqrt())?;
+    let error =
+        is_share.then(|| slope.abs() * ((1.0 / r_squared - 1.0) / degrees as f64).sqrt())?;
     let half = student_t_975(degrees) * error;
     Some(Interval {
         low: slope - half,

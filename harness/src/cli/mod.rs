@@ -4,6 +4,7 @@ mod credentials;
 mod list;
 mod load;
 mod node;
+mod plan;
 mod proxy;
 mod report;
 mod run;
@@ -56,6 +57,8 @@ enum Command {
     Credentials(credentials::Args),
     /// Render a run again
     Report(report::Args),
+    /// Estimate what so many users need, from what a run has measured
+    Plan(plan::Args),
 }
 
 /// A wrong command line or scenario: [`EXIT_USAGE`].
@@ -79,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Load(args) => load::load(&args),
         Command::Credentials(args) => credentials::credentials(&args),
         Command::Report(args) => report::report(&args),
+        Command::Plan(args) => plan::plan(&args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

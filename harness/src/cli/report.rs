@@ -43,7 +43,7 @@ pub(crate) fn report(args: &Args) -> anyhow::Result<u8> {
 }
 
 /// The run.json of a run's folder.
-fn run_file(path: &Path) -> PathBuf {
+pub(super) fn run_file(path: &Path) -> PathBuf {
     if path.is_dir() {
         path.join("run.json")
     } else {

@@ -51,6 +51,8 @@ pub(super) struct Costs {
     pub(super) call: Operation,
     /// A second of a user who does nothing but keep the hop alive.
     pub(super) idle_second: Operation,
+    /// How often it did so; `None` when that is not known.
+    pub(super) keep_alive_seconds: Option<f64>,
     pub(super) unused: Vec<Unused>,
 }
 
@@ -69,16 +71,29 @@ pub(super) struct Wanted {
     pub(super) stage: Option<&'static str>,
 }
 
+/// The slopes of memory cells that a server has.
+pub(super) const SLOPES: [&str; 3] = [
+    "server_heap_bytes_per_connection",
+    "server_rss_bytes_per_connection",
+    "kernel_bytes_per_connection",
+];
+
 /// Parameters in a cell's name that make no variant of it.
 const USUAL: [&str; 3] = ["rate", "stage", "users"];
 
 impl Wanted {
+    /// Memory, at every stage.
+    pub(super) const MEMORY: Self = Self {
+        experiment: "memory",
+        workload: Some("register"),
+        topology: Some("direct"),
+        stage: None,
+    };
+
     fn memory(stage: &'static str) -> Self {
         Self {
-            experiment: "memory",
-            workload: Some("register"),
-            topology: Some("direct"),
             stage: Some(stage),
+            ..Self::MEMORY
         }
     }
 
@@ -93,7 +108,10 @@ impl Wanted {
 
     fn is(&self, cell: &Cell) -> bool {
         let is_named = |wanted: Option<&str>, found: &str| wanted.is_none_or(|name| name == found);
-        let stage = cell.parameters.get("stage").and_then(|stage| stage.as_str());
+        let stage = cell
+            .parameters
+            .get("stage")
+            .and_then(|stage| stage.as_str());
         self.experiment == cell.experiment
             && is_named(self.workload, &cell.workload)
             && is_named(self.topology, &cell.topology)
@@ -161,21 +179,26 @@ impl<'a> Evidence<'a> {
         format!("hopbench run --profile {profile} --experiments {experiment} --stacks {stack}")
     }
 
-    /// What the stack costs.
-    pub(super) fn costs(self) -> Costs {
+    /// What the stack costs when it serves so many users.
+    pub(super) fn costs(self, users: f64) -> Costs {
         let scale = scale::Crowd::of(self);
         let memory = |meter: Meter| {
             let small = self.memory(meter);
-            scale.memory(meter).map_or(small, |memory| memory)
+            scale.memory(meter).unwrap_or(small)
         };
+        let at_scale = |key| scale.cpu_ns(key, users);
+        let registration = self
+            .registration()
+            .with_cpu(at_scale(scale::REGISTRATION_CPU));
         let mut costs = Costs {
             heap: memory(Meter::Heap),
             resident: memory(Meter::Resident),
             kernel: memory(Meter::Kernel),
-            registration: scale.registration().or(self.registration()),
-            refresh: scale.refresh().or(self.refresh()),
-            call: scale.call().or(self.call()),
-            idle_second: scale.idle_second().or(self.idle_second()),
+            refresh: self.refresh(&registration),
+            registration,
+            call: self.call().with_cpu(at_scale(scale::CALL_CPU)),
+            idle_second: self.idle_second().with_cpu(scale.idle_cpu_ns()),
+            keep_alive_seconds: scale.keep_alive_seconds(),
             unused: Vec::new(),
         };
         let asked = [
@@ -187,7 +210,10 @@ impl<'a> Evidence<'a> {
             Wanted::throughput("invite", "direct"),
             scale::WANTED,
         ];
-        costs.unused = asked.iter().flat_map(|wanted| self.unused(wanted)).collect();
+        costs.unused = asked
+            .iter()
+            .flat_map(|wanted| self.unused(wanted))
+            .collect();
         costs
     }
 
@@ -260,20 +286,24 @@ impl<'a> Evidence<'a> {
     }
 
     /// Where no refresh was measured, a registration over a new hop is the most that it may cost.
-    fn refresh(self) -> Operation {
+    fn refresh(self, registration: &Operation) -> Operation {
         if let Some(refresh) = self.operation(&[Wanted::throughput("reregister", "direct")]) {
             return refresh;
         }
         let command = self.command("workloads", "throughput");
         let missing = Operation::missing("a refresh", command);
-        let Some(registration) = self.operation(&[Wanted::throughput("register", "direct")]) else {
-            return missing;
+        let note =
+            "no refresh was measured: the cost of a registration over a new hop stands for it";
+        let most = |registration: &Finding, missing: Finding| match registration.figure {
+            Some(_) => {
+                let registration = registration.clone();
+                registration.at_most().noted(note).beside(missing)
+            }
+            None => missing,
         };
-        let note = "no refresh was measured: the cost of a registration over a new hop stands for it";
-        let most = |finding: Finding, missing: Finding| finding.at_most().noted(note).beside(missing);
         Operation {
-            cpu_ns: most(registration.cpu_ns, missing.cpu_ns),
-            wire_bytes: most(registration.wire_bytes, missing.wire_bytes),
+            cpu_ns: most(&registration.cpu_ns, missing.cpu_ns),
+            wire_bytes: most(&registration.wire_bytes, missing.wire_bytes),
         }
     }
 
@@ -290,7 +320,8 @@ impl<'a> Evidence<'a> {
         };
         let note = "the calls that were measured end at the node: a proxy that brings them to \
                     another user does more";
-        let least = |finding: Finding, missing: Finding| finding.at_least().noted(note).beside(missing);
+        let least =
+            |finding: Finding, missing: Finding| finding.at_least().noted(note).beside(missing);
         Operation {
             cpu_ns: least(call.cpu_ns, missing.cpu_ns),
             wire_bytes: least(call.wire_bytes, missing.wire_bytes),
@@ -298,7 +329,10 @@ impl<'a> Evidence<'a> {
     }
 
     fn idle_second(self) -> Operation {
-        Operation::missing("keep-alives of an idle user", self.command("scale", "scale"))
+        Operation::missing(
+            "keep-alives of an idle user",
+            self.command("scale", "scale"),
+        )
     }
 }
 
@@ -310,12 +344,11 @@ impl Operation {
         }
     }
 
-    /// This, or what the other knows where this knows nothing.
-    fn or(self, other: Self) -> Self {
-        let either = |own: Finding, other: Finding| if own.figure.is_some() { own } else { other };
+    /// With another figure of the processor, if there is one.
+    fn with_cpu(self, cpu_ns: Option<Finding>) -> Self {
         Self {
-            cpu_ns: either(self.cpu_ns, other.cpu_ns),
-            wire_bytes: either(self.wire_bytes, other.wire_bytes),
+            cpu_ns: cpu_ns.unwrap_or(self.cpu_ns),
+            ..self
         }
     }
 }
@@ -354,6 +387,15 @@ impl Meter {
                 "server_rss_r_squared_ratio",
             ),
             Self::Kernel => ("kernel_bytes_per_connection", "kernel_r_squared_ratio"),
+        }
+    }
+
+    /// What all users of a cell of the experiment `scale` take together.
+    pub(super) fn scale_key(self) -> &'static str {
+        match self {
+            Self::Heap => "server_heap_bytes",
+            Self::Resident => "server_rss_bytes",
+            Self::Kernel => "kernel_bytes",
         }
     }
 
@@ -402,12 +444,18 @@ fn recorded_interval(metric: &Metric) -> Option<statistics::Interval> {
 
 /// The most users of a cell.
 pub(super) fn users(cell: &Cell) -> Option<f64> {
-    let users = cell.parameters.get("users").and_then(serde_json::Value::as_f64);
+    let users = cell
+        .parameters
+        .get("users")
+        .and_then(serde_json::Value::as_f64);
     connections(cell).reduce(f64::max).or(users)
 }
 
 fn connections(cell: &Cell) -> impl Iterator<Item = f64> {
     let connections = cell.parameters.get("connections");
     let connections = connections.and_then(|connections| connections.as_array());
-    connections.into_iter().flatten().filter_map(serde_json::Value::as_f64)
+    connections
+        .into_iter()
+        .flatten()
+        .filter_map(serde_json::Value::as_f64)
 }

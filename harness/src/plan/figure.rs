@@ -3,7 +3,7 @@
 //! The cells of a run were measured on one machine, which changes its speed for minutes at a time: their
 //! errors are not independent, and nobody knows how they hang together. So ends are combined as
 //! worst with worst and best with best, which holds however they do, and is wider than a root of squares.
-//! Figures here are never negative, so that products keep their ends in order.
+//! Factors are exact and never negative, so that ends keep their order.
 
 use hopbench::record::Metric;
 use serde::Serialize;
@@ -69,7 +69,12 @@ impl Figure {
         self.through(|value| value * factor)
     }
 
-    /// Half of what both ends of a hop take, and the like: never below zero, where noise may be.
+    /// So much more, or less where `offset` is below zero.
+    pub(crate) fn shifted(self, offset: f64) -> Self {
+        self.through(|value| value + offset)
+    }
+
+    /// The same, but nowhere below `least`.
     pub(crate) fn at_least(self, least: f64) -> Self {
         self.through(|value| value.max(least))
     }
@@ -115,14 +120,8 @@ mod tests {
     fn ends_are_combined_worst_with_worst() {
         let sum = figure(1.0, 2.0, 4.0).plus(figure(10.0, 20.0, 30.0));
         assert_eq!(sum, figure(11.0, 22.0, 34.0));
-        assert_eq!(
-            figure(1.0, 2.0, 4.0).scaled(3.0),
-            figure(3.0, 6.0, 12.0)
-        );
-        assert_eq!(
-            figure(1.0, 2.0, 4.0).dividing(8.0),
-            figure(2.0, 4.0, 8.0)
-        );
+        assert_eq!(figure(1.0, 2.0, 4.0).scaled(3.0), figure(3.0, 6.0, 12.0));
+        assert_eq!(figure(1.0, 2.0, 4.0).dividing(8.0), figure(2.0, 4.0, 8.0));
         assert_eq!(
             figure(-1.0, 0.5, 1.2).at_least(0.0).rounded_up(),
             figure(0.0, 1.0, 2.0)
@@ -133,18 +132,30 @@ mod tests {
     fn what_has_no_interval_takes_it_from_a_sum() {
         let without = Figure::measured(5.0, None);
         assert_eq!(figure(1.0, 2.0, 3.0).plus(without).ci95, None);
-        assert_eq!(Figure::exact(1.0).plus(figure(1.0, 2.0, 3.0)), figure(2.0, 3.0, 4.0));
+        assert_eq!(
+            Figure::exact(1.0).plus(figure(1.0, 2.0, 3.0)),
+            figure(2.0, 3.0, 4.0)
+        );
     }
 
     #[test]
     fn two_intervals_are_one_that_holds_both_and_the_value() {
-        let other = Interval { low: 0.5, high: 2.5 };
+        let other = Interval {
+            low: 0.5,
+            high: 2.5,
+        };
         assert_eq!(
             figure(1.0, 2.0, 4.0).or_within(Some(other)),
             figure(0.5, 2.0, 4.0)
         );
         let alone = Figure::measured(3.0, None).or_within(Some(other));
-        assert_eq!(alone.ci95, Some(Interval { low: 0.5, high: 3.0 }));
+        assert_eq!(
+            alone.ci95,
+            Some(Interval {
+                low: 0.5,
+                high: 3.0
+            })
+        );
     }
 
     #[test]

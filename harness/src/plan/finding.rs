@@ -210,10 +210,7 @@ mod tests {
         assert_eq!((sum.value(), sum.bound), (Some(2.0), Bound::AtLeast));
         assert_eq!(sum.missing.len(), 1);
         assert_eq!(sum.clone().plus(gap()).missing.len(), 1, "told once");
-        assert_eq!(
-            sum.plus(Finding::exact(1.0).at_most()).bound,
-            Bound::Rough
-        );
+        assert_eq!(sum.plus(Finding::exact(1.0).at_most()).bound, Bound::Rough);
         assert_eq!(gap().plus(gap()).figure, None);
     }
 

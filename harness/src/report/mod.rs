@@ -34,6 +34,8 @@ use std::path::Path;
 
 use hopbench::record::Run;
 
+pub(crate) use units::significant;
+
 /// Folder of the charts, beside `report.md`, which links into it.
 const CHART_FOLDER: &str = "charts";
 
