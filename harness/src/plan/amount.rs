@@ -79,7 +79,11 @@ impl Scale {
 
     /// `8.35 [8.34, 8.36]`; without brackets what is exact, `[?]` behind what has no interval.
     pub(super) fn figure(self, figure: Figure) -> String {
-        let number = |value: f64| grouped(&significant(value / self.size));
+        let number = |value: f64| match self.symbol {
+            // What is counted is not measured: no digits behind the point.
+            "" | "cores" if value.fract() == 0.0 => count(value),
+            _ => grouped(&significant(value / self.size)),
+        };
         let value = number(figure.value);
         match figure.ci95 {
             None => format!("{value} [?]"),
@@ -151,6 +155,8 @@ mod tests {
         };
         let figure = Figure::measured(8.0 * gib, Some(ci95));
         assert_eq!(bytes.figure(figure), "8.00 [7.50, 9.00]");
+        let cores = Scale::of_line(Quantity::Cores, std::iter::once(51.0));
+        assert_eq!(cores.quantity(Figure::exact(51.0)), "51 cores");
         let bits = Scale::of_line(Quantity::BitsPerSecond, [20_000.0].into_iter());
         assert_eq!(bits.quantity(Figure::exact(20_000.0)), "20.0 kbit/s");
     }

@@ -430,6 +430,11 @@ fn resident(resident: Finding, heap: &Finding) -> Finding {
     match (resident.value(), heap.value()) {
         (Some(measured), Some(least)) if measured < least => heap
             .clone()
+            .with_figure(|heap| {
+                let low = heap.ci95.map_or(heap.value, |ci95| ci95.low);
+                let both = heap.or_within(resident.figure.and_then(|resident| resident.ci95));
+                both.at_least(low)
+            })
             .at_least()
             .noted(
                 "resident memory was measured as less than the heap in it, since pages that were free \
@@ -446,5 +451,148 @@ fn connections(stack: &Stack, demand: &Demand) -> f64 {
         demand.users()
     } else {
         0.0
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use hopbench::transport;
+
+    use super::super::demand::demand;
+    use super::super::evidence::Operation;
+    use super::*;
+
+    fn operation(cpu_ns: f64, wire_bytes: f64) -> Operation {
+        Operation {
+            cpu_ns: Finding::exact(cpu_ns),
+            wire_bytes: Finding::exact(wire_bytes),
+        }
+    }
+
+    fn memory(per_user: f64, fixed: f64) -> Memory {
+        Memory {
+            per_user_bytes: Finding::exact(per_user),
+            fixed_bytes: Finding::exact(fixed),
+        }
+    }
+
+    fn costs() -> Costs {
+        Costs {
+            heap: memory(8_000.0, 1e6),
+            resident: memory(9_000.0, 4e6),
+            kernel: memory(3_000.0, 0.0),
+            registration: operation(500_000.0, 4_000.0),
+            refresh: operation(60_000.0, 1_500.0),
+            call: operation(200_000.0, 6_000.0),
+            idle_second: operation(100.0, 2.0),
+            keep_alive_seconds: Some(120.0),
+            unused: Vec::new(),
+        }
+    }
+
+    fn figure(demand: &Demand, stack: &str, costs: &Costs, key: &str) -> Option<f64> {
+        let estimates = estimates(demand, transport::find(stack).unwrap(), costs);
+        let estimate = estimates.iter().find(|estimate| estimate.key == key);
+        estimate.unwrap().figure.map(|figure| figure.value)
+    }
+
+    /// By hand: 1.8 million users refresh 1,000 times and call 1,000 times a second.
+    #[test]
+    fn every_line_follows_from_the_costs() {
+        let demand = demand(1_800_000);
+        for (key, expected) in [
+            // 1,800,000 ÷ (20,000 − 64) is 90.3.
+            ("processes_count", 91.0),
+            ("connections_count", 1_800_000.0),
+            ("descriptors_count", 1_800_000.0 + 91.0 * 64.0),
+            ("server_heap_bytes", 1_800_000.0 * 8_000.0 + 91.0 * 1e6),
+            ("server_resident_bytes", 1_800_000.0 * 9_000.0 + 91.0 * 4e6),
+            ("server_kernel_bytes", 5.4e9),
+            ("server_memory_bytes", 1_800_000.0 * 12_000.0 + 91.0 * 4e6),
+            ("refresh_cores", 0.06),
+            ("call_cores", 0.2),
+            ("keep_alive_cores", 0.18),
+            ("busy_cores", 0.44),
+            ("planned_cores", 1.0),
+            ("comeback_per_second", 120_000.0),
+            ("handshakes_per_core_per_second", 2_000.0),
+            ("recovery_on_one_core_seconds", 15.0 + 900.0),
+            ("avalanche_cores", 60.0),
+            ("refresh_bits_per_second", 12e6),
+            ("call_bits_per_second", 48e6),
+            ("keep_alive_bits_per_second", 28.8e6),
+            ("steady_bits_per_second", 88.8e6),
+            ("avalanche_bits_per_second", 3.84e9),
+        ] {
+            let found = figure(&demand, "tls", &costs(), key).unwrap();
+            assert!((found / expected - 1.0).abs() < 1e-9, "{key}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_few_users_are_back_when_the_last_has_waited() {
+        let demand = demand(100);
+        let seconds = figure(&demand, "tls", &costs(), "recovery_on_one_core_seconds");
+        assert_eq!(seconds, Some(30.0));
+    }
+
+    #[test]
+    fn keep_alives_that_come_half_as_often_cost_half() {
+        let mut demand = demand(1_800_000);
+        demand.keep_alive_seconds = Some(240.0);
+        let cores = figure(&demand, "tls", &costs(), "keep_alive_cores").unwrap();
+        assert!((cores - 0.09).abs() < 1e-12);
+    }
+
+    #[test]
+    fn users_of_datagrams_and_tunnels_take_no_descriptor() {
+        for stack in ["udp", "udp@wireguard", "tcp@wireguard", "tls@wireguard"] {
+            let demand = demand(1_800_000);
+            let found = |key| figure(&demand, stack, &costs(), key);
+            assert_eq!(found("connections_count"), Some(0.0), "{stack}");
+            assert_eq!(found("processes_count"), Some(1.0), "{stack}");
+        }
+    }
+
+    #[test]
+    fn resident_memory_holds_the_heap() {
+        let mut costs = costs();
+        costs.resident = memory(7_000.0, 0.0);
+        let estimates = estimates(&demand(1_000), transport::find("tcp").unwrap(), &costs);
+        let of = |key| {
+            estimates
+                .iter()
+                .find(|estimate| estimate.key == key)
+                .unwrap()
+        };
+        let (heap, resident) = (of("server_heap_bytes"), of("server_resident_bytes"));
+        assert_eq!(resident.figure.unwrap().value, heap.figure.unwrap().value);
+        assert_eq!(resident.bound, Bound::AtLeast);
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_zero() {
+        let mut costs = costs();
+        let unknown = || Finding::missing("CPU", "hopbench run".to_owned());
+        costs.refresh.cpu_ns = unknown();
+        costs.call.cpu_ns = unknown();
+        costs.idle_second.cpu_ns = unknown();
+        for key in [
+            "refresh_cores",
+            "busy_cores",
+            "planned_cores",
+            "recovery_on_planned_cores_seconds",
+        ] {
+            assert_eq!(figure(&demand(1_000), "tls", &costs, key), None, "{key}");
+        }
+        costs.call = operation(200_000.0, 6_000.0);
+        let estimates = estimates(&demand(1_000), transport::find("tls").unwrap(), &costs);
+        let busy = estimates
+            .iter()
+            .find(|estimate| estimate.key == "busy_cores")
+            .unwrap();
+        assert_eq!(busy.bound, Bound::AtLeast);
+        assert_eq!(busy.missing.len(), 1);
     }
 }

@@ -21,6 +21,9 @@ mod figure;
 mod finding;
 mod page;
 mod scale;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 mod text;
 mod validation;
 
