@@ -19,7 +19,7 @@ use crate::plan::{self, BACK_OFF, Demand, HeldOut, Style, Validation};
 )]
 pub(crate) struct Args {
     /// A run's folder, or its run.json; several times, where one lacks what another has: the first
-    /// that has it counts
+    /// that has it counts, and cells of the experiment scale before others
     #[arg(long, value_name = "RUN", required = true)]
     run: Vec<PathBuf>,
     /// Registered users to plan for

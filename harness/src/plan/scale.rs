@@ -156,7 +156,8 @@ impl<'a> Crowd<'a> {
     }
 }
 
+/// Of which the node was made.
 fn processes(cell: &Cell) -> f64 {
-    let processes = cell.parameters.get("node_processes");
-    processes.and_then(serde_json::Value::as_f64).unwrap_or(1.0)
+    let workers = cell.parameters.get("node_workers");
+    workers.and_then(serde_json::Value::as_f64).unwrap_or(1.0)
 }

@@ -29,7 +29,7 @@ pub(crate) enum HeldOut {
 /// Predictions, each beside what was measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Validation {
-    schema: &'static str,
+    pub(crate) schema: &'static str,
     pub(crate) runs: Vec<Origin>,
     pub(crate) held_out: HeldOut,
     pub(crate) target_percent: f64,
