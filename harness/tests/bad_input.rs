@@ -77,8 +77,8 @@ fn wrong_usage_is_explained_and_exits_with_2() {
         ),
         (&["plan", "--run", REFERENCE], &["--users"]),
         (
-            &["plan", "--users=1e6", "--run", REFERENCE, "--stack=tsl"],
-            &["--stack", "tsl", "did you mean \"tls\""],
+            &["plan", "--users=1e6", "--run", REFERENCE, "--stack=tlss"],
+            &["--stack", "tlss", "did you mean \"tls\""],
         ),
         (
             &["plan", "--users=1e6", "--run", REFERENCE, "--expires=0"],
