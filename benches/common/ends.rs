@@ -69,15 +69,8 @@ impl Ends {
         let any = (Ipv4Addr::LOCALHOST, 0).into();
         let config = NodeConfig::answering(stack.name, any, settings.clone(), accounts.clone());
         let (node, target) = NodeThread::start(config);
-        let generator = Generator::start(&GeneratorConfig {
-            stack: stack.name.into(),
-            target,
-            settings: settings.clone(),
-            accounts,
-            callees: None,
-            workers: 1,
-            seed: 1,
-        });
+        let config = GeneratorConfig::new(stack.name, target, settings.clone(), accounts);
+        let generator = Generator::start(&config);
         Self {
             generator: generator.expect("generated credentials suffice"),
             node,

@@ -4,6 +4,7 @@ mod cli;
 mod environment;
 mod experiment;
 mod interrupt;
+mod limits;
 mod plan;
 mod progress;
 mod protocol;

@@ -78,6 +78,21 @@ impl ProcessSnapshot {
         }
     }
 
+    /// Both processes together, as if they were one; what is not known of one is not known of both.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            // The later one: what is measured between two sums began in both by then.
+            at_monotonic_ns: self.at_monotonic_ns.max(other.at_monotonic_ns),
+            cpu_ns: self.cpu_ns + other.cpu_ns,
+            heap_live_bytes: sum(self.heap_live_bytes, other.heap_live_bytes),
+            heap_chunk_bytes: sum(self.heap_chunk_bytes, other.heap_chunk_bytes),
+            heap_allocations: sum(self.heap_allocations, other.heap_allocations),
+            malloc_bytes: sum(self.malloc_bytes, other.malloc_bytes),
+            rss_bytes: sum(self.rss_bytes, other.rss_bytes),
+        }
+    }
+
     /// What was used from `earlier`, a snapshot of the same process, until this one.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> ProcessUsage {
@@ -98,6 +113,10 @@ impl ProcessSnapshot {
                 .map(u64::cast_signed),
         }
     }
+}
+
+fn sum<T: std::ops::Add<Output = T>>(one: Option<T>, other: Option<T>) -> Option<T> {
+    Some(one? + other?)
 }
 
 fn difference<T>(later: Option<T>, earlier: Option<T>, subtract: fn(T, T) -> T) -> Option<T> {
@@ -143,6 +162,25 @@ mod tests {
         };
         assert_eq!(later.since(&snapshot(Some(8_192))), expected);
         assert_eq!(later.since(&snapshot(None)).rss_bytes, None);
+    }
+
+    #[test]
+    fn two_processes_add_up_and_missing_stays_missing() {
+        let both = snapshot(Some(8_192)).plus(&ProcessSnapshot {
+            at_monotonic_ns: 3_000,
+            malloc_bytes: None,
+            ..snapshot(Some(4_096))
+        });
+        let expected = ProcessSnapshot {
+            at_monotonic_ns: 3_000,
+            cpu_ns: 600,
+            heap_live_bytes: Some(100),
+            heap_chunk_bytes: Some(192),
+            heap_allocations: Some(4),
+            malloc_bytes: None,
+            rss_bytes: Some(12_288),
+        };
+        assert_eq!(both, expected);
     }
 
     #[test]

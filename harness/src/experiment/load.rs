@@ -16,6 +16,7 @@ use hopbench::transport::Resumption;
 use serde_json::{Value, json};
 
 use super::{Bench, Question, Sample, Subject, Trial, cell_id, packet, parts};
+use crate::limits::{self, Demand, Spread};
 use crate::scenario::{Plan, Selection, Setup, Throughput};
 use crate::testbed::{Crew, Failure, Nodes, Outcome, Wire};
 use crate::topology::{Site, Topology};
@@ -257,21 +258,19 @@ impl Question for Load {
         let crew = Crew {
             users: self.plan.users,
             ring_seconds: self.plan.ring_seconds,
+            workers: 1,
         };
         let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
         let plan = LoadPlan {
             seed: bench.seed.wrapping_add(u64::from(block)),
             ..self.plan.clone()
         };
-        let mut load = bench.testbed.load(&GeneratorConfig {
-            stack: site.stack.name.into(),
-            target: nodes.target(),
-            settings,
-            accounts: nodes.accounts(),
+        let config = GeneratorConfig {
             callees: nodes.callees().filter(|_| calls(plan.workload)),
-            workers: 1,
             seed: plan.seed,
-        })?;
+            ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
+        };
+        let mut load = bench.testbed.load(&config, 1)?;
         let drops_before = datagram_drops(&nodes);
         let began = Instant::now();
         if let Some(stage) = plan.population() {
@@ -310,6 +309,13 @@ impl Question for Load {
             sample.scalars.insert(parts::BARE_PROTECTION.into(), bare);
         }
         Ok(sample)
+    }
+
+    fn demand(&self, site: &Site) -> Demand {
+        let has_callees = calls(self.plan.workload) && site.topology.layout().callees.is_some();
+        let callees = if has_callees { self.plan.users } else { 0 };
+        let users = limits::hops_at_once(&self.plan).saturating_add(callees);
+        Demand::of_cell(site.stack, users, Spread::PAIR)
     }
 
     fn expected_seconds(&self, topology: Topology) -> f64 {

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
 use crate::interrupt;
+use crate::limits::{Demand, Spread};
 use crate::scenario::{Memory, Plan, Selection};
 use crate::statistics::{self, Regression};
-use crate::testbed::{Crew, Failure, LoadProcess, Nodes, Outcome};
+use crate::testbed::{Crew, Failure, Generators, Nodes, Outcome};
 use crate::topology::{Site, Topology};
 
 /// Memory is read when two readings this far apart agree.
@@ -115,6 +116,18 @@ impl Question for Ramp {
         Ok(sample)
     }
 
+    fn demand(&self, site: &Site) -> Demand {
+        let pair = |users| Demand::of_cell(site.stack, users, Spread::PAIR);
+        match self.stage {
+            Stage::Handshaken | Stage::Registered | Stage::InCall => pair(self.most()),
+            Stage::Idle => {
+                let pairs = self.connections.iter().map(|users| pair(*users));
+                let together = pairs.reduce(Demand::beside);
+                together.unwrap_or_else(|| pair(0))
+            }
+        }
+    }
+
     fn expected_seconds(&self, _topology: Topology) -> f64 {
         let (opened, idle_seconds) = match self.stage {
             Stage::Handshaken | Stage::Registered | Stage::InCall => (self.most(), 0.0),
@@ -177,7 +190,7 @@ impl Ramp {
 /// A node and its generator.
 struct Pair {
     nodes: Nodes,
-    load: LoadProcess,
+    load: Generators,
     is_stream: bool,
 }
 
@@ -187,17 +200,14 @@ impl Pair {
         let crew = Crew {
             users,
             ring_seconds: 0.0,
+            workers: 1,
         };
         let nodes = bench.testbed.nodes(site, &settings, crew)?;
-        let load = bench.testbed.load(&GeneratorConfig {
-            stack: site.stack.name.into(),
-            target: nodes.target(),
-            settings,
-            accounts: nodes.accounts(),
-            callees: None,
-            workers: 1,
+        let config = GeneratorConfig {
             seed: bench.seed.wrapping_add(u64::from(block)),
-        })?;
+            ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
+        };
+        let load = bench.testbed.load(&config, 1)?;
         let is_stream = site.stack.is_stream();
         Ok(Self {
             nodes,
@@ -263,7 +273,7 @@ fn set_up_wire(points: &[Point]) -> [(String, Option<f64>); 2] {
 /// client has, if connections are `wanted`: the last message of a handshake may still be under way
 /// when the client calls a connection ready, and the kernel completes a TCP connection by itself.
 fn calm_snapshots(
-    load: &mut LoadProcess,
+    load: &mut Generators,
     nodes: &mut Nodes,
     wanted: Option<u64>,
 ) -> Outcome<(ProcessSnapshot, ProcessSnapshot)> {

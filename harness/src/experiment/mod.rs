@@ -20,6 +20,7 @@ use hopbench::record::CellId;
 use hopbench::transport::{KeyType, Settings, Stack, TlsSettings};
 use serde_json::{Value, json};
 
+use crate::limits::{Demand, Readings, Unmet};
 use crate::scenario::Plan;
 use crate::testbed::{Failure, Outcome, TUNNELS_PROTECT, Testbed};
 use crate::topology::{Site, Topology};
@@ -56,6 +57,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) settings: &'a Settings,
     /// Certificates, by the kind of their keys.
     pub(crate) certificates: &'a BTreeMap<KeyType, TlsSettings>,
+    /// What the machine has.
+    pub(crate) machine: Readings,
     /// Seed of the run.
     pub(crate) seed: u64,
 }
@@ -103,6 +106,9 @@ pub(crate) trait Question {
     /// Measures once, in processes of its own. `block` seeds what is random: the same block has the
     /// same arrivals for every stack.
     fn measure(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Sample>;
+
+    /// What that asks of the machine.
+    fn demand(&self, site: &Site) -> Demand;
 
     /// About how long that takes over this topology.
     fn expected_seconds(&self, topology: Topology) -> f64;
@@ -176,6 +182,11 @@ impl Trial {
     /// About how long all its blocks take.
     pub(crate) fn expected_seconds(&self) -> f64 {
         self.expected_seconds_of_block() * f64::from(self.subject.blocks)
+    }
+
+    /// What it needs and the machine does not have, if anything: then it is not measured.
+    pub(crate) fn unmet(&self, machine: &Readings) -> Option<Unmet> {
+        self.question.demand(&self.subject.site).unmet(machine)
     }
 
     fn expected_seconds_of_block(&self) -> f64 {

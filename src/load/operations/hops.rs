@@ -156,6 +156,7 @@ impl Worker {
         }
         if is_known {
             state.lost_hops += 1;
+            state.standing.lost_hops += 1;
             if state.recorder.is_none() {
                 // A population that has shrunk while it grew is not what was asked for.
                 state.first_failure.get_or_insert(cause);

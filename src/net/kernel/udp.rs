@@ -37,10 +37,14 @@ impl Kernel {
                 Some(Protocol::UDP),
             )?;
             // SO_REUSEADDR would let a second server steal the port of a live one: not for UDP.
-            socket.set_reuse_port(self.share_port)?;
+            // A port of the kernel's choice must be nobody else's, and among ports that are shared it
+            // may choose one that strangers of the same user share: this one is shared only then.
+            let is_chosen_here = address.port() != 0;
+            socket.set_reuse_port(self.share_port && is_chosen_here)?;
             socket.set_recv_buffer_size(SERVER_BUFFER_BYTES)?;
             socket.set_send_buffer_size(SERVER_BUFFER_BYTES)?;
             socket.bind(&address.into())?;
+            socket.set_reuse_port(self.share_port)?;
             UdpPort::new(UdpSocket::from_std(socket.into())?, self)
         };
         bind().map_err(|source| NetError::Bind { address, source })
