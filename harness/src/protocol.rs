@@ -25,6 +25,8 @@ pub(crate) enum NodeOrder {
     /// Answered likewise, without resident memory: to read that, the kernel walks the node's page
     /// tables on the thread that serves its load.
     Usage,
+    /// From now on, remember what each block of memory is for; answered by [`NodeReply::Snapshot`].
+    Trace,
     /// Answered by [`NodeReply::Wire`]. The node asks the kernel for each of its connections: not in
     /// the middle of a load.
     Wire,
@@ -55,7 +57,7 @@ pub(crate) enum NodeReply {
     /// What it costs and what it has seen.
     Snapshot {
         /// The process.
-        process: ProcessSnapshot,
+        process: Box<ProcessSnapshot>,
         /// The node.
         counters: Box<NodeCounters>,
     },
@@ -93,6 +95,8 @@ pub(crate) enum LoadOrder {
     Snapshot,
     /// Answered by [`LoadReply::Standing`].
     Standing,
+    /// From now on, remember what each block of memory is for; answered by [`LoadReply::Snapshot`].
+    Trace,
 }
 
 /// From a generator.

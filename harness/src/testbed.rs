@@ -14,7 +14,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hopbench::measure::snapshot::ProcessSnapshot;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -104,9 +103,6 @@ impl Testbed {
         &self.placement
     }
 
-        }
-    }
-
     fn start<Reply: DeserializeOwned + Send + 'static>(
         &self,
         role: &'static str,
@@ -149,14 +145,6 @@ impl Testbed {
         let mut process = Process::attach(role, child);
         process.order(config)?;
         Ok(process)
-    }
-}
-
-            }
-        }
-    }
-
-        }
     }
 }
 

@@ -26,6 +26,7 @@ use super::keep_alive::keep_alive;
 use super::outcome::Moment;
 use super::plan::LoadPlan;
 use super::worker::{Role, State, TimerKey, Worker};
+use crate::measure::heap::{self, Part};
 use crate::sip::{Agent, Message, Method};
 use crate::transport::{CloseReason, Flow, Handler};
 
@@ -167,6 +168,7 @@ impl Worker {
     }
 
     fn on_message(self: &Rc<Self>, flow: &Flow, bytes: &[u8]) {
+        let _scope = heap::part(Part::Transaction);
         let now = Instant::now();
         let state = &mut *self.state.borrow_mut();
         if !bytes.starts_with(RESPONSE) {

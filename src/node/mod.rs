@@ -23,6 +23,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::measure::heap::{self, Part};
 use crate::sip::{NextHop, Outbound, Server, ServerCounters, Service, Source};
 use crate::transport::{
     self, CloseReason, DatagramCounters, Flow, Handler, Listening, Settings, Stack, Transport,
@@ -284,6 +285,7 @@ impl Core {
     }
 
     fn receive(self: &Rc<Self>, interface: usize, flow: &Flow, message: &[u8]) {
+        let _scope = heap::part(Part::Transaction);
         self.counters.borrow_mut().sip_bytes += message.len() as u64;
         {
             let mut server = self.server.borrow_mut();
@@ -309,6 +311,7 @@ impl Core {
     }
 
     fn unreachable(self: &Rc<Self>, hop: NextHop) {
+        let _scope = heap::part(Part::Transaction);
         {
             let mut server = self.server.borrow_mut();
             server.unreachable(Instant::now(), hop, &mut Sender(self));
@@ -329,6 +332,7 @@ impl Core {
     }
 
     fn fire(self: &Rc<Self>, now: Instant) {
+        let _scope = heap::part(Part::Transaction);
         let mut server = self.server.borrow_mut();
         server.timeout(now, &mut Sender(self));
     }
@@ -339,6 +343,7 @@ impl Handler for Port {
         let Some(core) = self.core.upgrade() else {
             return;
         };
+        let _scope = heap::part(Part::Binding);
         core.counters.borrow_mut().flows_opened += 1;
         core.hops.borrow_mut().accepted(self.interface, flow);
     }

@@ -435,8 +435,11 @@ impl<F: Clone> Server<F> {
         writer.finish();
         out.send(source.flow, &scratch);
         let kind = Kind::of(exchange.method);
-        let is_kept =
-            self.reliability(exchange) == Reliability::Datagram || self.awaits_ack(kind, status);
+        // Who is not authenticated leaves nothing behind (RFC 3261 §8.2.7): a repeated request is
+        // challenged anew, and its client takes either challenge.
+        let is_stateless = kind == Kind::NonInvite && matches!(status, 401 | 407);
+        let is_datagram = self.reliability(exchange) == Reliability::Datagram;
+        let is_kept = (is_datagram && !is_stateless) || self.awaits_ack(kind, status);
         if is_kept && self.open_transaction(exchange, kind, Owner::None) {
             self.transactions.keep(exchange.id, &scratch);
             self.final_sent(exchange.id, status, exchange.now);

@@ -10,8 +10,8 @@ use hopbench::load::{
     ArrivalLaw, BackOff, Generator, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix,
     Progress, Workload,
 };
-use hopbench::measure::cpu;
 use hopbench::measure::snapshot::ProcessSnapshot;
+use hopbench::measure::{cpu, heap};
 use hopbench::record::metric;
 use hopbench::sip::account::ANSWERING_USER;
 use hopbench::transport::{self, Identity, Settings};
@@ -395,6 +395,10 @@ fn control() -> anyhow::Result<u8> {
     while let Some(order) = super::order(&mut stdin)? {
         let answer = match order {
             LoadOrder::Snapshot => Ok(LoadReply::Snapshot(ProcessSnapshot::take())),
+            LoadOrder::Trace => {
+                heap::trace();
+                Ok(LoadReply::Snapshot(ProcessSnapshot::take_without_rss()))
+            }
             LoadOrder::Populate { users, stage } => generator
                 .populate(users, stage)
                 .map(|()| LoadReply::Populated),

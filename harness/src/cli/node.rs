@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use hopbench::measure::heap;
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::node::{Node, NodeConfig, WORKERS_MAX};
 use hopbench::transport::{self, KeyType, Settings};
@@ -194,7 +195,7 @@ fn control() -> anyhow::Result<u8> {
         let answer = async {
             while let Some(order) = inbox.recv().await {
                 let snapshot = |process| NodeReply::Snapshot {
-                    process,
+                    process: Box::new(process),
                     counters: Box::new(node.counters()),
                 };
                 super::reply(&match order {
@@ -203,6 +204,10 @@ fn control() -> anyhow::Result<u8> {
                         NodeReply::Introduced
                     }
                     NodeOrder::Snapshot => snapshot(ProcessSnapshot::take()),
+                    NodeOrder::Trace => {
+                        heap::trace();
+                        snapshot(ProcessSnapshot::take_without_rss())
+                    }
                     NodeOrder::Usage => snapshot(ProcessSnapshot::take_without_rss()),
                     NodeOrder::Wire => NodeReply::Wire(WireReading {
                         interfaces: node.wire(),

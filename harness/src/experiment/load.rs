@@ -15,27 +15,28 @@ use hopbench::node::NodeCounters;
 use hopbench::transport::Resumption;
 use serde_json::{Value, json};
 
-use super::{Bench, Question, Sample, Subject, Trial, cell_id, packet, parts};
+use super::{Bench, Question, Sample, Subject, Trial, cell_id, packet, protection};
 use crate::limits::{self, Demand, Spread};
 use crate::scenario::{Plan, Selection, Setup, Throughput};
 use crate::testbed::{Crew, Failure, Nodes, Outcome, Wire};
 use crate::topology::{Site, Topology};
 use crate::variant::is_tls;
+pub(super) use sample::generator_bound;
 
 /// After the measurement, operations that began in it get this long to end: longer than a call whose
 /// every message is lost once, shorter than SIP's own 32 s.
 pub(super) const DRAIN_SECONDS: f64 = 3.0;
 /// What starting and ending a process takes.
-const PROCESS_SECONDS: f64 = 0.06;
+pub(super) const PROCESS_SECONDS: f64 = 0.06;
 
 /// What bringing a user to its hop and its registration takes, more or less.
-const USER_SECONDS: f64 = 0.5e-3;
+pub(super) const USER_SECONDS: f64 = 0.5e-3;
 
 /// Keys of this age are renewed by the next packet (REKEY_AFTER_TIME of WireGuard).
 const REKEY_AFTER: Duration = Duration::from_secs(120);
 
 /// Phases that a connection goes through.
-const PHASES: [Moment; 4] = [
+pub(super) const PHASES: [Moment; 4] = [
     Moment::TunnelHandshake,
     Moment::TransportConnect,
     Moment::SecurityHandshake,
@@ -306,7 +307,9 @@ impl Question for Load {
             let wire = readings.wire.total().filter(|wire| wire.packets > 0);
             let bytes = wire.map(|wire| wire.bytes as f64 / wire.packets as f64);
             let bare = bytes.map(packet::bare_protection_ns);
-            sample.scalars.insert(parts::BARE_PROTECTION.into(), bare);
+            sample
+                .scalars
+                .insert(protection::BARE_PROTECTION.into(), bare);
         }
         Ok(sample)
     }
@@ -350,7 +353,7 @@ fn calls(workload: Workload) -> bool {
 }
 
 /// Datagrams that the kernel dropped because a node did not read in time.
-fn datagram_drops(nodes: &Nodes) -> Option<u64> {
+pub(super) fn datagram_drops(nodes: &Nodes) -> Option<u64> {
     let addresses = nodes.datagram_addresses();
     if addresses.is_empty() {
         return None;

@@ -19,6 +19,7 @@ mod fixture;
 mod hops;
 mod json;
 mod markdown;
+mod parts;
 mod question;
 mod stages;
 mod summary;

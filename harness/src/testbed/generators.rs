@@ -115,7 +115,16 @@ impl Generators {
 
     /// What all processes together cost so far.
     pub(crate) fn snapshot(&mut self) -> Outcome<ProcessSnapshot> {
-        self.order(&LoadOrder::Snapshot)?;
+        self.read(&LoadOrder::Snapshot)
+    }
+
+    /// Has them remember what each block of memory is for that they allocate from now on.
+    pub(crate) fn trace(&mut self) -> Outcome<()> {
+        self.read(&LoadOrder::Trace).map(drop)
+    }
+
+    fn read(&mut self, order: &LoadOrder) -> Outcome<ProcessSnapshot> {
+        self.order(order)?;
         let snapshots = self.each(PROMPT, &|| Ok(()), |reply| match reply {
             LoadReply::Snapshot(snapshot) => Ok(snapshot),
             other => Err(other),

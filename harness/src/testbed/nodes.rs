@@ -138,6 +138,11 @@ fn listens(link: Link, stack: &Stack) -> bool {
 }
 
 impl Nodes {
+    /// Has each remember what each block of memory is for that it allocates from now on.
+    pub(crate) fn trace(&mut self) -> Outcome<()> {
+        self.nodes.iter_mut().try_for_each(NodeProcesses::trace)
+    }
+
     /// Where callers connect.
     pub(crate) fn target(&self) -> SocketAddr {
         self.nodes[0].address(0)

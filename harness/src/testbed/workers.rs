@@ -114,6 +114,11 @@ impl NodeProcesses {
         self.read(&NodeOrder::Snapshot)
     }
 
+    /// Has it remember what each block of memory is for that it allocates from now on.
+    pub(crate) fn trace(&mut self) -> Outcome<()> {
+        self.read(&NodeOrder::Trace).map(drop)
+    }
+
     /// What it costs so far, without resident memory: in the middle of a load.
     pub(crate) fn usage(&mut self) -> Outcome<ProcessSnapshot> {
         Ok(self.read(&NodeOrder::Usage)?.0)
@@ -131,7 +136,7 @@ impl NodeProcesses {
 
     fn read(&mut self, order: &NodeOrder) -> Outcome<(ProcessSnapshot, NodeCounters)> {
         let readings = self.ask(order, |reply| match reply {
-            NodeReply::Snapshot { process, counters } => Ok((process, *counters)),
+            NodeReply::Snapshot { process, counters } => Ok((*process, *counters)),
             other => Err(other),
         })?;
         let all = readings

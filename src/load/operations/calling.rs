@@ -7,6 +7,7 @@ use super::super::outcome::Moment;
 use super::super::plan::{Lifecycle, LoadPlan};
 use super::super::worker::{CallSlot, State, TimerKey, Worker};
 use super::{Lottery, Operation, OperationKind};
+use crate::measure::heap::{self, Part};
 use crate::sip::text::Text;
 use crate::sip::{CallEvent, CallFailure, Caller, Message, key_of_branch};
 use crate::transport::Flow;
@@ -90,6 +91,7 @@ impl Worker {
     }
 
     pub(super) fn begin_call(&self, operation: Operation, flow: Flow, shape: CallShape) {
+        let _scope = heap::part(Part::Transaction);
         let now = Instant::now();
         let state = &mut *self.state.borrow_mut();
         if state.calls.len() >> SLOT_BITS > 0 {

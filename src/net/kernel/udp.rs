@@ -12,6 +12,7 @@ use tokio::net::UdpSocket;
 
 use super::batch::{Inbox, Outbox};
 use super::{Batching, Kernel};
+use crate::measure::heap::{self, Part};
 use crate::net::scratch::Lent;
 use crate::net::{
     DatagramCounters, DatagramNetwork, DatagramPeer, DatagramSocket, NetError, WireMeter, scratch,
@@ -197,6 +198,7 @@ impl UdpPort {
             }
         }
         if queue.len() < SEND_QUEUE_LENGTH {
+            let _scope = heap::part(Part::Buffers);
             queue.push_back((peer, payload.into()));
             drop(queue);
             self.wake();
