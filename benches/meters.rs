@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use hopbench::measure::heap::CountingAllocator;
+use hopbench::measure::heap::{self, CountingAllocator, Part};
 use hopbench::measure::histogram::{LatencyHistogram, ThroughputWindows};
 use hopbench::measure::snapshot::ProcessSnapshot;
 
@@ -20,12 +20,28 @@ fn allocate_and_free(allocator: &impl GlobalAlloc) {
 
 /// The allocators are called by name, so that one process can compare them; which of them is the
 /// global one does not matter.
-fn heap(criterion: &mut Criterion) {
+fn counting(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("heap/allocate and free 64 B");
     group.bench_function("system", |bencher| {
         bencher.iter(|| allocate_and_free(&System))
     });
     group.bench_function("counted", |bencher| {
+        bencher.iter(|| allocate_and_free(&CountingAllocator));
+    });
+    group.finish();
+}
+
+/// Runs last: once blocks are traced, they are to the end.
+fn tracing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("heap/allocate and free 64 B");
+    group.bench_function("counted, in a scope", |bencher| {
+        bencher.iter(|| {
+            let _scope = heap::part(black_box(Part::Buffers));
+            allocate_and_free(&CountingAllocator);
+        });
+    });
+    heap::trace();
+    group.bench_function("traced", |bencher| {
         bencher.iter(|| allocate_and_free(&CountingAllocator));
     });
     group.finish();
@@ -60,5 +76,5 @@ fn snapshot(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, heap, recording, snapshot);
+criterion_group!(benches, counting, recording, snapshot, tracing);
 criterion_main!(benches);

@@ -15,7 +15,8 @@
 //! ```
 //!
 //! `load`, `node` and `record` use `measure`; `load` and `node` use `sip` and `transport`;
-//! `transport` uses of `sip` only `sip::framing`. [`sip`] and [`tunnel`] take bytes and the time as
+//! `transport` uses of `sip` only `sip::framing`; `transport`, `net` and `sip` use of `measure` only
+//! `measure::heap`, to say what they allocate for. [`sip`] and [`tunnel`] take bytes and the time as
 //! arguments: they read no clock and open no socket.
 
 pub mod load;

@@ -50,13 +50,9 @@ fn start_node_with(
 
 fn config(stack: &str, target: SocketAddr, workers: u32) -> GeneratorConfig {
     GeneratorConfig {
-        stack: stack.into(),
-        target,
-        settings: Settings::default(),
-        accounts: accounts(),
-        callees: None,
         workers,
         seed: 7,
+        ..GeneratorConfig::new(stack, target, Settings::default(), accounts())
     }
 }
 

@@ -56,7 +56,7 @@ fn live_bytes() -> i64 {
 }
 
 /// Both ends. The generator goes first.
-struct Ends {
+pub(crate) struct Ends {
     generator: Generator,
     node: NodeThread,
     is_stream: bool,
@@ -64,20 +64,13 @@ struct Ends {
 
 impl Ends {
     /// `settings` hold the tunnel keys of all users.
-    fn start(stack: &Stack, settings: &Settings) -> Self {
+    pub(crate) fn start(stack: &Stack, settings: &Settings) -> Self {
         let accounts = Accounts::new("hopbench.test", "hopbench", 2 * CONNECTIONS);
         let any = (Ipv4Addr::LOCALHOST, 0).into();
         let config = NodeConfig::answering(stack.name, any, settings.clone(), accounts.clone());
         let (node, target) = NodeThread::start(config);
-        let generator = Generator::start(&GeneratorConfig {
-            stack: stack.name.into(),
-            target,
-            settings: settings.clone(),
-            accounts,
-            callees: None,
-            workers: 1,
-            seed: 1,
-        });
+        let config = GeneratorConfig::new(stack.name, target, settings.clone(), accounts);
+        let generator = Generator::start(&config);
         Self {
             generator: generator.expect("generated credentials suffice"),
             node,
@@ -87,7 +80,7 @@ impl Ends {
 
     /// What lives with so many users at `stage`, once nothing changes any more: the last message of a
     /// handshake may still be under way when the client is through with it.
-    fn live_with(&self, users: u32, stage: Stage) -> HeapBytes {
+    pub(crate) fn live_with(&self, users: u32, stage: Stage) -> HeapBytes {
         let brought = self.generator.populate(users, stage);
         brought.expect("the node is there and takes everybody");
         let wanted = self.is_stream.then_some(u64::from(users));

@@ -5,6 +5,7 @@ mod compare;
 mod environment;
 mod experiment;
 mod interrupt;
+mod limits;
 mod progress;
 mod protocol;
 mod report;

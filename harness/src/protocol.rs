@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 
-use hopbench::load::{LoadPlan, LoadReport, Stage};
+use hopbench::load::{LoadPlan, LoadReport, Stage, Standing};
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::node::NodeCounters;
 use hopbench::transport::WireCounters;
@@ -17,11 +17,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum NodeOrder {
+    /// To a worker: where all workers of the node reach each other, by place. Answered by
+    /// [`NodeReply::Introduced`].
+    Introduce(Vec<SocketAddr>),
     /// Answered by [`NodeReply::Snapshot`].
     Snapshot,
     /// Answered likewise, without resident memory: to read that, the kernel walks the node's page
     /// tables on the thread that serves its load.
     Usage,
+    /// From now on, remember what each block of memory is for; answered by [`NodeReply::Snapshot`].
+    Trace,
     /// Answered by [`NodeReply::Wire`]. The node asks the kernel for each of its connections: not in
     /// the middle of a load.
     Wire,
@@ -44,11 +49,15 @@ pub(crate) enum NodeReply {
     Listening {
         /// What each interface was bound to; `None` where it does not listen.
         addresses: Vec<Option<SocketAddr>>,
+        /// Where its siblings reach it, if it is one of several workers.
+        internal: Option<SocketAddr>,
     },
+    /// It knows its siblings.
+    Introduced,
     /// What it costs and what it has seen.
     Snapshot {
         /// The process.
-        process: ProcessSnapshot,
+        process: Box<ProcessSnapshot>,
         /// The node.
         counters: Box<NodeCounters>,
     },
@@ -67,15 +76,27 @@ pub(crate) enum NodeReply {
 pub(crate) enum LoadOrder {
     /// Answered by [`LoadReply::Populated`].
     Populate {
-        /// How many users.
+        /// How many users, all processes of the generator together.
         users: u32,
         /// How far.
         stage: Stage,
     },
+    /// Brings users where a load wants them; answered by [`LoadReply::Populated`].
+    Prepare(LoadPlan),
     /// Answered by the progress of the load, then [`LoadReply::Finished`].
-    Run(LoadPlan),
+    Run {
+        /// The load, for which its users are prepared.
+        plan: LoadPlan,
+        /// Its time zero, the same for all processes of the generator, by
+        /// [`monotonic_ns`](hopbench::measure::cpu::monotonic_ns).
+        epoch_monotonic_ns: u64,
+    },
     /// Answered by [`LoadReply::Snapshot`].
     Snapshot,
+    /// Answered by [`LoadReply::Standing`].
+    Standing,
+    /// From now on, remember what each block of memory is for; answered by [`LoadReply::Snapshot`].
+    Trace,
 }
 
 /// From a generator.
@@ -93,7 +114,9 @@ pub(crate) enum LoadReply {
     /// The drain is over.
     Finished(Box<LoadReport>),
     /// What the process costs.
-    Snapshot(ProcessSnapshot),
+    Snapshot(Box<ProcessSnapshot>),
+    /// How the users stand.
+    Standing(Box<Standing>),
     /// The order could not be carried out. The generator takes further orders.
     Failed {
         /// For the user.

@@ -1,5 +1,7 @@
 //! What a run measures: a TOML file, or one of the profiles that are built in.
 
+mod scale;
+
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
@@ -9,6 +11,7 @@ use serde::Deserialize;
 
 use crate::topology::{CHAIN_MAX, Site, Topology};
 use crate::variant::Variant;
+pub(crate) use scale::Scale;
 
 /// A scenario and the text that it was read from.
 #[derive(Clone, Debug)]
@@ -45,6 +48,9 @@ pub(crate) struct Plan {
     pub(crate) throughput: Vec<Throughput>,
     /// The experiment `chain`, if it is wanted.
     pub(crate) chain: Option<Chain>,
+    /// The experiments `scale`, whose sizes of crowds are compared with each other.
+    #[serde(default)]
+    pub(crate) scale: Vec<Scale>,
 }
 
 /// Latency by phase of a user who comes, under a light load.
@@ -189,7 +195,7 @@ pub(crate) struct Selection<'a> {
 }
 
 /// The scenarios that are built in: name and text.
-pub(crate) const PROFILES: [(&str, &str); 9] = [
+pub(crate) const PROFILES: [(&str, &str); 10] = [
     ("quick", include_str!("../scenarios/quick.toml")),
     ("standard", include_str!("../scenarios/standard.toml")),
     ("full", include_str!("../scenarios/full.toml")),
@@ -199,6 +205,7 @@ pub(crate) const PROFILES: [(&str, &str); 9] = [
     ("peers", include_str!("../scenarios/peers.toml")),
     ("rekey", include_str!("../scenarios/rekey.toml")),
     ("memory", include_str!("../scenarios/memory.toml")),
+    ("scale", include_str!("../scenarios/scale.toml")),
 ];
 
 impl Scenario {
@@ -319,6 +326,9 @@ impl Plan {
         }
         if let Some(chain) = &self.chain {
             chain.check()?;
+        }
+        for (index, scale) in self.scale.iter().enumerate() {
+            scale.check(&format!("scale[{index}]"))?;
         }
         Ok(())
     }
@@ -599,12 +609,17 @@ mod tests {
             ("name =", "name ==", vec!["line 4"]),
         ];
         for (from, to, expected) in cases {
-            let text = good.replacen(from, to, 1);
-            assert_ne!(text, good, "{from} is in the scenario");
-            let error = format!("{:#}", Scenario::parse(&text).unwrap_err());
-            for part in expected {
-                assert!(error.contains(part), "{to}: expected {part} in: {error}");
-            }
+            assert_refused(good, from, to, &expected);
+        }
+    }
+
+    /// Checks what is said when `from` is `to` in the sound scenario `good`.
+    pub(super) fn assert_refused(good: &str, from: &str, to: &str, expected: &[&str]) {
+        let text = good.replacen(from, to, 1);
+        assert_ne!(text, good, "{from} is in the scenario");
+        let error = format!("{:#}", Scenario::parse(&text).unwrap_err());
+        for part in expected {
+            assert!(error.contains(part), "{to}: expected {part} in: {error}");
         }
     }
 }

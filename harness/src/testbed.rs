@@ -1,11 +1,12 @@
 //! Places nodes and generators as child processes of this binary, so that processor time, heap and
 //! resident memory belong to one side each. Children die with their parent.
 
+mod generators;
 mod nodes;
+mod workers;
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -13,16 +14,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hopbench::load::{GeneratorConfig, LoadPlan, LoadReport, Stage};
-use hopbench::measure::snapshot::ProcessSnapshot;
-use hopbench::node::{NodeConfig, NodeCounters};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::interrupt;
-use crate::protocol::{LoadOrder, LoadReply, NodeOrder, NodeReply, WireReading};
 
+pub(crate) use generators::{Generators, can_have_sources};
 pub(crate) use nodes::{Crew, Nodes, TUNNELS_PROTECT, Wire};
+pub(crate) use workers::NodeProcesses;
 
 /// A reply to an order that takes no time of its own.
 const PROMPT: Duration = Duration::from_secs(20);
@@ -104,28 +103,6 @@ impl Testbed {
         &self.placement
     }
 
-    /// Starts a node and waits until it listens.
-    fn node(&self, config: &NodeConfig) -> Outcome<NodeProcess> {
-        let process = self.start("node", &self.placement.node, config)?;
-        match process.reply(PROMPT)? {
-            NodeReply::Listening { addresses } => Ok(NodeProcess { process, addresses }),
-            NodeReply::Failed { reason } => Err(Failure::of(reason)),
-            other @ (NodeReply::Snapshot { .. } | NodeReply::Wire(_)) => {
-                Err(process.unexpected(&other))
-            }
-        }
-    }
-
-    /// Starts a generator and waits until it has its workers.
-    pub(crate) fn load(&self, config: &GeneratorConfig) -> Outcome<LoadProcess> {
-        let process = self.start("load", &self.placement.load, config)?;
-        match process.reply(PROMPT)? {
-            LoadReply::Ready => Ok(LoadProcess { process }),
-            LoadReply::Failed { reason } => Err(Failure::of(reason)),
-            other => Err(process.unexpected(&other)),
-        }
-    }
-
     fn start<Reply: DeserializeOwned + Send + 'static>(
         &self,
         role: &'static str,
@@ -168,105 +145,6 @@ impl Testbed {
         let mut process = Process::attach(role, child);
         process.order(config)?;
         Ok(process)
-    }
-}
-
-/// A node at work.
-struct NodeProcess {
-    process: Process<NodeReply>,
-    addresses: Vec<Option<SocketAddr>>,
-}
-
-impl NodeProcess {
-    /// Where an interface that listens does so.
-    fn address(&self, interface: usize) -> SocketAddr {
-        self.addresses[interface].expect("this interface listens")
-    }
-
-    /// What it costs, with resident memory, and has seen so far.
-    fn snapshot(&mut self) -> Outcome<(ProcessSnapshot, NodeCounters)> {
-        self.read(&NodeOrder::Snapshot)
-    }
-
-    /// What it costs so far, without resident memory: in the middle of a load.
-    fn usage(&mut self) -> Outcome<ProcessSnapshot> {
-        Ok(self.read(&NodeOrder::Usage)?.0)
-    }
-
-    /// What has crossed its interfaces so far.
-    fn wire(&mut self) -> Outcome<WireReading> {
-        self.process.order(&NodeOrder::Wire)?;
-        match self.process.reply(PROMPT)? {
-            NodeReply::Wire(reading) => Ok(reading),
-            NodeReply::Failed { reason } => Err(Failure::of(reason)),
-            other @ (NodeReply::Listening { .. } | NodeReply::Snapshot { .. }) => {
-                Err(self.process.unexpected(&other))
-            }
-        }
-    }
-
-    fn read(&mut self, order: &NodeOrder) -> Outcome<(ProcessSnapshot, NodeCounters)> {
-        self.process.order(order)?;
-        match self.process.reply(PROMPT)? {
-            NodeReply::Snapshot { process, counters } => Ok((process, *counters)),
-            NodeReply::Failed { reason } => Err(Failure::of(reason)),
-            other @ (NodeReply::Listening { .. } | NodeReply::Wire(_)) => {
-                Err(self.process.unexpected(&other))
-            }
-        }
-    }
-}
-
-/// A generator at work.
-pub(crate) struct LoadProcess {
-    process: Process<LoadReply>,
-}
-
-impl LoadProcess {
-    /// Brings the first `users` users to `stage`.
-    ///
-    /// Given up when a node dies: over datagrams a generator would wait for it for half a minute.
-    pub(crate) fn populate(&mut self, users: u32, stage: Stage, nodes: &Nodes) -> Outcome<()> {
-        self.process.order(&LoadOrder::Populate { users, stage })?;
-        // Ten a second is slower than any stack, and faster than anybody's patience.
-        let limit = PROMPT + Duration::from_secs_f64(f64::from(users) / 10.0);
-        match self.process.reply_while(limit, || nodes.check())? {
-            LoadReply::Populated => Ok(()),
-            LoadReply::Failed { reason } => Err(Failure::of(reason)),
-            other => Err(self.process.unexpected(&other)),
-        }
-    }
-
-    /// Runs a load against `nodes`; `at_edge` is called when the measurement begins and when it ends.
-    pub(crate) fn run(
-        &mut self,
-        plan: &LoadPlan,
-        nodes: &mut Nodes,
-        mut at_edge: impl FnMut(&mut Nodes) -> Outcome<()>,
-    ) -> Outcome<LoadReport> {
-        let length = plan.warm_up_seconds + plan.duration_seconds + plan.drain_seconds;
-        let limit = PROMPT + Duration::from_secs_f64(length);
-        self.process.order(&LoadOrder::Run(plan.clone()))?;
-        loop {
-            match self.process.reply_while(limit, || nodes.check())? {
-                LoadReply::MeasurementBegins | LoadReply::MeasurementEnds => at_edge(nodes)?,
-                LoadReply::Finished(report) => return Ok(*report),
-                LoadReply::Failed { reason } => return Err(Failure::of(reason)),
-                other @ (LoadReply::Ready | LoadReply::Populated | LoadReply::Snapshot(_)) => {
-                    return Err(self.process.unexpected(&other));
-                }
-            }
-        }
-    }
-
-    /// What it costs so far.
-    pub(crate) fn snapshot(&mut self) -> Outcome<ProcessSnapshot> {
-        self.process.order(&LoadOrder::Snapshot)?;
-        match self.process.reply(PROMPT)? {
-            LoadReply::Snapshot(snapshot) => Ok(snapshot),
-            LoadReply::Failed { reason } => Err(Failure::of(reason)),
-            other => Err(self.process.unexpected(&other)),
-        }
     }
 }
 
@@ -336,22 +214,34 @@ impl<Reply: DeserializeOwned + Send + 'static> Process<Reply> {
     fn reply_while(&self, limit: Duration, watch: impl Fn() -> Outcome<()>) -> Outcome<Reply> {
         let deadline = Instant::now() + limit;
         loop {
-            if interrupt::is_interrupted() {
-                return Err(Failure::Interrupted);
+            if let Some(reply) = self.reply_within(SLICE)? {
+                return Ok(reply);
             }
-            match self.replies.recv_timeout(SLICE) {
-                Ok(Ok(reply)) => return Ok(reply),
-                Ok(Err(garbled)) => return Err(Failure::of(garbled)),
-                Err(RecvTimeoutError::Disconnected) => return Err(self.ended()),
-                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => watch()?,
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err(Failure::of(format!(
-                        "the {} process did not answer within {limit:?}",
-                        self.role
-                    )));
-                }
+            if Instant::now() >= deadline {
+                return Err(self.silent(limit));
             }
+            watch()?;
         }
+    }
+
+    /// A reply, if there is one by then.
+    fn reply_within(&self, patience: Duration) -> Outcome<Option<Reply>> {
+        if interrupt::is_interrupted() {
+            return Err(Failure::Interrupted);
+        }
+        match self.replies.recv_timeout(patience) {
+            Ok(Ok(reply)) => Ok(Some(reply)),
+            Ok(Err(garbled)) => Err(Failure::of(garbled)),
+            Err(RecvTimeoutError::Disconnected) => Err(self.ended()),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+        }
+    }
+
+    fn silent(&self, limit: Duration) -> Failure {
+        Failure::of(format!(
+            "the {} process did not answer within {limit:?}",
+            self.role
+        ))
     }
 
     fn unexpected(&self, reply: &impl std::fmt::Debug) -> Failure {

@@ -76,13 +76,11 @@ fn passes_edge(stack: &str) {
         return;
     };
     let generator = Generator::start(&GeneratorConfig {
-        stack: stack.into(),
-        target,
-        settings: Settings::default(),
-        accounts: accounts.clone(),
-        callees: Some(Callees { target, accounts }),
-        workers: 1,
-        seed: 1,
+        callees: Some(Callees {
+            target,
+            accounts: accounts.clone(),
+        }),
+        ..GeneratorConfig::new(stack, target, Settings::default(), accounts)
     });
     let report = generator.unwrap().run(&busy_second(USERS), |_| {}).unwrap();
     assert_eq!(report.failures, BTreeMap::new());

@@ -14,7 +14,7 @@ use support::{hopbench, stderr, stdout};
 const SCENARIO: &str = r#"
 name = "stages"
 summary = "for the tests"
-stacks = ["udp", "tcp"]
+stacks = ["udp", "tcp", "tls"]
 
 [memory]
 stages = ["handshaken", "registered", "in-call"]
@@ -49,7 +49,7 @@ fn cell<'r>(run: &'r Run, stack: &str, stage: &str) -> &'r Cell {
 fn each_stage_costs_what_it_adds() {
     let folder = tempfile::tempdir().unwrap();
     let run = measure(folder.path());
-    assert_eq!(run.cells.len(), 2 * 4);
+    assert_eq!(run.cells.len(), 3 * 4);
     for cell in &run.cells {
         assert_eq!(cell.verdict, Verdict::Ok, "{}: {:?}", cell.id, cell.reason);
     }
@@ -57,7 +57,7 @@ fn each_stage_costs_what_it_adds() {
     let heap = |stack: &str, stage: &str, side: &str| {
         value(stack, stage, &format!("{side}_heap_bytes_per_connection")).unwrap()
     };
-    for stack in ["udp", "tcp"] {
+    for stack in ["udp", "tcp", "tls"] {
         for side in ["client", "server"] {
             let [handshaken, registered, idle, in_call] =
                 ["handshaken", "registered", "idle", "in-call"]
@@ -80,6 +80,36 @@ fn each_stage_costs_what_it_adds() {
     assert!(!registered.parameters.contains_key("idle_seconds"));
     for cell in &run.cells {
         assert_kernel_or_reason(cell);
+        assert_parts_are_the_whole(cell);
+    }
+}
+
+/// The parts are measured in other processes than the whole.
+fn assert_parts_are_the_whole(cell: &Cell) {
+    const PARTS: [&str; 8] = [
+        "tls_session",
+        "tunnel",
+        "inner_stack",
+        "buffers",
+        "task",
+        "binding",
+        "transaction",
+        "other",
+    ];
+    for side in ["client", "server"] {
+        let bytes = |what: &str| {
+            let key = format!("{side}_{what}heap_bytes_per_connection");
+            cell.metrics[&key].value.unwrap()
+        };
+        let whole = bytes("");
+        let parts: f64 = PARTS.iter().map(|part| bytes(&format!("{part}_"))).sum();
+        let unexplained = bytes("unexplained_");
+        let about = format!("{} {side}: {parts} and {unexplained} of {whole}", cell.id);
+        assert!((whole - parts - unexplained).abs() < 0.01, "{about}");
+        // What a server keeps of who only has a socket for datagrams is next to nothing.
+        assert!(unexplained.abs() <= 0.05 * whole.max(320.0), "{about}");
+        let is_tls = cell.stack == "tls";
+        assert_eq!(bytes("tls_session_") > 1_000.0, is_tls, "{about}");
     }
 }
 

@@ -136,16 +136,17 @@ fn every_stack_answers_every_question() {
                     cell.id
                 );
                 let parts = [
-                    ("tunnel", tunnel.is_some()),
+                    ("tls_session", carrier.ends_with("tls")),
+                    ("tunnel", is_wireguard),
                     ("inner_stack", tunnel.is_some() && is_stream),
-                    ("carrier", tunnel.is_some() && is_stream),
-                    ("binding", tunnel.is_some()),
-                    ("unexplained", tunnel.is_some()),
+                    ("task", is_stream),
+                    ("binding", cell.parameters["stage"] == "registered"),
                 ];
-                let is_registered = cell.parameters["stage"] == "registered";
                 for (part, expected) in parts {
                     let key = format!("server_{part}_heap_bytes_per_connection");
-                    assert_eq!(has(&key), expected && is_registered, "{}: {key}", cell.id);
+                    let bytes = value(&key).unwrap();
+                    // Tables with a few bytes of each connection are not what is meant.
+                    assert_eq!(bytes > 200.0, expected, "{}: {key} {bytes}", cell.id);
                 }
                 if is_stream || is_wireguard {
                     let bytes = value("server_heap_bytes_per_connection").unwrap();

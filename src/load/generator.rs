@@ -1,13 +1,16 @@
 //! The generator as its callers see it: worker threads behind blocking calls.
 
+use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::outcome::LoadReport;
-use super::plan::{GeneratorConfig, LoadPlan, PlanError, Stage};
+use super::outcome::{LoadReport, Standing};
+use super::pacer::Pacer;
+use super::plan::{Called, GeneratorConfig, LoadPlan, PlanError, Stage};
 use super::population::Population;
 use super::worker::Worker;
 use crate::measure::snapshot::ProcessSnapshot;
@@ -18,7 +21,10 @@ const HEAD_START: Duration = Duration::from_millis(20);
 
 /// A load generator: worker threads with their users and hops, which live until it is dropped.
 pub struct Generator {
+    /// Those of this process.
     workers: Vec<WorkerThread>,
+    /// Workers of all processes.
+    workers_in_all: u32,
     /// Users that have an account, in either role.
     accounts: u32,
     has_callees: bool,
@@ -54,6 +60,27 @@ pub enum GeneratorError {
         stage: Stage,
         /// The first failure.
         cause: String,
+    },
+    /// The workers of this process are none of the generator's.
+    #[error("expected own workers within 0..{workers}, found {own:?}")]
+    OwnWorkers {
+        /// Workers of the generator.
+        workers: u32,
+        /// Those that this process was to run.
+        own: Range<u32>,
+    },
+    /// Users were to answer, and callees of the generator's own as well.
+    #[error(
+        "calls are answered by the users themselves or by callees of the generator's own, not by both"
+    )]
+    AnsweredTwice,
+    /// Nobody can be drawn to be called.
+    #[error("expected callees within the {count} accounts, found those from {} on, {} of them", .called.first, .called.count)]
+    Called {
+        /// Who was to be called.
+        called: Called,
+        /// Accounts that exist.
+        count: u32,
     },
     /// Calls that stay up were wanted of a generator that has callees of its own.
     #[error("calls that stay up need a node that answers, but this generator is to answer them")]
@@ -96,13 +123,17 @@ enum Order {
         on_progress: Arc<dyn Fn(Progress) + Send + Sync>,
         reply: mpsc::Sender<Result<LoadReport, String>>,
     },
+    Standing {
+        reply: mpsc::Sender<Standing>,
+    },
 }
 
 impl Generator {
     /// Starts the workers.
     ///
     /// # Errors
-    /// When the stack is unknown or cannot be opened with the credentials given.
+    /// When the stack is unknown or cannot be opened with the credentials given, or the configuration
+    /// contradicts itself.
     pub fn start(config: &GeneratorConfig) -> Result<Self, GeneratorError> {
         let stack =
             find(&config.stack).map_err(|unknown| GeneratorError::Stack(unknown.to_string()))?;
@@ -110,17 +141,20 @@ impl Generator {
             workers: config.workers.max(1),
             ..config.clone()
         };
+        let own = own_workers(&config)?;
+        check_calls(&config)?;
         let mut workers = Vec::new();
-        for index in 0..config.workers {
+        for index in own {
             workers.push(WorkerThread::start(config.clone(), stack, index)?);
         }
         let callees = config
             .callees
             .as_ref()
             .map(|callees| callees.accounts.count());
-        let accounts = config.accounts.count();
+        let accounts = config.users_max();
         Ok(Self {
             workers,
+            workers_in_all: config.workers,
             accounts: callees.map_or(accounts, |callees| callees.min(accounts)),
             has_callees: callees.is_some(),
         })
@@ -175,6 +209,16 @@ impl Generator {
         Ok(())
     }
 
+    fn check_plan(&self, plan: &LoadPlan) -> Result<(), GeneratorError> {
+        plan.check()?;
+        self.check_accounts(plan.users)?;
+        let (users, workers) = (plan.users, self.workers_in_all);
+        if users < workers {
+            return Err(GeneratorError::TooFewUsers { users, workers });
+        }
+        Ok(())
+    }
+
     fn check_accounts(&self, users: u32) -> Result<(), GeneratorError> {
         let count = self.accounts;
         let each = if self.has_callees { 2 } else { 1 };
@@ -186,7 +230,7 @@ impl Generator {
     }
 
     /// Runs a load and blocks until its drain is over. Users are brought where it wants them first, as
-    /// by [`Generator::prepare`]. The first worker tells `on_progress`.
+    /// by [`Generator::prepare`]. The first worker of this process tells `on_progress`.
     ///
     /// # Errors
     /// When a worker fails as such, the plan makes no sense ([`LoadPlan::check`]), has more users than
@@ -197,18 +241,27 @@ impl Generator {
         plan: &LoadPlan,
         on_progress: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<LoadReport, GeneratorError> {
-        plan.check()?;
-        self.check_accounts(plan.users)?;
-        let workers = u32::try_from(self.workers.len()).expect("workers were counted in 32 bits");
-        if plan.users < workers {
-            let users = plan.users;
-            return Err(GeneratorError::TooFewUsers { users, workers });
-        }
+        self.check_plan(plan)?;
         self.prepare(plan)?;
+        self.run_at(plan, Instant::now() + HEAD_START, on_progress)
+    }
+
+    /// Runs a load whose time zero is `epoch`, so that several processes run theirs at the same time.
+    /// Its users are where [`Generator::prepare`] brought them.
+    ///
+    /// # Errors
+    /// As [`Generator::run`].
+    pub fn run_at(
+        &self,
+        plan: &LoadPlan,
+        epoch: Instant,
+        on_progress: impl Fn(Progress) + Send + Sync + 'static,
+    ) -> Result<LoadReport, GeneratorError> {
+        self.check_plan(plan)?;
         let plan = Arc::new(plan.clone());
+        let own = u32::try_from(self.workers.len()).expect("workers were counted in 32 bits");
         let on_progress: Arc<dyn Fn(Progress) + Send + Sync> = Arc::new(on_progress);
-        let running = Arc::new(AtomicU32::new(workers));
-        let epoch = Instant::now() + HEAD_START;
+        let running = Arc::new(AtomicU32::new(own));
         let replies = self.order(|reply| Order::Run {
             plan: Arc::clone(&plan),
             epoch,
@@ -227,6 +280,16 @@ impl Generator {
         Ok(merged.expect("a generator has at least one worker"))
     }
 
+    /// How the users stand, and what they have done without an order.
+    ///
+    /// # Errors
+    /// When a worker has ended early.
+    pub fn standing(&self) -> Result<Standing, GeneratorError> {
+        let replies = self.order(|reply| Order::Standing { reply });
+        let mut standings = outcomes(&replies).into_iter();
+        standings.try_fold(Standing::default(), |sum, worker| Ok(sum.plus(worker?)))
+    }
+
     fn order<T>(&self, order: impl Fn(mpsc::Sender<T>) -> Order) -> Vec<mpsc::Receiver<T>> {
         self.workers
             .iter()
@@ -239,6 +302,39 @@ impl Generator {
                 replies
             })
             .collect()
+    }
+}
+
+/// The workers that this process runs.
+fn own_workers(config: &GeneratorConfig) -> Result<Range<u32>, GeneratorError> {
+    let all = 0..config.workers;
+    match &config.own_workers {
+        None => Ok(all),
+        Some(own) if !own.is_empty() && own.end <= all.end => Ok(own.clone()),
+        Some(own) => Err(GeneratorError::OwnWorkers {
+            workers: config.workers,
+            own: own.clone(),
+        }),
+    }
+}
+
+/// Whether it is clear who calls whom.
+fn check_calls(config: &GeneratorConfig) -> Result<(), GeneratorError> {
+    if config.answers && config.callees.is_some() {
+        return Err(GeneratorError::AnsweredTwice);
+    }
+    let count = config.accounts.count();
+    match config.called {
+        Some(called)
+            if called.count == 0
+                || called
+                    .first
+                    .checked_add(called.count)
+                    .is_none_or(|end| end > count) =>
+        {
+            Err(GeneratorError::Called { called, count })
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -267,19 +363,31 @@ impl WorkerThread {
             let worker = runtime.and_then(|runtime| {
                 let worker = {
                     let _context = runtime.enter();
-                    Worker::new(&config, stack, index).map_err(|error| error.to_string())?
+                    let worker = Worker::new(&config, stack, index);
+                    let worker = worker.map_err(|error| error.to_string())?;
+                    let pacer = Pacer::new();
+                    let pacer = pacer.map_err(|error| format!("no timer: {error}"))?;
+                    (Rc::new(worker), pacer)
                 };
-                Ok((runtime, std::rc::Rc::new(worker)))
+                Ok((runtime, worker))
             });
-            let (runtime, worker) = match worker {
+            let (runtime, (worker, mut pacer)) = match worker {
                 Ok(started) => started,
                 Err(reason) => return drop(ready.send(Err(reason))),
             };
             let _ = ready.send(Ok(()));
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async {
-                while let Some(order) = inbox.recv().await {
-                    carry_out(&worker, order).await;
+                loop {
+                    let order = tokio::select! {
+                        order = inbox.recv() => order,
+                        reason = worker.rest(&mut pacer) => {
+                            eprintln!("a worker of the generator ends: {reason}");
+                            None
+                        }
+                    };
+                    let Some(order) = order else { return };
+                    carry_out(&worker, order, &mut pacer).await;
                 }
             });
         };
@@ -300,10 +408,10 @@ impl WorkerThread {
     }
 }
 
-async fn carry_out(worker: &std::rc::Rc<Worker>, order: Order) {
+async fn carry_out(worker: &Rc<Worker>, order: Order, pacer: &mut Pacer) {
     match order {
         Order::Populate { population, reply } => {
-            let outcome = worker.populate(population).await;
+            let outcome = worker.populate(population, pacer).await;
             let _ = reply.send(outcome);
         }
         Order::Run {
@@ -320,8 +428,11 @@ async fn carry_out(worker: &std::rc::Rc<Worker>, order: Order) {
                 // Walking the page tables for resident memory would delay the load.
                 ProcessSnapshot::take_without_rss()
             };
-            let outcome = worker.run(&plan, epoch, &running, on_edge).await;
+            let outcome = worker.run(&plan, epoch, &running, on_edge, pacer).await;
             let _ = reply.send(outcome);
+        }
+        Order::Standing { reply } => {
+            let _ = reply.send(worker.standing());
         }
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct KeepAlive {
     turn: usize,
     /// Flows that were pinged, and when.
     pinged: VecDeque<(Instant, Flow)>,
+    /// Pings since the worker started.
+    pings: u64,
 }
 
 impl KeepAlive {
@@ -28,7 +30,13 @@ impl KeepAlive {
             next_at: start,
             turn: 0,
             pinged: VecDeque::new(),
+            pings: 0,
         }
+    }
+
+    /// Pings sent so far.
+    pub(super) fn pings(&self) -> u64 {
+        self.pings
     }
 
     /// When [`KeepAlive::run`] wants to be called.
@@ -62,6 +70,7 @@ impl KeepAlive {
                 && flow.ping().is_ok()
             {
                 self.pinged.push_back((now, flow));
+                self.pings += 1;
             }
         }
         self.next_at = self.next_at.max(now + gap);
@@ -151,6 +160,7 @@ mod tests {
         let mut rounds = KeepAlive::new(Duration::from_secs(30), start);
         let late = start + Duration::from_secs(3_600);
         rounds.run(3, flow, late);
+        assert_eq!(rounds.pings(), 3);
         assert_eq!(link.0.borrow().len(), 3);
         assert!(rounds.deadline() > late);
         rounds.run(0, flow, late + Duration::from_secs(60));

@@ -18,8 +18,8 @@ mod worker;
 pub use arrivals::{ArrivalLaw, Arrivals};
 pub use generator::{Generator, GeneratorError, Progress};
 pub use operations::OperationKind;
-pub use outcome::{CalleeCounts, KindCounts, LoadReport, Moment};
+pub use outcome::{CalleeCounts, KindCounts, LoadReport, Moment, Standing};
 pub use plan::{
-    BackOff, Callees, GeneratorConfig, Lifecycle, LoadPlan, Mix, PlanError, Stage, Workload,
+    BackOff, Called, Callees, GeneratorConfig, Lifecycle, LoadPlan, Mix, PlanError, Stage, Workload,
 };
 pub use single::SingleUser;

@@ -11,6 +11,7 @@ mod hops;
 mod kinds;
 mod registering;
 mod turns;
+mod whom;
 
 pub(super) use answering::Answering;
 pub(super) use avalanche::Comeback;
@@ -19,16 +20,15 @@ pub(super) use kinds::Kinds;
 pub use kinds::OperationKind;
 pub(super) use registering::RegistrationOperation;
 pub(super) use turns::Turns;
+pub(super) use whom::Lottery;
 
 use super::keep_alive::keep_alive;
 use super::outcome::Moment;
 use super::plan::LoadPlan;
 use super::worker::{Role, State, TimerKey, Worker};
+use crate::measure::heap::{self, Part};
 use crate::sip::{Agent, Message, Method};
 use crate::transport::{CloseReason, Flow, Handler};
-
-/// Lifetime that registrations ask for: longer than any run.
-const EXPIRES_SECONDS: u32 = 3600;
 
 /// How a response starts; everything else is a request.
 const RESPONSE: &[u8] = b"SIP/2.0 ";
@@ -129,7 +129,7 @@ impl Worker {
             timing: &self.timing,
             seed: self.seed,
             epoch: self.epoch,
-            expires_seconds: EXPIRES_SECONDS,
+            expires_seconds: self.expires_seconds,
         }
     }
 
@@ -168,6 +168,7 @@ impl Worker {
     }
 
     fn on_message(self: &Rc<Self>, flow: &Flow, bytes: &[u8]) {
+        let _scope = heap::part(Part::Transaction);
         let now = Instant::now();
         let state = &mut *self.state.borrow_mut();
         if !bytes.starts_with(RESPONSE) {
@@ -196,10 +197,11 @@ impl Handler for WorkerHandler {
     fn closed(&self, flow: &Flow, reason: &CloseReason) {
         match reason {
             CloseReason::Local => {}
-            CloseReason::Peer
-            | CloseReason::NoPong
-            | CloseReason::Broken(_)
-            | CloseReason::Garbage(_) => {
+            CloseReason::NoPong => {
+                self.0.state.borrow_mut().standing.pongs_missed += 1;
+                self.0.on_lost_hop(flow, reason);
+            }
+            CloseReason::Peer | CloseReason::Broken(_) | CloseReason::Garbage(_) => {
                 self.0.on_lost_hop(flow, reason);
             }
         }

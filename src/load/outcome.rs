@@ -183,6 +183,52 @@ pub struct CalleeCounts {
     pub unsent: u64,
 }
 
+/// How a generator's users stand, and what has come of what they do without an order: keep their hops
+/// alive, and answer calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Users that hold a hop.
+    pub open_hops: u64,
+    /// Those of them that have registered on it.
+    pub registered_users: u64,
+    /// Hops that broke since the generator started, although nobody closed them.
+    pub lost_hops: u64,
+    /// Keep-alives of streams (RFC 5626 §4.4.1) since the generator started.
+    pub pings_sent: u64,
+    /// Those of them without an answer in time; each is a lost hop.
+    pub pongs_missed: u64,
+    /// What those did who answer: callees of the generator's own since the latest load began, users
+    /// that answer at any time since the generator started; `None` where nobody answers.
+    pub callees: Option<CalleeCounts>,
+    /// Datagrams that the users' tunnels dropped since the generator started, by cause; `None` where
+    /// there is no tunnel.
+    pub tunnel_drops: Option<Drops>,
+}
+
+impl Standing {
+    /// Of two workers' users, or of two processes'.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            open_hops: self.open_hops + other.open_hops,
+            registered_users: self.registered_users + other.registered_users,
+            lost_hops: self.lost_hops + other.lost_hops,
+            pings_sent: self.pings_sent + other.pings_sent,
+            pongs_missed: self.pongs_missed + other.pongs_missed,
+            callees: both(self.callees, other.callees, CalleeCounts::plus),
+            tunnel_drops: both(self.tunnel_drops, other.tunnel_drops, Drops::plus),
+        }
+    }
+}
+
+/// The sum of what there is.
+fn both<T>(one: Option<T>, other: Option<T>, plus: fn(T, T) -> T) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(plus(one, other)),
+        (one, other) => one.or(other),
+    }
+}
+
 impl CalleeCounts {
     fn plus(self, other: Self) -> Self {
         Self {
@@ -204,7 +250,17 @@ impl LoadReport {
         self.failures.values().sum()
     }
 
-    /// Adds another worker's report.
+    /// Adds the report of another process of the same generator, whose load had the same time zero.
+    pub fn merge_process(&mut self, mut other: Self) {
+        let sum =
+            |one: Option<ProcessSnapshot>, other: Option<ProcessSnapshot>| Some(one?.plus(&other?));
+        let before = sum(self.before, other.before.take());
+        let after = sum(self.after, other.after.take());
+        self.merge(other);
+        (self.before, self.after) = (before, after);
+    }
+
+    /// Adds the report of another worker of the same process.
     pub(super) fn merge(&mut self, other: Self) {
         self.window_seconds = self.window_seconds.max(other.window_seconds);
         self.offered += other.offered;
@@ -224,10 +280,7 @@ impl LoadReport {
             .recovery_ns
             .zip(other.recovery_ns)
             .map(|(one, another)| one.max(another));
-        self.callees = match (self.callees, other.callees) {
-            (Some(one), Some(another)) => Some(one.plus(another)),
-            (one, another) => one.or(another),
-        };
+        self.callees = both(self.callees, other.callees, CalleeCounts::plus);
         for (kind, counts) in other.operations_by_kind {
             let sum = self.operations_by_kind.entry(kind).or_default();
             sum.offered += counts.offered;
@@ -238,10 +291,7 @@ impl LoadReport {
         self.unexpected += other.unexpected;
         self.unsent += other.unsent;
         self.lost_hops += other.lost_hops;
-        self.tunnel_drops = match (self.tunnel_drops, other.tunnel_drops) {
-            (Some(one), Some(another)) => Some(one.plus(another)),
-            (one, another) => one.or(another),
-        };
+        self.tunnel_drops = both(self.tunnel_drops, other.tunnel_drops, Drops::plus);
         self.windows.add(&other.windows);
         for (cause, count) in other.failures {
             *self.failures.entry(cause).or_default() += count;

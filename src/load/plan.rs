@@ -3,6 +3,7 @@
 mod check;
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -140,10 +141,71 @@ pub struct GeneratorConfig {
     /// Whom they call; `None` for whoever answers at the target.
     #[serde(default)]
     pub callees: Option<Callees>,
-    /// Threads, each with its own runtime and its own users.
+    /// Threads, each with its own runtime and its own users; of all processes together, where a
+    /// generator is several.
     pub workers: u32,
+    /// Those of the workers that this process runs; `None` for all. Which users and which arrivals are
+    /// a worker's follows from its number alone, so the processes of a generator never talk to each
+    /// other.
+    #[serde(default)]
+    pub own_workers: Option<Range<u32>>,
+    /// Account number of the generator's first user; the others follow.
+    #[serde(default)]
+    pub first_user: u32,
+    /// Whether its users answer the calls that reach them, at once and at any time: also while the
+    /// generator carries out no order.
+    #[serde(default)]
+    pub answers: bool,
+    /// Whom its users call: `None` for whom [`GeneratorConfig::callees`] or the accounts say.
+    #[serde(default)]
+    pub called: Option<Called>,
+    /// Lifetime that registrations ask for: longer than any run, if it is `None`.
+    #[serde(default)]
+    pub expires_seconds: Option<u32>,
     /// Seed of Call-IDs, tags and nonces of this generator.
     pub seed: u64,
+}
+
+impl GeneratorConfig {
+    /// A generator of one worker and one process, whose users `0..` call whom the accounts say.
+    #[must_use]
+    pub fn new(
+        stack: impl Into<String>,
+        target: SocketAddr,
+        settings: Settings,
+        accounts: Accounts,
+    ) -> Self {
+        Self {
+            stack: stack.into(),
+            target,
+            settings,
+            accounts,
+            callees: None,
+            workers: 1,
+            own_workers: None,
+            first_user: 0,
+            answers: false,
+            called: None,
+            expires_seconds: None,
+            seed: 0,
+        }
+    }
+
+    /// How many users it can have, all processes together: the accounts from its first one on.
+    #[must_use]
+    pub fn users_max(&self) -> u32 {
+        self.accounts.count().saturating_sub(self.first_user)
+    }
+}
+
+/// Users of the generator's own domain, registered by whomever: each call goes to one of them, drawn
+/// at random by the plan's seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Called {
+    /// Account number of the first.
+    pub first: u32,
+    /// How many there are.
+    pub count: u32,
 }
 
 /// Users who register and are called: of a plan with `users` callers they are the users from `users`

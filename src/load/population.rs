@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::operations::{CallShape, Operation, OperationKind, Turns};
+use super::pacer::Pacer;
 use super::plan::{Lifecycle, Stage};
-use super::worker::{Role, UserSlot, Worker, new_pacer};
+use super::worker::{Role, UserSlot, Worker};
 
 /// Hops that are opened at the same time while a population grows.
 const CONCURRENCY: usize = 32;
@@ -23,10 +24,14 @@ pub(super) struct Population {
 
 impl Worker {
     /// Opens hops until this worker's users have reached their stage.
-    pub(super) async fn populate(self: &Rc<Self>, population: Population) -> Result<(), String> {
-        self.bring(population, Self::advance).await?;
+    pub(super) async fn populate(
+        self: &Rc<Self>,
+        population: Population,
+        pacer: &mut Pacer,
+    ) -> Result<(), String> {
+        self.bring(population, Self::advance, pacer).await?;
         match population.callers {
-            Some(Stage::InCall) => self.bring(population, Self::call_and_stay).await,
+            Some(Stage::InCall) => self.bring(population, Self::call_and_stay, pacer).await,
             Some(Stage::Handshaken | Stage::Registered | Stage::Idle) | None => Ok(()),
         }
     }
@@ -36,6 +41,7 @@ impl Worker {
         self: &Rc<Self>,
         population: Population,
         step: fn(&Rc<Self>, Operation, Stage),
+        pacer: &mut Pacer,
     ) -> Result<(), String> {
         let Population {
             users,
@@ -52,7 +58,6 @@ impl Worker {
         let mut waiting = of_role(Role::Callee, users, callees)
             .chain(of_role(Role::Caller, 0, callers))
             .peekable();
-        let mut pacer = new_pacer()?;
         {
             let mut state = self.state.borrow_mut();
             state.first_failure = None;
@@ -78,7 +83,7 @@ impl Worker {
                 }
             }
             let deadline = self.next_timer().unwrap_or(now + Duration::from_secs(1));
-            self.wait(&mut pacer, deadline).await?;
+            self.wait(pacer, deadline).await?;
         }
     }
 

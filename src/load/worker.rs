@@ -19,10 +19,10 @@ use super::arrivals::Arrivals;
 use super::generator::Progress;
 use super::keep_alive::KeepAlive;
 use super::operations::{
-    Answering, CallShape, CallSlots, Comeback, Kinds, Operation, OperationKind,
+    Answering, CallShape, CallSlots, Comeback, Kinds, Lottery, Operation, OperationKind,
     RegistrationOperation, Turns,
 };
-use super::outcome::{LoadReport, Recorder};
+use super::outcome::{LoadReport, Recorder, Standing};
 use super::pacer::Pacer;
 use super::plan::{Callees, GeneratorConfig, LoadPlan, Workload};
 use crate::measure::cpu;
@@ -32,13 +32,22 @@ use crate::transport::{Flow, Stack, Transport, TransportError, User};
 
 /// How often a worker that has finished looks whether the others have.
 const FINISH_POLL: Duration = Duration::from_millis(2);
+/// How often a worker at rest that waits for nothing looks around.
+const REST: Duration = Duration::from_secs(3_600);
+/// Lifetime that registrations ask for unless they are told otherwise: longer than any run.
+const EXPIRES_SECONDS: u32 = 3_600;
 /// Operations started before the connections get a turn.
 const STARTS_PER_TURN: usize = 16;
 
 /// One worker of a generator. Lives inside a [`tokio::task::LocalSet`].
 pub(super) struct Worker {
     index: u32,
+    /// Of all processes.
     workers: u32,
+    /// Whether it tells for its process how a load goes on.
+    is_first: bool,
+    first_user: u32,
+    pub(super) expires_seconds: u32,
     pub(super) stack: &'static Stack,
     pub(super) reliability: Reliability,
     target: SocketAddr,
@@ -65,8 +74,11 @@ pub(super) struct State {
     pub(super) kinds: Kinds,
     /// Of waiting times.
     pub(super) random: ChaCha8Rng,
-    /// Present while a load with callees runs.
+    /// Present where users answer: callees of the generator's own since the latest load began, others
+    /// always.
     pub(super) answering: Option<Answering>,
+    /// Present where calls go to whom chance wants.
+    pub(super) lottery: Option<Lottery>,
     pub(super) outbox: Outbox,
     /// Present while a load runs.
     pub(super) recorder: Option<Recorder>,
@@ -78,7 +90,10 @@ pub(super) struct State {
     pub(super) wake_below: usize,
     /// Why the population did not grow.
     pub(super) first_failure: Option<String>,
+    /// Those that the next report tells.
     pub(super) lost_hops: u64,
+    /// What goes on without an order, as far as it is counted here.
+    pub(super) standing: Standing,
     /// Of stream flows, if they are to be kept alive.
     pub(super) keep_alive: Option<KeepAlive>,
     pub(super) unexpected: u64,
@@ -168,20 +183,24 @@ impl Worker {
     ) -> Result<Self, TransportError> {
         let transport = stack.open(&config.settings)?;
         let mut users = Vec::new();
-        users.resize_with(
-            config.accounts.count().div_ceil(config.workers) as usize,
-            || None,
-        );
+        users.resize_with(config.users_max().div_ceil(config.workers) as usize, || {
+            None
+        });
+        let own = config.own_workers.as_ref();
+        let timing = Timing::default();
         Ok(Self {
             index,
             workers: config.workers,
+            is_first: index == own.map_or(0, |own| own.start),
+            first_user: config.first_user,
+            expires_seconds: config.expires_seconds.unwrap_or(EXPIRES_SECONDS),
             stack,
             reliability: Reliability::of(stack.is_stream()),
             target: config.target,
             transport,
             accounts: config.accounts.clone(),
             callees: config.callees.clone(),
-            timing: Timing::default(),
+            timing,
             seed: config.seed ^ u64::from(index) << 48,
             epoch: Instant::now(),
             state: RefCell::new(State {
@@ -192,7 +211,12 @@ impl Worker {
                 turns: Turns::none(),
                 kinds: Kinds::One(OperationKind::Register),
                 random: ChaCha8Rng::seed_from_u64(config.seed ^ u64::from(index) << 48),
-                answering: None,
+                answering: config
+                    .answers
+                    .then(|| Answering::new(stack, &config.accounts, timing, Duration::ZERO)),
+                lottery: config
+                    .called
+                    .map(|called| Lottery::new(called, config.seed, index)),
                 outbox: Outbox::new(),
                 recorder: None,
                 order: 0,
@@ -200,6 +224,7 @@ impl Worker {
                 wake_below: 0,
                 first_failure: None,
                 lost_hops: 0,
+                standing: Standing::default(),
                 keep_alive: config
                     .settings
                     .keep_alive
@@ -221,19 +246,23 @@ impl Worker {
         epoch: Instant,
         running: &AtomicU32,
         on_edge: impl Fn(Progress) -> ProcessSnapshot,
+        pacer: &mut Pacer,
     ) -> Result<LoadReport, String> {
         let window_start = epoch + Duration::from_secs_f64(plan.warm_up_seconds);
         let window_end = window_start + Duration::from_secs_f64(plan.duration_seconds);
         let give_up = window_end + Duration::from_secs_f64(plan.drain_seconds);
-        let mut pacer = new_pacer()?;
         {
             let mut state = self.state.borrow_mut();
             state.recorder = Some(Recorder::new(window_start, window_end));
             state.begin_order(Turns::new(self.share_of(plan.users), plan), 0);
             state.kinds = Kinds::new(plan, self.index);
             let ring = Duration::from_secs_f64(plan.ring_seconds);
-            let callees = self.callees.as_ref();
-            state.answering = callees.map(|callees| Answering::new(self, callees, ring));
+            if let Some(callees) = &self.callees {
+                let answering = Answering::new(self.stack, &callees.accounts, self.timing, ring);
+                state.answering = Some(answering);
+            }
+            let called = state.lottery.as_ref().map(Lottery::called);
+            state.lottery = called.map(|called| Lottery::new(called, plan.seed, self.index));
         }
         let (law, rate) = (plan.arrivals, plan.rate_per_second);
         let mut arrivals = Arrivals::new(law, rate, plan.seed, self.index, self.workers)
@@ -290,7 +319,7 @@ impl Worker {
                 .chain(has_finished.then_some(now + FINISH_POLL))
                 .min()
                 .unwrap_or(give_up);
-            self.wait(&mut pacer, deadline).await?;
+            self.wait(pacer, deadline).await?;
         }
         let never_started = std::iter::once(next)
             .chain(arrivals)
@@ -325,7 +354,9 @@ impl Worker {
         }
         state.begin_order(Turns::none(), 0);
         let mut report = recorder.finish((0..never_started).map(|_| state.kinds.next()));
-        report.callees = state.answering.take().map(|answering| answering.counts());
+        let answering = state.answering.as_ref();
+        let callees = answering.filter(|_| self.callees.is_some());
+        report.callees = callees.map(Answering::counts);
         report.unexpected = std::mem::take(&mut state.unexpected);
         report.unsent = std::mem::take(&mut state.unsent);
         report.lost_hops = std::mem::take(&mut state.lost_hops);
@@ -341,6 +372,36 @@ impl Worker {
             report.after = Some(last);
         }
         report
+    }
+
+    /// Does what no order asks for – keeps hops alive, answers calls, repeats what was not heard – for
+    /// as long as it is polled. Returns when that is not possible any more.
+    pub(super) async fn rest(self: &Rc<Self>, pacer: &mut Pacer) -> String {
+        loop {
+            let now = Instant::now();
+            self.fire_timers(now);
+            let deadline = self.next_timer().unwrap_or(now + REST);
+            if let Err(reason) = self.wait(pacer, deadline).await {
+                return reason;
+            }
+        }
+    }
+
+    /// How its users stand.
+    pub(super) fn standing(&self) -> Standing {
+        let state = self.state.borrow();
+        let count = |predicate: fn(&UserSlot) -> bool| {
+            let users = state.users.iter().flatten();
+            users.filter(|user| predicate(user)).count() as u64
+        };
+        Standing {
+            open_hops: count(|user| user.flow.is_some()),
+            registered_users: count(|user| user.flow.is_some() && user.is_registered),
+            pings_sent: state.keep_alive.as_ref().map_or(0, KeepAlive::pings),
+            callees: state.answering.as_ref().map(Answering::counts),
+            tunnel_drops: self.transport.tunnel_drops(),
+            ..state.standing
+        }
     }
 
     /// Waits until `deadline`, or until something happens that the pulse must know.
@@ -373,9 +434,9 @@ impl Worker {
             .min()
     }
 
-    /// Whether this is the worker that reports progress.
+    /// Whether this is the worker of its process that reports progress.
     pub(super) fn is_first(&self) -> bool {
-        self.index == 0
+        self.is_first
     }
 
     /// This worker's part of `count`.
@@ -405,11 +466,12 @@ impl Worker {
     }
 
     pub(super) fn user_of(&self, slot: u32) -> User {
-        User(slot * self.workers + self.index)
+        User(self.first_user + slot * self.workers + self.index)
     }
 
     pub(super) fn slot_of(&self, flow: &Flow) -> u32 {
-        u32::try_from(flow.id()).expect("client flows are numbered by user") / self.workers
+        let user = u32::try_from(flow.id()).expect("client flows are numbered by user");
+        (user - self.first_user) / self.workers
     }
 }
 
@@ -418,8 +480,4 @@ impl Worker {
 struct Edges {
     before: Option<(ProcessSnapshot, u64, Instant)>,
     after: Option<(ProcessSnapshot, u64, Instant)>,
-}
-
-pub(super) fn new_pacer() -> Result<Pacer, String> {
-    Pacer::new().map_err(|error| format!("the generator got no timer: {error}"))
 }

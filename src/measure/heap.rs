@@ -8,10 +8,20 @@
 //! Each thread writes a slot of its own, so that counting takes no lock and no atomic
 //! read-modify-write: the owner loads, adds and stores. A thread that frees what another one
 //! allocated counts below zero; the sum over the slots is right all the same.
+//!
+//! What the bytes are for is known where they are asked for: a thread says so by [`part`], and once
+//! [`trace`] was called the allocator remembers it of each block. [`parts`] tells the sums. Until then
+//! that costs the allocator one look at a flag.
+
+mod part;
+mod trace;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+pub use part::{Part, PartBytes, PartScope, Within, part, within};
+pub use trace::{parts, trace};
 
 /// Threads with a slot of their own. The slots of ended threads are not given out again, since what
 /// such a thread allocated may still be alive; threads beyond this number share the last slot.
@@ -215,7 +225,8 @@ fn signed(bytes: usize) -> i64 {
 }
 
 // SAFETY: every call is passed on unaltered to `System`, which is a correct allocator; the counting
-// around it does not allocate, does not unwind and touches no block.
+// around it does not unwind and touches no block, and what it allocates itself, for the books of traced
+// blocks, it asks of `System`.
 unsafe impl GlobalAlloc for CountingAllocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -223,6 +234,9 @@ unsafe impl GlobalAlloc for CountingAllocator {
         let block = unsafe { System.alloc(layout) };
         if !block.is_null() {
             Slot::of_this_thread().count(Growth::allocated(layout.size()));
+            if trace::is_tracing() {
+                trace::allocated(block, layout);
+            }
         }
         block
     }
@@ -233,12 +247,18 @@ unsafe impl GlobalAlloc for CountingAllocator {
         let block = unsafe { System.alloc_zeroed(layout) };
         if !block.is_null() {
             Slot::of_this_thread().count(Growth::allocated(layout.size()));
+            if trace::is_tracing() {
+                trace::allocated(block, layout);
+            }
         }
         block
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if trace::is_tracing() {
+            trace::freeing(block, layout);
+        }
         // SAFETY: the caller keeps to the contract of `GlobalAlloc::dealloc`, and `block` came from
         // `System`.
         unsafe { System.dealloc(block, layout) };
@@ -247,11 +267,19 @@ unsafe impl GlobalAlloc for CountingAllocator {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let traced = trace::is_tracing().then(|| trace::moving(block, layout));
         // SAFETY: the caller keeps to the contract of `GlobalAlloc::realloc`, and `block` came from
         // `System`.
         let moved = unsafe { System.realloc(block, layout, new_size) };
-        if !moved.is_null() {
-            Slot::of_this_thread().count(Growth::reallocated(layout.size(), new_size));
+        if moved.is_null() {
+            if let Some(traced) = traced {
+                traced.stayed(block);
+            }
+            return moved;
+        }
+        Slot::of_this_thread().count(Growth::reallocated(layout.size(), new_size));
+        if let Some(traced) = traced {
+            traced.moved(moved, new_size);
         }
         moved
     }
@@ -266,5 +294,6 @@ mod tests {
         assert!(!is_counting());
         assert_eq!(thread(), None);
         assert_eq!(process(), None);
+        assert_eq!(parts(), None);
     }
 }

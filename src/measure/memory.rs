@@ -22,6 +22,15 @@ pub fn resident_bytes_of(pid: u32) -> Result<u64, Unavailable> {
     read(Subject::Process(pid))
 }
 
+/// The most memory of the calling process that was ever resident, in bytes (`VmHWM`, proc(5)). The
+/// kernel keeps this book by threads and settles it now and then: it may be a few pages behind.
+///
+/// # Errors
+/// Outside Linux.
+pub fn peak_resident_bytes() -> Result<u64, Unavailable> {
+    read_peak()
+}
+
 const QUANTITY: &str = "resident memory";
 
 #[derive(Clone, Copy)]
@@ -52,6 +61,25 @@ fn read(subject: Subject) -> Result<u64, Unavailable> {
         .ok_or_else(|| Unavailable::new(QUANTITY, "smaps_rollup holds no line `Rss`"))
 }
 
+#[cfg(target_os = "linux")]
+fn read_peak() -> Result<u64, Unavailable> {
+    let unavailable = |reason: procfs::ProcError| Unavailable::new(QUANTITY, reason);
+    let process = procfs::process::Process::myself().map_err(unavailable)?;
+    let status = process.status().map_err(unavailable)?;
+    let peak_kib = status
+        .vmhwm
+        .ok_or_else(|| Unavailable::new(QUANTITY, "/proc/PID/status holds no line `VmHWM`"))?;
+    Ok(peak_kib * 1_024)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_peak() -> Result<u64, Unavailable> {
+    Err(Unavailable::new(
+        QUANTITY,
+        "only Linux has /proc/PID/status",
+    ))
+}
+
 #[cfg(not(target_os = "linux"))]
 fn read(subject: Subject) -> Result<u64, Unavailable> {
     let (Subject::Myself | Subject::Process(_)) = subject;
@@ -75,6 +103,16 @@ mod tests {
             by_pid > own / 2 && by_pid < own * 2,
             "{own} against {by_pid}"
         );
+    }
+
+    #[test]
+    fn the_peak_outlasts_what_made_it() {
+        const LARGE_BYTES: u64 = 32 << 20;
+        let before = resident_bytes().unwrap();
+        let large = vec![1_u8; usize::try_from(LARGE_BYTES).unwrap()];
+        drop(std::hint::black_box(large));
+        let peak = peak_resident_bytes().unwrap();
+        assert!(peak >= before / 2 + LARGE_BYTES, "{peak} after {before}");
     }
 
     #[test]

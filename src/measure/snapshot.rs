@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{cpu, heap, malloc, memory};
+use super::heap::{self, PartBytes};
+use super::{cpu, malloc, memory};
 
 /// What this process had used at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +19,10 @@ pub struct ProcessSnapshot {
     pub heap_live_bytes: Option<i64>,
     /// The same in chunks of malloc; null likewise.
     pub heap_chunk_bytes: Option<i64>,
-    /// Blocks allocated since the process started; null likewise.
+    /// Live bytes by what they are for; null unless blocks are traced ([`heap::trace`]).
+    #[serde(default)]
+    pub heap_parts: Option<PartBytes>,
+    /// Blocks allocated since the process started; null when the counting allocator is not installed.
     pub heap_allocations: Option<u64>,
     /// What malloc has given out, to C as well; null where it does not tell, or when it was not read.
     pub malloc_bytes: Option<u64>,
@@ -27,6 +31,9 @@ pub struct ProcessSnapshot {
     pub malloc_free_bytes: Option<u64>,
     /// Resident memory; null where the system does not tell, or when it was not read.
     pub rss_bytes: Option<u64>,
+    /// The most that has ever been resident; null likewise.
+    #[serde(default)]
+    pub peak_rss_bytes: Option<u64>,
 }
 
 /// What a process used between two snapshots.
@@ -58,6 +65,7 @@ impl ProcessSnapshot {
             malloc_bytes: books.map(|books| books.in_use_bytes),
             malloc_free_bytes: books.map(|books| books.free_bytes),
             rss_bytes: memory::resident_bytes().ok(),
+            peak_rss_bytes: memory::peak_resident_bytes().ok(),
             ..quick
         }
     }
@@ -71,10 +79,33 @@ impl ProcessSnapshot {
             cpu_ns: cpu::process_ns(),
             heap_live_bytes: heap.map(|heap| heap.live_bytes),
             heap_chunk_bytes: heap.map(|heap| heap.live_chunk_bytes),
+            heap_parts: heap::parts(),
             heap_allocations: heap.map(|heap| heap.allocations),
             malloc_bytes: None,
             malloc_free_bytes: None,
             rss_bytes: None,
+            peak_rss_bytes: None,
+        }
+    }
+
+    /// Both processes together, as if they were one; what is not known of one is not known of both.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            // The later one: what is measured between two sums began in both by then.
+            at_monotonic_ns: self.at_monotonic_ns.max(other.at_monotonic_ns),
+            cpu_ns: self.cpu_ns + other.cpu_ns,
+            heap_live_bytes: sum(self.heap_live_bytes, other.heap_live_bytes),
+            heap_chunk_bytes: sum(self.heap_chunk_bytes, other.heap_chunk_bytes),
+            heap_parts: self
+                .heap_parts
+                .zip(other.heap_parts)
+                .map(|(one, other)| one.plus(&other)),
+            heap_allocations: sum(self.heap_allocations, other.heap_allocations),
+            malloc_bytes: sum(self.malloc_bytes, other.malloc_bytes),
+            malloc_free_bytes: sum(self.malloc_free_bytes, other.malloc_free_bytes),
+            rss_bytes: sum(self.rss_bytes, other.rss_bytes),
+            peak_rss_bytes: sum(self.peak_rss_bytes, other.peak_rss_bytes),
         }
     }
 
@@ -100,6 +131,10 @@ impl ProcessSnapshot {
     }
 }
 
+fn sum<T: std::ops::Add<Output = T>>(one: Option<T>, other: Option<T>) -> Option<T> {
+    Some(one? + other?)
+}
+
 fn difference<T>(later: Option<T>, earlier: Option<T>, subtract: fn(T, T) -> T) -> Option<T> {
     Some(subtract(later?, earlier?))
 }
@@ -115,10 +150,12 @@ mod tests {
             cpu_ns: 300,
             heap_live_bytes: Some(50),
             heap_chunk_bytes: Some(96),
+            heap_parts: None,
             heap_allocations: Some(2),
             malloc_bytes: Some(4_096),
             malloc_free_bytes: Some(512),
             rss_bytes,
+            peak_rss_bytes: rss_bytes,
         }
     }
 
@@ -129,10 +166,12 @@ mod tests {
             cpu_ns: 1_800,
             heap_live_bytes: Some(-20),
             heap_chunk_bytes: Some(-64),
+            heap_parts: None,
             heap_allocations: Some(9),
             malloc_bytes: None,
             malloc_free_bytes: None,
             rss_bytes: Some(4_096),
+            peak_rss_bytes: Some(8_192),
         };
         let expected = ProcessUsage {
             elapsed_ns: 2_000,
@@ -143,6 +182,28 @@ mod tests {
         };
         assert_eq!(later.since(&snapshot(Some(8_192))), expected);
         assert_eq!(later.since(&snapshot(None)).rss_bytes, None);
+    }
+
+    #[test]
+    fn two_processes_add_up_and_missing_stays_missing() {
+        let both = snapshot(Some(8_192)).plus(&ProcessSnapshot {
+            at_monotonic_ns: 3_000,
+            malloc_bytes: None,
+            ..snapshot(Some(4_096))
+        });
+        let expected = ProcessSnapshot {
+            at_monotonic_ns: 3_000,
+            cpu_ns: 600,
+            heap_live_bytes: Some(100),
+            heap_chunk_bytes: Some(192),
+            heap_parts: None,
+            heap_allocations: Some(4),
+            malloc_bytes: None,
+            malloc_free_bytes: snapshot(None).malloc_free_bytes.map(|bytes| 2 * bytes),
+            rss_bytes: Some(12_288),
+            peak_rss_bytes: Some(12_288),
+        };
+        assert_eq!(both, expected);
     }
 
     #[test]

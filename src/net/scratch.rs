@@ -7,6 +7,8 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::thread::LocalKey;
 
+use crate::measure::heap::{self, Part};
+
 use crate::tunnel::SCRATCH_BYTES;
 
 /// As many as are in use at once at the most: receive, decrypt, build a packet, encrypt.
@@ -60,6 +62,7 @@ impl<T> Pool<T> {
 
     /// Takes one from `pool`, or makes one if none is free.
     pub(super) fn take(pool: &'static LocalKey<Self>, make: impl FnOnce() -> T) -> Lent<T> {
+        let _scope = heap::part(Part::Buffers);
         let free = pool.with(|pool| pool.free.borrow_mut().pop());
         Lent {
             item: Some(free.unwrap_or_else(make)),

@@ -22,6 +22,7 @@ use super::tcp::{Tcp, TcpOptions};
 use super::{
     DatagramNetwork, DatagramPeer, Kernel, NetError, StreamNetwork, StreamPeer, WireMeter,
 };
+use crate::measure::heap::{self, Part};
 use crate::tunnel::{
     Drops, Gateway, Initiator, MAX_USERS, Protection, SERVER, SIP_PORT, TunnelOptions, user_address,
 };
@@ -109,8 +110,11 @@ impl<P: Protection> Tunneled<P> {
             )));
         }
         let port = self.kernel.connect_port(target).await?;
-        let initiator = Initiator::new(&*self.protection, user, target, Instant::now())
-            .sharing(Rc::clone(&self.client_drops));
+        let initiator = {
+            let _scope = heap::part(Part::Tunnel);
+            Initiator::new(&*self.protection, user, target, Instant::now())
+                .sharing(Rc::clone(&self.client_drops))
+        };
         let port = TunnelPort::new(port, initiator);
         let Some(phase) = P::HANDSHAKE else {
             return Ok((port, None));
@@ -141,6 +145,11 @@ fn inner_server() -> SocketAddrV4 {
 }
 
 impl<P: Protection + 'static> Tunneled<P> {
+    fn gateway(&self) -> Gateway<P> {
+        let _scope = heap::part(Part::Tunnel);
+        Gateway::new(Rc::clone(&self.protection))
+    }
+
     /// The server at `address` that still lets connections end, if there is one.
     fn ending_server(&self, address: SocketAddr) -> Option<Rc<Host<Gateway<P>>>> {
         let mut servers = self.servers.borrow_mut();
@@ -156,8 +165,7 @@ impl<P: Protection + 'static> DatagramNetwork for Tunneled<P> {
 
     fn bind(&self, address: SocketAddr) -> Result<Self::Server, NetError> {
         let port = self.kernel.bind_port(address)?;
-        let gateway = Gateway::new(Rc::clone(&self.protection));
-        let port = TunnelPort::new(port, gateway);
+        let port = TunnelPort::new(port, self.gateway());
         Ok(TunneledSocket::new(port, P::OVERHEAD_BYTES))
     }
 
@@ -196,7 +204,8 @@ impl<P: Protection + 'static> StreamNetwork for Tunneled<P> {
             return Ok(TunneledListener::new(server));
         }
         let port = self.kernel.bind_port(address)?;
-        let port = TunnelPort::new(port, Gateway::new(Rc::clone(&self.protection)));
+        let port = TunnelPort::new(port, self.gateway());
+        let _scope = heap::part(Part::InnerStack);
         let tcp = Tcp::server(SERVER, SIP_PORT, self.tcp, Instant::now());
         let server = Host::new(port, tcp);
         server.listen();
@@ -214,7 +223,10 @@ impl<P: Protection + 'static> StreamNetwork for Tunneled<P> {
         let address = user_address(user);
         let local_port = self.ephemeral_port();
         let started = Instant::now();
-        let host = Host::new(port, Tcp::client(address, self.tcp, started));
+        let host = {
+            let _scope = heap::part(Part::InnerStack);
+            Host::new(port, Tcp::client(address, self.tcp, started))
+        };
         let connecting = host.connect(inner_server(), local_port);
         let key = tokio::time::timeout(self.kernel.connect_limit, connecting)
             .await

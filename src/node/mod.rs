@@ -1,15 +1,21 @@
 //! The server under test that ships with hopbench: registrar, answering user agent and proxy on one
-//! worker.
+//! worker; or on several, each a [`Node`] of its own, perhaps in a process of its own.
+//!
+//! Workers bind the same address (`SO_REUSEPORT`), so the kernel spreads the users. Each has one more
+//! interface, plain datagrams on the loopback, and what the user that it is for has reached by another
+//! worker goes on to that one: a location directory in shared memory says which. Start all of them,
+//! then [`Node::introduce`] each to the others.
 //!
 //! What it says is decided by [`crate::sip::Server`]; here are the flows it says it on and the clock
 //! it says it by. Layer: above `sip`, `transport` and `measure`. Not here: processes and their
 //! control, which are the harness'.
 
 mod config;
+mod directory;
 mod hops;
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
@@ -17,19 +23,27 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::measure::heap::{self, Part};
 use crate::sip::{NextHop, Outbound, Server, ServerCounters, Service, Source};
 use crate::transport::{
-    self, CloseReason, DatagramCounters, Flow, Handler, Listening, Transport, TransportError,
-    WireCounters,
+    self, CloseReason, DatagramCounters, Flow, Handler, Listening, Settings, Stack, Transport,
+    TransportError, WireCounters,
 };
-pub use config::{InterfaceConfig, NodeConfig, NodeError, RouteConfig};
+pub use config::{InterfaceConfig, NodeConfig, NodeError, RouteConfig, WORKERS_MAX, WorkerConfig};
 use hops::{Hops, Side};
+
+/// What workers of one node speak to each other: they are one host, and nothing is secured between them.
+const INTERNAL_STACK: &str = "udp";
 
 /// What a node has seen since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeCounters {
     /// Of the SIP server.
     pub sip: ServerCounters,
+    /// Users with a binding: how many there are now, not how many there were. Of a node's workers, the
+    /// one that a user came to last counts it.
+    #[serde(default)]
+    pub registered_users: u64,
     /// Flows that peers opened (streams only).
     pub flows_opened: u64,
     /// Flows that have ended since.
@@ -51,9 +65,34 @@ pub struct NodeCounters {
     pub datagrams: Option<DatagramCounters>,
 }
 
+impl NodeCounters {
+    /// The sum of both: of two workers of a node, what the node has seen.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            sip: self.sip.plus(other.sip),
+            registered_users: self.registered_users + other.registered_users,
+            flows_opened: self.flows_opened + other.flows_opened,
+            flows_closed: self.flows_closed + other.flows_closed,
+            flows_closed_for_garbage: self.flows_closed_for_garbage
+                + other.flows_closed_for_garbage,
+            flows_refused: self.flows_refused + other.flows_refused,
+            hops_opened: self.hops_opened + other.hops_opened,
+            unsent: self.unsent + other.unsent,
+            sip_bytes: self.sip_bytes + other.sip_bytes,
+            datagrams: match (self.datagrams, other.datagrams) {
+                (Some(one), Some(other)) => Some(one.plus(other)),
+                (one, other) => one.or(other),
+            },
+        }
+    }
+}
+
 /// A listening node. Lives inside a [`tokio::task::LocalSet`]; dropping it closes its flows.
 pub struct Node {
     core: Rc<Core>,
+    /// How many interfaces it was told to have: what is behind them is internal.
+    interfaces: usize,
 }
 
 struct Core {
@@ -90,7 +129,7 @@ impl Node {
         for interface in &config.interfaces {
             stacks.push(transport::find(&interface.stack)?);
         }
-        let server = Server::new(config.server(&stacks), entropy, Instant::now());
+        let server = Server::new(config.server(&stacks)?, entropy, Instant::now());
         let core = Rc::new(Core {
             server: RefCell::new(server),
             hops: RefCell::new(Hops::new(&config.routes, config.service == Service::Proxy)),
@@ -98,27 +137,42 @@ impl Node {
             deadline_moved: Notify::new(),
             alarm: Cell::new(None),
         });
+        let settings = Settings {
+            share_port: config.settings.share_port || config.worker.is_some(),
+            ..config.settings.clone()
+        };
         for (interface, stack) in stacks.into_iter().enumerate() {
-            let transport: Rc<dyn Transport> = stack.open(&config.settings)?.into();
-            let port = Rc::new(Port {
-                core: Rc::downgrade(&core),
-                interface,
-            });
-            let listening = match config.interfaces[interface].listen {
-                Some(address) => Some(transport.listen(address, port).await?),
-                None => None,
+            let address = config.interfaces[interface].listen;
+            core.add_side(stack, &settings, address).await?;
+        }
+        if config.worker.is_some() {
+            let own = Settings {
+                share_port: false,
+                ..settings
             };
-            if let Some(listening) = &listening {
-                let mut server = core.server.borrow_mut();
-                server.set_address(interface, listening.local);
-            }
-            core.hops.borrow_mut().add(Side {
-                transport,
-                listening,
-            });
+            let address = (Ipv4Addr::LOCALHOST, 0).into();
+            let stack = transport::find(INTERNAL_STACK)?;
+            core.add_side(stack, &own, Some(address)).await?;
         }
         core.open_outward_sides(config).await?;
-        Ok(Self { core })
+        Ok(Self {
+            core,
+            interfaces: config.interfaces.len(),
+        })
+    }
+
+    /// Tells a worker where all workers of the node reach each other: what each says by
+    /// [`Node::internal_address`], by place.
+    pub fn introduce(&self, siblings: &[SocketAddr]) {
+        self.core.server.borrow_mut().introduce(siblings);
+    }
+
+    /// Where its siblings reach a worker; `None` if it is not one of several.
+    #[must_use]
+    pub fn internal_address(&self) -> Option<SocketAddr> {
+        let hops = self.core.hops.borrow();
+        let internal = hops.sides().get(self.interfaces)?;
+        internal.listening.as_ref().map(|bound| bound.local)
     }
 
     /// The address that each interface was bound to; `None` where it does not listen.
@@ -126,7 +180,8 @@ impl Node {
     pub fn addresses(&self) -> Vec<Option<SocketAddr>> {
         let hops = self.core.hops.borrow();
         let bound = |side: &Side| side.listening.as_ref().map(|bound| bound.local);
-        hops.sides().iter().map(bound).collect()
+        let sides = hops.sides().iter().take(self.interfaces);
+        sides.map(bound).collect()
     }
 
     /// The address of the first interface that listens.
@@ -148,22 +203,23 @@ impl Node {
             .iter()
             .filter_map(|side| side.listening.as_ref());
         let datagrams = listening.filter_map(Listening::counters);
+        let server = self.core.server.borrow();
         NodeCounters {
-            sip: *self.core.server.borrow().counters(),
+            sip: *server.counters(),
+            registered_users: server.registrar().registered(),
             datagrams: datagrams.reduce(DatagramCounters::plus),
             ..self.core.counters.borrow().clone()
         }
     }
 
     /// What each interface has put on the wire and taken from it, in both directions and whoever
-    /// opened the connections. Asks the kernel for each open one; `None` where it does not tell.
+    /// opened the connections. Asks the kernel for each open one; `None` where it does not tell. What
+    /// workers say to each other is on no wire, and not in it.
     #[must_use]
     pub fn wire(&self) -> Vec<Option<WireCounters>> {
         let hops = self.core.hops.borrow();
-        hops.sides()
-            .iter()
-            .map(|side| side.transport.wire())
-            .collect()
+        let sides = hops.sides().iter().take(self.interfaces);
+        sides.map(|side| side.transport.wire()).collect()
     }
 
     /// Carries on what is due: retransmissions, ringing, expiry. Never ends; messages are answered
@@ -187,6 +243,34 @@ impl Node {
 }
 
 impl Core {
+    /// Opens the next interface, which listens on `address` if there is one.
+    async fn add_side(
+        self: &Rc<Self>,
+        stack: &Stack,
+        settings: &Settings,
+        address: Option<SocketAddr>,
+    ) -> Result<(), NodeError> {
+        let transport: Rc<dyn Transport> = stack.open(settings)?.into();
+        let interface = self.hops.borrow().sides().len();
+        let port = Rc::new(Port {
+            core: Rc::downgrade(self),
+            interface,
+        });
+        let listening = match address {
+            Some(address) => Some(transport.listen(address, port).await?),
+            None => None,
+        };
+        if let Some(listening) = &listening {
+            let mut server = self.server.borrow_mut();
+            server.set_address(interface, listening.local);
+        }
+        self.hops.borrow_mut().add(Side {
+            transport,
+            listening,
+        });
+        Ok(())
+    }
+
     /// Opens the sides that do not listen: their address, which requests carry, is known only then.
     async fn open_outward_sides(self: &Rc<Self>, config: &NodeConfig) -> Result<(), NodeError> {
         for route in &config.routes {
@@ -201,6 +285,7 @@ impl Core {
     }
 
     fn receive(self: &Rc<Self>, interface: usize, flow: &Flow, message: &[u8]) {
+        let _scope = heap::part(Part::Transaction);
         self.counters.borrow_mut().sip_bytes += message.len() as u64;
         {
             let mut server = self.server.borrow_mut();
@@ -226,6 +311,7 @@ impl Core {
     }
 
     fn unreachable(self: &Rc<Self>, hop: NextHop) {
+        let _scope = heap::part(Part::Transaction);
         {
             let mut server = self.server.borrow_mut();
             server.unreachable(Instant::now(), hop, &mut Sender(self));
@@ -246,6 +332,7 @@ impl Core {
     }
 
     fn fire(self: &Rc<Self>, now: Instant) {
+        let _scope = heap::part(Part::Transaction);
         let mut server = self.server.borrow_mut();
         server.timeout(now, &mut Sender(self));
     }
@@ -256,6 +343,7 @@ impl Handler for Port {
         let Some(core) = self.core.upgrade() else {
             return;
         };
+        let _scope = heap::part(Part::Binding);
         core.counters.borrow_mut().flows_opened += 1;
         core.hops.borrow_mut().accepted(self.interface, flow);
     }

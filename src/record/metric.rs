@@ -17,11 +17,12 @@ pub struct Known {
 }
 
 /// Every metric key, in the order of a connection's life; then those of single nodes and hops, of
-/// kinds of operations, and of what tunnels drop.
+/// kinds of operations, of what tunnels drop, and of crowds of users.
 pub const KNOWN: &[Known] = &{
     const AFTER_PLACES: usize = COMMON.len() + BY_PLACE.len();
     const AFTER_KINDS: usize = AFTER_PLACES + BY_KIND.len();
-    let mut known = [COMMON[0]; AFTER_KINDS + BY_DROP.len()];
+    const AFTER_DROPS: usize = AFTER_KINDS + BY_DROP.len();
+    let mut known = [COMMON[0]; AFTER_DROPS + AT_SCALE.len()];
     let mut index = 0;
     while index < known.len() {
         known[index] = if index < COMMON.len() {
@@ -30,8 +31,10 @@ pub const KNOWN: &[Known] = &{
             BY_PLACE[index - COMMON.len()]
         } else if index < AFTER_KINDS {
             BY_KIND[index - AFTER_PLACES]
-        } else {
+        } else if index < AFTER_DROPS {
             BY_DROP[index - AFTER_KINDS]
+        } else {
+            AT_SCALE[index - AFTER_DROPS]
         };
         index += 1;
     }
@@ -202,29 +205,94 @@ const COMMON: &[Known] = &[
         "Server heap without a connection, by the fit",
     ),
     lower(
+        "client_tls_session_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of TLS sessions per connection",
+    ),
+    lower(
+        "client_tunnel_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of tunnels per connection",
+    ),
+    lower(
+        "client_inner_stack_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of TCP within tunnels per connection",
+    ),
+    lower(
+        "client_buffers_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of buffers per connection",
+    ),
+    lower(
+        "client_task_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of tasks and streams per connection",
+    ),
+    lower(
+        "client_binding_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of registrations per connection",
+    ),
+    lower(
+        "client_transaction_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of transactions and calls per connection",
+    ),
+    lower(
+        "client_other_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap that nobody claims per connection",
+    ),
+    lower(
+        "client_unexplained_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap in none of the parts per connection",
+    ),
+    lower(
+        "server_tls_session_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of TLS sessions per connection",
+    ),
+    lower(
         "server_tunnel_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap of a tunnel",
+        "Server heap of tunnels per connection",
     ),
     lower(
         "server_inner_stack_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap of TCP within a tunnel",
+        "Server heap of TCP within tunnels per connection",
     ),
     lower(
-        "server_carrier_heap_bytes_per_connection",
+        "server_buffers_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap of the carrier itself",
+        "Server heap of buffers per connection",
+    ),
+    lower(
+        "server_task_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of tasks and streams per connection",
     ),
     lower(
         "server_binding_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap of a SIP binding",
+        "Server heap of registrations per connection",
+    ),
+    lower(
+        "server_transaction_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of transactions and calls per connection",
+    ),
+    lower(
+        "server_other_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap that nobody claims per connection",
     ),
     lower(
         "server_unexplained_heap_bytes_per_connection",
         Unit::Bytes,
-        "Server heap in none of the parts",
+        "Server heap in none of the parts per connection",
     ),
     higher(
         "client_heap_r_squared_ratio",
@@ -425,6 +493,102 @@ const BY_DROP: &[Known] = by_drop!(
     "rate_limited" "beyond the limit of handshakes"
 );
 
+/// A crowd of users at one node: their coming, their rest, what operations cost beside them, and how
+/// that grows with the crowd.
+const AT_SCALE: &[Known] = &[
+    lower_ns("population_ns", "Time until the whole crowd had registered"),
+    higher(
+        "population_per_second",
+        Unit::PerSecond,
+        "Registrations while the crowd came",
+    ),
+    lower_ns(
+        "population_server_cpu_ns_per_registration",
+        "Server CPU per registration while the crowd came",
+    ),
+    lower_ns(
+        "population_client_cpu_ns_per_registration",
+        "Client CPU per registration while the crowd came",
+    ),
+    higher(
+        "registered_count",
+        Unit::Count,
+        "Users of the crowd registered at the end of the hold",
+    ),
+    lower(
+        "idle_server_cpu_ratio",
+        Unit::Ratio,
+        "Server processors that an idle crowd keeps busy",
+    ),
+    lower(
+        "idle_client_cpu_ratio",
+        Unit::Ratio,
+        "Client processors that an idle crowd keeps busy",
+    ),
+    lower_ns(
+        "server_cpu_ns_per_call",
+        "Server CPU per call, beyond the idle crowd's",
+    ),
+    lower_ns(
+        "server_cpu_ns_per_registration",
+        "Server CPU per registration, beyond the idle crowd's",
+    ),
+    lower("server_heap_bytes", Unit::Bytes, "Server heap, all workers"),
+    lower("server_rss_bytes", Unit::Bytes, "Server RSS, all workers"),
+    lower(
+        "client_heap_bytes",
+        Unit::Bytes,
+        "Client heap, all processes",
+    ),
+    lower("client_rss_bytes", Unit::Bytes, "Client RSS, all processes"),
+    lower("kernel_bytes", Unit::Bytes, "Kernel memory of all sockets"),
+    lower(
+        "peak_memory_bytes",
+        Unit::Bytes,
+        "Peak memory of both sides, the kernel's included",
+    ),
+    lower(
+        "server_cpu_per_call_growth_per_decade_ratio",
+        Unit::Ratio,
+        "Growth of server CPU per call for ten times the users",
+    ),
+    lower(
+        "server_cpu_per_call_most_to_fewest_ratio",
+        Unit::Ratio,
+        "Server CPU per call with the most users ÷ with the fewest",
+    ),
+    lower(
+        "session_request_delay_growth_per_decade_ratio",
+        Unit::Ratio,
+        "Growth of session request delay for ten times the users",
+    ),
+    lower(
+        "session_request_delay_most_to_fewest_ratio",
+        Unit::Ratio,
+        "Session request delay with the most users ÷ with the fewest",
+    ),
+    lower(
+        "server_cpu_per_registration_growth_per_decade_ratio",
+        Unit::Ratio,
+        "Growth of server CPU per registration for ten times the users",
+    ),
+    lower(
+        "server_cpu_per_registration_most_to_fewest_ratio",
+        Unit::Ratio,
+        "Server CPU per registration with the most users ÷ with the fewest",
+    ),
+    lower(
+        "registered_growth_per_decade_ratio",
+        Unit::Ratio,
+        "Growth of the time until registered for ten times the users",
+    ),
+    lower(
+        "registered_most_to_fewest_ratio",
+        Unit::Ratio,
+        "Time until registered with the most users ÷ with the fewest",
+    ),
+];
+
 /// The entry of `key` in [`KNOWN`].
 #[must_use]
 pub fn known(key: &str) -> Option<&'static Known> {
@@ -455,7 +619,7 @@ const fn higher(key: &'static str, unit: Unit, title: &'static str) -> Known {
 
 impl Unit {
     /// The unit that `key` ends in, what it is counted per left aside (`_per_connection`,
-    /// `_per_operation`, `_per_packet`); `None` when it ends in none. A rate of RFC 7501 is per second.
+    /// `_per_operation`, `_per_registration`, `_per_call`, `_per_packet`); `None` when it ends in none. A rate of RFC 7501 is per second.
     #[must_use]
     pub fn of_key(key: &str) -> Option<Self> {
         const ENDINGS: [(&str, Unit); 7] = [
@@ -467,10 +631,16 @@ impl Unit {
             ("_count", Unit::Count),
             ("_packets", Unit::Count),
         ];
-        let quantity = key
-            .strip_suffix("_per_connection")
-            .or_else(|| key.strip_suffix("_per_operation"))
-            .or_else(|| key.strip_suffix("_per_packet"))
+        const COUNTED_PER: [&str; 5] = [
+            "_per_connection",
+            "_per_operation",
+            "_per_registration",
+            "_per_call",
+            "_per_packet",
+        ];
+        let quantity = COUNTED_PER
+            .into_iter()
+            .find_map(|per| key.strip_suffix(per))
             .unwrap_or(key);
         ENDINGS
             .into_iter()

@@ -26,11 +26,11 @@ pub enum Unauthenticated {
     /// It has no credentials for this realm, or none that can be read.
     #[error("expected digest credentials for this realm, found none")]
     Absent,
-    /// Wrong user, password, Request-URI or algorithm, or a nonce that was not issued here.
+    /// Wrong user, password, Request-URI or algorithm.
     #[error("expected credentials that prove a user, found wrong ones")]
     Wrong,
-    /// The password is right, the nonce is too old.
-    #[error("expected a recent nonce, found one that has expired")]
+    /// The password is right, the nonce is too old, or another worker's, or from before a restart.
+    #[error("expected a recent nonce of this server, found none")]
     Stale,
     /// The password is right, but this use of the nonce has been seen, or may have been.
     #[error("expected a nonce count that was not used before, found one that was")]
@@ -130,7 +130,7 @@ impl Authenticator {
         let credentials = credentials.ok_or(Unauthenticated::Absent)?;
         let nonce = self.nonces.judge(credentials.nonce, now);
         let offered = self.algorithms.contains(&credentials.algorithm);
-        if nonce == NonceState::Foreign || !offered || !same_uri(credentials.uri, uri) {
+        if !offered || !same_uri(credentials.uri, uri) {
             return Err(Unauthenticated::Wrong);
         }
         let account = accounts.index(credentials.username);

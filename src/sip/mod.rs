@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! registration  call │ server ─ registrar, callee,   flows of a user agent; the server
-//!                    │          proxy
+//!                    │          proxy, directory
 //! agent              │ authenticator                 what a flow knows of its user; who sent a request
 //! transaction  timer │ digest  account  sdp          retransmission; identity
 //! message  header  emit  outbox                      a view of a buffer; writing into one
@@ -20,6 +20,7 @@ pub mod agent;
 pub mod authenticator;
 pub mod call;
 pub mod digest;
+pub mod directory;
 pub mod emit;
 pub mod framing;
 pub mod header;
@@ -40,6 +41,7 @@ mod proxy;
 pub use account::Accounts;
 pub use agent::{Agent, key_of_branch};
 pub use call::{CallEvent, CallFailure, Caller};
+pub use directory::Directory;
 pub use emit::Writer;
 pub use header::{Header, Method};
 pub use message::{Message, ParseError, StartLine};
@@ -48,7 +50,7 @@ pub use parse::{Contact, NameAddr, Params, Uri, Via};
 pub use registration::{Registration, RegistrationEvent, RegistrationFailure};
 pub use server::{
     DATAGRAM_BYTES_MAX, Interface, NextHop, Outbound, Route, Server, ServerConfig, ServerCounters,
-    Service, Source,
+    Service, Source, Worker,
 };
 pub use timer::{TimerQueue, Timing};
 pub use transaction::Reliability;

@@ -422,28 +422,34 @@ fn a_lost_ack_is_sent_again_for_each_repeated_200() {
     }
 }
 
-#[test]
-fn retransmitted_requests_are_answered_by_the_transaction() {
-    let mut pair = Pair::new(
-        Reliability::Datagram,
-        losing(Way::ToClient, "401", 2),
-        |_| {},
-    );
+/// A registration whose responses of one status are lost twice: when its requests left, and what the
+/// server counted.
+fn register_losing(status: &'static str) -> (Vec<Ms>, ServerCounters) {
+    let losses = losing(Way::ToClient, status, 2);
+    let mut pair = Pair::new(Reliability::Datagram, losses, |_| {});
     let (_, events) = pair.register(100_000);
     assert_eq!(events.last(), Some(&(1_504, REGISTERED)));
-    let requests = [
-        (0, "REGISTER"),
-        (500, "REGISTER"),
-        (1_500, "REGISTER"),
-        (1_502, "REGISTER"),
-    ];
-    assert_eq!(pair.sent(Way::ToServer), requests);
-    let counters = pair.server.counters();
-    assert_eq!(
-        (counters.requests, counters.retransmissions_received),
-        (2, 2)
-    );
+    let sent = pair.sent(Way::ToServer);
+    let times = sent.iter().map(|(at, _)| *at).collect();
+    (times, *pair.server.counters())
+}
+
+#[test]
+fn retransmitted_requests_are_answered_by_the_transaction() {
+    let (times, counters) = register_losing("200");
+    assert_eq!(times, [0, 2, 502, 1_502]);
+    let requests = (counters.requests, counters.retransmissions_received);
+    assert_eq!(requests, (2, 2));
     assert_eq!((counters.challenges, counters.registrations), (1, 1));
+}
+
+#[test]
+fn retransmitted_requests_without_credentials_are_challenged_anew() {
+    let (times, counters) = register_losing("401");
+    assert_eq!(times, [0, 500, 1_500, 1_502]);
+    let requests = (counters.requests, counters.retransmissions_received);
+    assert_eq!(requests, (4, 0));
+    assert_eq!((counters.challenges, counters.registrations), (3, 1));
 }
 
 #[test]

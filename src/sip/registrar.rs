@@ -9,11 +9,13 @@ mod asked;
 mod binding;
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::account::Accounts;
 use super::authenticator::{Authenticator, Unauthenticated};
 use super::digest::{Algorithm, Challenger, Nonces};
+use super::directory::Directory;
 use super::message::{Message, StartLine};
 use super::parse::Uri;
 use asked::Asked;
@@ -80,19 +82,31 @@ pub struct Registrar<F> {
     users: HashMap<u32, Vec<Binding<F>>>,
     /// A user that has become known and has no timer yet.
     unarmed: Option<u32>,
+    /// How many users have a binding.
+    bound: u64,
+    /// Told of every user, where several workers serve them.
+    directory: Option<Rc<dyn Directory>>,
     /// How many bindings were registered or refreshed so far.
     serial: u64,
 }
 
 impl<F: Clone> Registrar<F> {
-    /// `algorithms` are offered in that order.
+    /// `algorithms` are offered in that order. `directory` is that of the workers of a node, if this
+    /// is one of several.
     #[must_use]
-    pub fn new(nonces: Nonces, algorithms: Vec<Algorithm>, lifetimes: Lifetimes) -> Self {
+    pub fn new(
+        nonces: Nonces,
+        algorithms: Vec<Algorithm>,
+        lifetimes: Lifetimes,
+        directory: Option<Rc<dyn Directory>>,
+    ) -> Self {
         Self {
             authenticator: Authenticator::new(nonces, algorithms),
             lifetimes,
             users: HashMap::new(),
             unarmed: None,
+            bound: 0,
+            directory,
             serial: 0,
         }
     }
@@ -121,11 +135,54 @@ impl<F: Clone> Registrar<F> {
     /// Removes a binding whose flow takes nothing more (RFC 5626 §7). One that has been refreshed since
     /// has another id and stays. Returns whether it was there.
     pub fn flow_failed(&mut self, user: u32, binding: BindingId) -> bool {
-        let Some(bindings) = self.users.get_mut(&user) else {
-            return false;
+        let failed = self.change(user, |bindings| {
+            let place = bindings.iter().position(|known| known.id() == binding);
+            place.map(|place| bindings.remove(place))
+        });
+        failed.flatten().is_some()
+    }
+
+    /// How many users are registered here: of those who came to several workers of one node, the one
+    /// that they came to last counts them.
+    #[must_use]
+    pub fn registered(&self) -> u64 {
+        let directory = self.directory.as_ref();
+        directory.map_or(self.bound, |directory| directory.users())
+    }
+
+    /// Changes the bindings of a user who is remembered, and notes whether there are any left.
+    fn change<R>(
+        &mut self,
+        user: u32,
+        change: impl FnOnce(&mut Vec<Binding<F>>) -> R,
+    ) -> Option<R> {
+        let bindings = self.users.get_mut(&user)?;
+        let was_bound = !bindings.is_empty();
+        let result = change(bindings);
+        match (was_bound, !bindings.is_empty()) {
+            (false, true) => self.bound += 1,
+            (true, false) => {
+                self.bound -= 1;
+                if let Some(directory) = &self.directory {
+                    directory.ended(user);
+                }
+            }
+            (false, false) | (true, true) => {}
+        }
+        Some(result)
+    }
+
+    /// Tells the directory what a REGISTER has brought about.
+    fn tell_directory(&self, user: u32, asked: &Asked<'_>) {
+        let Some(directory) = &self.directory else {
+            return;
         };
-        let place = bindings.iter().position(|known| known.id() == binding);
-        place.map(|place| bindings.remove(place)).is_some()
+        if asked.updates.iter().any(|update| update.seconds > 0) {
+            directory.arrived(user);
+        } else if asked.removes_any() && self.users.get(&user).is_none_or(Vec::is_empty) {
+            // What it names may be bound at a sibling, to which it is no less removed.
+            directory.removed(user);
+        }
     }
 
     /// How many users are remembered.
@@ -165,6 +222,7 @@ impl<F: Clone> Registrar<F> {
         let asked = Asked::of(request, &self.lifetimes)?;
         let outbound = asked.is_outbound;
         self.update(user, now, &asked, flow, interface)?;
+        self.tell_directory(user, &asked);
         Ok(Registered::Accepted { user, outbound })
     }
 
@@ -177,9 +235,9 @@ impl<F: Clone> Registrar<F> {
         flow: &F,
         interface: usize,
     ) -> Result<(), Registered> {
-        if let Some(bindings) = self.users.get_mut(&user) {
+        self.change(user, |bindings| {
             bindings.retain(|binding| binding.expires_at() > now);
-        }
+        });
         let known = self.users.get(&user).map_or(&[][..], Vec::as_slice);
         check_order(known, asked)?;
         let added = asked.bindings(now, flow, interface, &mut self.serial)?;
@@ -191,15 +249,17 @@ impl<F: Clone> Registrar<F> {
         if known.is_empty() && added.is_empty() {
             return Ok(());
         }
-        let bindings = self.users.entry(user).or_insert_with(|| {
+        self.users.entry(user).or_insert_with(|| {
             self.unarmed = Some(user);
             Vec::new()
         });
-        bindings.retain(stays);
-        // One binding is the rule: room for more would cost every user.
-        bindings.reserve_exact(added.len());
-        bindings.extend(added);
-        bindings.sort_unstable_by_key(|binding| std::cmp::Reverse(binding.rank()));
+        self.change(user, |bindings| {
+            bindings.retain(stays);
+            // One binding is the rule: room for more would cost every user.
+            bindings.reserve_exact(added.len());
+            bindings.extend(added);
+            bindings.sort_unstable_by_key(|binding| std::cmp::Reverse(binding.rank()));
+        });
         Ok(())
     }
 
@@ -217,9 +277,10 @@ impl<F: Clone> Registrar<F> {
     /// Forgets what of a user has expired. Returns when to look again.
     pub fn expire(&mut self, user: u32, now: Instant) -> Option<Instant> {
         self.authenticator.forget(now);
-        let bindings = self.users.get_mut(&user)?;
-        bindings.retain(|binding| binding.expires_at() > now);
-        let at = next_expiry(bindings);
+        let at = self.change(user, |bindings| {
+            bindings.retain(|binding| binding.expires_at() > now);
+            next_expiry(bindings)
+        })?;
         if at.is_none() {
             self.users.remove(&user);
         }

@@ -11,9 +11,11 @@ mod config;
 mod forwarding;
 mod registering;
 mod transactions;
+mod worker;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::agent::{MAGIC_COOKIE, hex16, mix};
@@ -31,6 +33,7 @@ use super::timer::TimerQueue;
 use super::transaction::{Fired, Kind, OnRequest, Reliability, ServerTransaction};
 pub use config::{DATAGRAM_BYTES_MAX, Interface, Route, ServerConfig, ServerCounters, Service};
 use transactions::{Owner, Transactions};
+pub use worker::Worker;
 
 /// Methods that are served, as `Allow` lists them.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, REGISTER, OPTIONS";
@@ -107,6 +110,8 @@ pub struct Server<F> {
     counters: ServerCounters,
     /// Secret that hashes of peers' texts and tags start from.
     secret: u64,
+    /// What flow tokens are sealed with.
+    seal: u64,
     serial: u64,
     scratch: Vec<u8>,
 }
@@ -132,14 +137,18 @@ impl<F: Clone> Server<F> {
         // The nonces' key must not follow from a tag: hash before use.
         let mut hasher = DefaultHasher::new();
         entropy.hash(&mut hasher);
+        let secret = hasher.finish();
+        let worker = config.worker.as_ref();
+        let directory = worker.map(|worker| Rc::clone(&worker.directory));
         Self {
-            registrar: Registrar::new(nonces, algorithms, config.lifetimes),
+            registrar: Registrar::new(nonces, algorithms, config.lifetimes, directory),
             calls: Calls::new(config.calls_max),
             transactions: Transactions::new(config.transactions_max),
             contexts: Contexts::new(config.transactions_max),
             timers: TimerQueue::new(),
             counters: ServerCounters::default(),
-            secret: hasher.finish(),
+            secret,
+            seal: worker.map_or(secret, Worker::seal),
             serial: 0,
             scratch: Vec::new(),
             config,
@@ -196,6 +205,10 @@ impl<F: Clone> Server<F> {
         message: &[u8],
         out: &mut impl Outbound<F>,
     ) {
+        if self.is_intrusion(&source) {
+            self.counters.ignored += 1;
+            return;
+        }
         let Ok(request) = Message::parse(message) else {
             self.counters.malformed += 1;
             return;
@@ -422,8 +435,11 @@ impl<F: Clone> Server<F> {
         writer.finish();
         out.send(source.flow, &scratch);
         let kind = Kind::of(exchange.method);
-        let is_kept =
-            self.reliability(exchange) == Reliability::Datagram || self.awaits_ack(kind, status);
+        // Who is not authenticated leaves nothing behind (RFC 3261 §8.2.7): a repeated request is
+        // challenged anew, and its client takes either challenge.
+        let is_stateless = kind == Kind::NonInvite && matches!(status, 401 | 407);
+        let is_datagram = self.reliability(exchange) == Reliability::Datagram;
+        let is_kept = (is_datagram && !is_stateless) || self.awaits_ack(kind, status);
         if is_kept && self.open_transaction(exchange, kind, Owner::None) {
             self.transactions.keep(exchange.id, &scratch);
             self.final_sent(exchange.id, status, exchange.now);

@@ -19,6 +19,7 @@ use super::{
     Connected, DatagramCounters, Flow, Guard, Handler, HandshakeKind, Limits, Link, Listening,
     Phases, TransportError, User,
 };
+use crate::measure::heap::{self, Part};
 use crate::net::{StreamListener, StreamNetwork, StreamPeer};
 
 /// How long accepting pauses when the system refuses, usually for want of file descriptors.
@@ -119,7 +120,7 @@ where
         accepted: Cell::new(0),
         flows: RefCell::default(),
     });
-    let task = tokio::task::spawn_local(Rc::clone(&acceptor).run());
+    let task = tokio::task::spawn_local(heap::within(Part::Task, Rc::clone(&acceptor).run()));
     Listening {
         local,
         is_stream: true,
@@ -185,11 +186,18 @@ where
         let handler = Rc::clone(&self.handler);
         let limit = self.limits.close;
         let mut connection = Connection::new(stream, local, peer, id, handler, limit, C::explain);
-        let key = self.flows.borrow_mut().insert(connection.link());
+        let key = self.keep(connection.link());
         self.handler.opened(connection.flow());
         // By reference: a task that moved it would have room for it twice, as long as it lives.
         (&mut connection).await;
         self.flows.borrow_mut().remove(key);
+    }
+}
+
+impl<L, C> Acceptor<L, C> {
+    fn keep(&self, link: Rc<StreamLink>) -> usize {
+        let _scope = heap::part(Part::Task);
+        self.flows.borrow_mut().insert(link)
     }
 }
 

@@ -23,6 +23,7 @@ use super::{CloseReason, Flow, Handler};
 pub(super) use link::StreamLink;
 use link::{Pong, State};
 
+use crate::measure::heap::{self, Part};
 use crate::net::scratch;
 use crate::sip::framing::{self, Frame, FramingError, MAX_MESSAGE_BYTES};
 
@@ -69,6 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         close_limit: Duration,
         explain: Explain,
     ) -> Self {
+        let _scope = heap::part(Part::Task);
         let link = Rc::new(StreamLink {
             id,
             local,
@@ -213,12 +215,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let handled = if self.partial.is_empty() {
             self.handle(bytes).map(|consumed| {
+                let _scope = heap::part(Part::Buffers);
                 self.partial.extend_from_slice(&bytes[consumed..]);
             })
         } else {
             let mut partial = mem::take(&mut self.partial);
             append(&mut partial, bytes);
             self.handle(&partial).map(|consumed| {
+                let _scope = heap::part(Part::Buffers);
                 if consumed == 0 {
                     self.partial = partial;
                 } else {
@@ -272,6 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let _scope = heap::part(Part::Task);
         let connection = self.get_mut();
         connection.link.note_driver(cx);
         connection.link.driving.set(true);
@@ -286,6 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
 
 /// Appends without reserving more than a message may need.
 fn append(partial: &mut Vec<u8>, bytes: &[u8]) {
+    let _scope = heap::part(Part::Buffers);
     let needed = partial.len() + bytes.len();
     if needed > partial.capacity() {
         let capacity = needed.max(2 * partial.len()).min(MAX_MESSAGE_BYTES);

@@ -11,6 +11,7 @@ use super::{
     Connected, Drops, Handler, Limits, Listening, LocalBoxFuture, Settings, Transport,
     TransportError, User, WireCounters, tunneled,
 };
+use crate::measure::heap::{self, Part};
 use crate::net::{Kernel, StreamNetwork};
 
 /// `tcp`.
@@ -70,13 +71,9 @@ impl<N: StreamNetwork, C: Security<N::Stream>> Transport for Streams<N, C> {
         handler: Rc<dyn Handler>,
     ) -> LocalBoxFuture<'_, Result<Connected, TransportError>> {
         let (network, security) = (&self.network, &*self.security);
-        Box::pin(acceptor::connect(
-            network,
-            security,
-            self.limits,
-            user,
-            target,
-            handler,
+        Box::pin(heap::within(
+            Part::Task,
+            acceptor::connect(network, security, self.limits, user, target, handler),
         ))
     }
 

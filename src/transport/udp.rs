@@ -14,6 +14,7 @@ use super::{
     LocalBoxFuture, Phases, SendError, Settings, Transport, TransportError, User, WireCounters,
     tunneled,
 };
+use crate::measure::heap::{self, Part};
 use crate::net::{DatagramNetwork, DatagramSocket, Kernel};
 
 /// `udp`.
@@ -71,7 +72,7 @@ impl<N: DatagramNetwork> Transport for Udp<N> {
         target: SocketAddr,
         handler: Rc<dyn Handler>,
     ) -> LocalBoxFuture<'_, Result<Connected, TransportError>> {
-        Box::pin(async move {
+        let connecting = async move {
             let connected = self.network.connect(user.0, target).await?;
             let link = SocketLink::drive(connected.socket, user.0.into(), false, handler);
             Ok(Connected {
@@ -84,7 +85,8 @@ impl<N: DatagramNetwork> Transport for Udp<N> {
                     handshake_kind: connected.tunnel_handshake.map(|_| HandshakeKind::Full),
                 },
             })
-        })
+        };
+        Box::pin(heap::within(Part::Task, connecting))
     }
 
     fn wire(&self) -> Option<WireCounters> {
@@ -109,6 +111,7 @@ struct SocketLink<S> {
 
 impl<S: DatagramSocket + 'static> SocketLink<S> {
     fn drive(socket: S, id: u64, shared: bool, handler: Rc<dyn Handler>) -> Rc<Self> {
+        let _scope = heap::part(Part::Task);
         let link = Rc::new(Self {
             id,
             shared,
@@ -122,6 +125,7 @@ impl<S: DatagramSocket + 'static> SocketLink<S> {
     }
 
     fn poll(self: &Rc<Self>, cx: &mut Context<'_>, handler: &dyn Handler) -> Poll<()> {
+        let _scope = heap::part(Part::Task);
         let Some(socket) = self.socket.borrow().clone() else {
             return Poll::Ready(());
         };

@@ -3,14 +3,15 @@
 use std::fmt::Write as _;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use hopbench::load::{
     ArrivalLaw, BackOff, Generator, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix,
     Progress, Workload,
 };
 use hopbench::measure::snapshot::ProcessSnapshot;
+use hopbench::measure::{cpu, heap};
 use hopbench::record::metric;
 use hopbench::sip::account::ANSWERING_USER;
 use hopbench::transport::{self, Identity, Settings};
@@ -18,8 +19,13 @@ use hopbench::transport::{self, Identity, Settings};
 use super::tls::TlsArgs;
 use super::tunnel::TunnelArgs;
 use super::users::Users;
-use super::{EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_OK, by_name, credentials, usage};
+use super::{
+    EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, by_name, credentials, usage,
+};
+use crate::interrupt;
+use crate::limits::{self, Demand, Readings};
 use crate::protocol::{LoadOrder, LoadReply};
+use crate::testbed::{Failure, Outcome, Placement, Testbed, can_have_sources};
 
 /// Options of the generator.
 #[derive(Debug, clap::Args)]
@@ -83,9 +89,16 @@ pub(crate) struct Args {
     /// whatever it is called at its own address; a proxy connects to who has registered
     #[arg(long, default_value = ANSWERING_USER, value_name = "USER")]
     callee: String,
-    /// Threads of the generator
+    /// Threads of the generator, at least one for each process
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
+    /// Processes of the generator, which share its threads and its users: each may hold as many
+    /// connections as `ulimit -Hn` says
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
+    processes: u32,
+    /// Lifetime that registrations ask for: an hour
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    expires: Option<u32>,
     /// Seed of the arrivals
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -121,16 +134,22 @@ pub(crate) struct Args {
 
 /// Loads a server and prints what came of it.
 pub(crate) fn load(args: &Args) -> anyhow::Result<u8> {
+    limits::raise_descriptor_limit();
     if args.control {
         return control();
     }
     let plan = args.plan().map_err(usage)?;
     let config = args.config().map_err(usage)?;
-    let generator = Generator::start(&config)?;
-    if let Some(stage) = plan.population() {
-        generator.populate(plan.users, stage)?;
-    }
-    let report = generator.run(&plan, |_| {})?;
+    args.check_limits(&plan, &config)?;
+    let report = if args.processes > 1 {
+        match run_in_processes(&config, &plan, args.processes) {
+            Ok(report) => report,
+            Err(Failure::Interrupted) => return Ok(EXIT_INTERRUPTED),
+            Err(Failure::Failed(reason) | Failure::Unsupported(reason)) => bail!(reason),
+        }
+    } else {
+        Generator::start(&config)?.run(&plan, |_| {})?
+    };
     if args.json {
         super::print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
     } else {
@@ -143,7 +162,31 @@ pub(crate) fn load(args: &Args) -> anyhow::Result<u8> {
     })
 }
 
+/// The load by children of this process, wherever the scheduler wants them.
+fn run_in_processes(
+    config: &GeneratorConfig,
+    plan: &LoadPlan,
+    processes: u32,
+) -> Outcome<LoadReport> {
+    let failed = |error: anyhow::Error| Failure::Failed(super::words(&error));
+    interrupt::watch().map_err(failed)?;
+    let testbed = Testbed::new(Placement::default()).map_err(failed)?;
+    testbed.load(config, processes)?.run_alone(plan)
+}
+
 impl Args {
+    /// Whether the machine has what the load needs.
+    fn check_limits(&self, plan: &LoadPlan, config: &GeneratorConfig) -> anyhow::Result<()> {
+        let stack = transport::find(&config.stack)?;
+        let has_sources = can_have_sources(config.target);
+        let users = limits::hops_at_once(plan);
+        let demand = Demand::of_generator(stack, users, self.processes, has_sources);
+        match demand.unmet(&Readings::of_this_machine()) {
+            None => Ok(()),
+            Some(unmet) => Err(unmet).context("this machine does not suffice"),
+        }
+    }
+
     fn plan(&self) -> anyhow::Result<LoadPlan> {
         // As in scenarios: what clocks can add, and what throughput is counted in.
         let within = |name: &str, value: f64, low: f64, high: f64| {
@@ -162,9 +205,10 @@ impl Args {
              the node too"
         );
         anyhow::ensure!(
-            users >= self.workers,
-            "--users is {users} and --workers {}: each worker needs a user of its own",
-            self.workers
+            users >= self.workers.max(self.processes),
+            "--users is {users}, --workers {} and --processes {}: each worker needs a user of its own",
+            self.workers,
+            self.processes
         );
         anyhow::ensure!(
             self.workload != Workload::Mixed || self.ring > 0.0,
@@ -261,15 +305,12 @@ impl Args {
             }
         );
         Ok(GeneratorConfig {
-            stack: stack.name.into(),
-            target: self.target()?,
-            settings,
-            accounts,
-            callees: None,
-            workers: self.workers,
+            workers: self.workers.max(self.processes),
+            expires_seconds: self.expires,
             // Of identifiers, not of arrivals: a server that is loaded twice must not see a Call-ID
             // twice.
             seed: rand::random(),
+            ..GeneratorConfig::new(stack.name, self.target()?, settings, accounts)
         })
     }
 
@@ -353,27 +394,43 @@ fn control() -> anyhow::Result<u8> {
     super::reply(&LoadReply::Ready);
     while let Some(order) = super::order(&mut stdin)? {
         let answer = match order {
-            LoadOrder::Snapshot => LoadReply::Snapshot(ProcessSnapshot::take()),
-            LoadOrder::Populate { users, stage } => match generator.populate(users, stage) {
-                Ok(()) => LoadReply::Populated,
-                Err(error) => LoadReply::Failed {
-                    reason: error.to_string(),
-                },
-            },
-            LoadOrder::Run(plan) => {
-                let told = generator.run(&plan, |progress| match progress {
-                    Progress::MeasurementBegins => super::reply(&LoadReply::MeasurementBegins),
-                    Progress::MeasurementEnds => super::reply(&LoadReply::MeasurementEnds),
-                });
-                match told {
-                    Ok(report) => LoadReply::Finished(Box::new(report)),
-                    Err(error) => LoadReply::Failed {
-                        reason: error.to_string(),
-                    },
-                }
+            LoadOrder::Snapshot => Ok(LoadReply::Snapshot(Box::new(ProcessSnapshot::take()))),
+            LoadOrder::Trace => {
+                heap::trace();
+                Ok(LoadReply::Snapshot(Box::new(
+                    ProcessSnapshot::take_without_rss(),
+                )))
             }
+            LoadOrder::Populate { users, stage } => generator
+                .populate(users, stage)
+                .map(|()| LoadReply::Populated),
+            LoadOrder::Prepare(plan) => generator.prepare(&plan).map(|()| LoadReply::Populated),
+            LoadOrder::Run {
+                plan,
+                epoch_monotonic_ns,
+            } => generator
+                .run_at(&plan, instant(epoch_monotonic_ns), |progress| {
+                    super::reply(&match progress {
+                        Progress::MeasurementBegins => LoadReply::MeasurementBegins,
+                        Progress::MeasurementEnds => LoadReply::MeasurementEnds,
+                    });
+                })
+                .map(|report| LoadReply::Finished(Box::new(report))),
+            LoadOrder::Standing => generator
+                .standing()
+                .map(|standing| LoadReply::Standing(Box::new(standing))),
         };
-        super::reply(&answer);
+        super::reply(&answer.unwrap_or_else(|error| LoadReply::Failed {
+            reason: error.to_string(),
+        }));
     }
     Ok(EXIT_OK)
+}
+
+/// What another process of this machine calls `monotonic_ns`, if it is not long past.
+fn instant(monotonic_ns: u64) -> Instant {
+    let ahead = Duration::from_nanos(monotonic_ns.saturating_sub(cpu::monotonic_ns()));
+    let late = Duration::from_nanos(cpu::monotonic_ns().saturating_sub(monotonic_ns));
+    let now = Instant::now();
+    (now + ahead).checked_sub(late).unwrap_or(now)
 }

@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use hopbench::measure::heap;
 use hopbench::measure::snapshot::ProcessSnapshot;
-use hopbench::node::{Node, NodeConfig};
+use hopbench::node::{Node, NodeConfig, WORKERS_MAX};
 use hopbench::transport::{self, KeyType, Settings};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -15,7 +17,9 @@ use super::tls::TlsArgs;
 use super::tunnel::TunnelArgs;
 use super::users::Users;
 use super::{EXIT_ERROR, EXIT_OK, by_name, credentials, usage};
+use crate::limits;
 use crate::protocol::{NodeOrder, NodeReply, WireReading};
+use crate::testbed::{Failure, Placement, Testbed};
 
 /// Longest that calls can ring: a day.
 const RING_SECONDS_MAX: f64 = 86_400.0;
@@ -36,6 +40,10 @@ pub(crate) struct Args {
     /// Kind of the keys in that folder: ECDSA P-256, RSA-2048
     #[arg(long, value_name = "KIND", value_parser = by_name::<KeyType>)]
     key_type: Option<KeyType>,
+    /// Processes of the node, which share its address and its users: each may hold as many
+    /// connections as `ulimit -Hn` says
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=WORKERS_MAX.into()))]
+    workers: u16,
     /// Seconds from INVITE to its 200
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     ring: f64,
@@ -54,6 +62,7 @@ pub(crate) struct Args {
 
 /// Serves until it is told to stop.
 pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
+    limits::raise_descriptor_limit();
     if args.control {
         return control();
     }
@@ -87,6 +96,10 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         ..NodeConfig::answering(stack.name, args.listen, settings, accounts)
     };
     args.proxy.apply(&mut config).map_err(usage)?;
+    if args.workers > 1 {
+        args.proxy.check_workers().map_err(usage)?;
+        return serve_with_workers(&config, args.workers);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -107,6 +120,44 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         ));
         Ok(EXIT_OK)
     })
+}
+
+/// How often it is looked whether all workers are there.
+const WATCH: Duration = Duration::from_millis(50);
+
+/// Serves by children of this process, wherever the scheduler wants them, until it is told to stop.
+fn serve_with_workers(config: &NodeConfig, workers: u16) -> anyhow::Result<u8> {
+    let failed = |failure| match failure {
+        Failure::Failed(reason) | Failure::Unsupported(reason) => anyhow!(reason),
+        Failure::Interrupted => anyhow!("interrupted"),
+    };
+    let testbed = Testbed::new(Placement::default())?;
+    let mut node = testbed.node(config, workers).map_err(failed)?;
+    eprintln!(
+        "hopbench node: {} on {}; {workers} workers; Ctrl-C ends it",
+        config.interfaces[0].stack,
+        node.address(0)
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let all_there = async {
+            loop {
+                tokio::time::sleep(WATCH).await;
+                if let Err(failure) = node.check() {
+                    return failure;
+                }
+            }
+        };
+        tokio::select! {
+            failure = all_there => Err(failed(failure)),
+            signal = tokio::signal::ctrl_c() => signal.context("cannot wait for Ctrl-C"),
+        }
+    })?;
+    let (_, counters) = node.snapshot().map_err(failed)?;
+    super::print(&format!("{}\n", serde_json::to_string_pretty(&counters)?));
+    Ok(EXIT_OK)
 }
 
 /// The testbed's node: one thread for SIP, one that reads orders.
@@ -139,15 +190,24 @@ fn control() -> anyhow::Result<u8> {
         };
         super::reply(&NodeReply::Listening {
             addresses: node.addresses(),
+            internal: node.internal_address(),
         });
         let answer = async {
             while let Some(order) = inbox.recv().await {
                 let snapshot = |process| NodeReply::Snapshot {
-                    process,
+                    process: Box::new(process),
                     counters: Box::new(node.counters()),
                 };
                 super::reply(&match order {
+                    NodeOrder::Introduce(siblings) => {
+                        node.introduce(&siblings);
+                        NodeReply::Introduced
+                    }
                     NodeOrder::Snapshot => snapshot(ProcessSnapshot::take()),
+                    NodeOrder::Trace => {
+                        heap::trace();
+                        snapshot(ProcessSnapshot::take_without_rss())
+                    }
                     NodeOrder::Usage => snapshot(ProcessSnapshot::take_without_rss()),
                     NodeOrder::Wire => NodeReply::Wire(WireReading {
                         interfaces: node.wire(),

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use hopbench::node::{InterfaceConfig, NodeConfig, RouteConfig};
 use hopbench::sip::{DATAGRAM_BYTES_MAX, Service};
 use hopbench::transport::{self, Stack};
@@ -75,6 +75,27 @@ impl ProxyArgs {
     pub(crate) fn protected_stack(&self) -> Option<&'static Stack> {
         let mut stacks = self.routes.iter().map(|way| way.stack);
         stacks.find(|stack| stack.protected)
+    }
+
+    /// Whether several workers can share the routes.
+    ///
+    /// # Errors
+    /// When they would share an address or a tunnel that answers must find their way back by.
+    pub(crate) fn check_workers(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.core_listen.port() == 0,
+            "--workers: each worker has an address of its own towards next hops: leave the port of \
+             --core-listen 0"
+        );
+        let tunnelled = self.routes.iter().find(|way| way.stack.tunnel.is_some());
+        match tunnelled {
+            None => Ok(()),
+            Some(way) => bail!(
+                "--workers: {} is a route over a tunnel, whose far end would take all workers for one \
+                 peer",
+                way.stack.name
+            ),
+        }
     }
 
     /// Makes the node what the options say. Routes leave by interfaces of their own, one a stack.

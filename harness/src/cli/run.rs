@@ -14,6 +14,7 @@ use super::{EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, usage};
 use crate::environment;
 use crate::experiment::{self, Bench, Conduct, Experiment, Trial};
 use crate::interrupt;
+use crate::limits::{self, Readings};
 use crate::progress::Progress;
 use crate::report::{self, Format};
 use crate::scenario::Scenario;
@@ -67,6 +68,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
             scenario.plan.name
         )));
     }
+    limits::raise_descriptor_limit();
+    let machine = Readings::of_this_machine();
+    check_limits(&experiments, &machine)?;
     interrupt::watch()?;
     let settings = Settings {
         wireguard: Some(WireguardKeys::generate(0)),
@@ -78,6 +82,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         testbed: &testbed,
         settings: &settings,
         certificates: &certificates,
+        machine,
         seed: args.seed,
     };
     let mut run = Run {
@@ -118,6 +123,40 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         ));
     }
     Ok(exit_code(&run, conduct))
+}
+
+/// Says before anything starts which cells the machine cannot run; they become `unsupported`.
+///
+/// # Errors
+/// When it can run none.
+fn check_limits(experiments: &[Experiment], machine: &Readings) -> anyhow::Result<()> {
+    let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
+    let mut can_run_any = false;
+    let mut cells_by_reason = BTreeMap::<String, Vec<String>>::new();
+    for trial in trials {
+        match trial.unmet(machine) {
+            None => can_run_any = true,
+            Some(unmet) => {
+                let cells = cells_by_reason.entry(unmet.to_string()).or_default();
+                cells.push(trial.subject.id.to_string());
+            }
+        }
+    }
+    let told = cells_by_reason
+        .iter()
+        .map(|(reason, cells)| match cells.as_slice() {
+            [cell] => format!("{cell}: {reason}"),
+            [cell, more @ ..] => format!("{cell} and {} more: {reason}", more.len()),
+            [] => unreachable!("a reason has a cell"),
+        });
+    let told: Vec<String> = told.collect();
+    if !can_run_any {
+        bail!("this machine does not suffice\n{}", told.join("\n"));
+    }
+    for line in told {
+        eprintln!("unsupported: {line}");
+    }
+    Ok(())
 }
 
 /// Certificates for each kind of key that is asked for, made now and never stored.

@@ -7,7 +7,7 @@ use hopbench::record::{Cell, CellId, Fit, Metric, Ratio, Verdict};
 use hopbench::transport;
 use serde_json::json;
 
-use super::{Sample, Subject};
+use super::{Sample, Subject, attribution};
 use crate::statistics;
 
 /// A cell being measured.
@@ -23,18 +23,12 @@ pub(crate) struct Collected {
 }
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them.
-const NOT_COMPARED: [&str; 12] = [
+const NOT_COMPARED: [&str; 7] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
     "scheduling_lag_ns",
     "generator_busy_ratio",
-    // Parts of memory are differences between cells, the control's among them.
-    "server_tunnel_heap_bytes_per_connection",
-    "server_inner_stack_heap_bytes_per_connection",
-    "server_carrier_heap_bytes_per_connection",
-    "server_binding_heap_bytes_per_connection",
-    "server_unexplained_heap_bytes_per_connection",
     "bare_protection_cpu_ns_per_packet",
     "protection_cost_ratio",
 ];
@@ -43,7 +37,8 @@ const NOT_COMPARED: [&str; 12] = [
 fn is_compared(key: &str) -> bool {
     let is_of_the_measurement = key.ends_with("_count") || key.ends_with("_r_squared_ratio");
     let is_of_the_fit = key.ends_with("_fixed_bytes");
-    !is_of_the_measurement && !is_of_the_fit && !NOT_COMPARED.contains(&key)
+    let is_of_another = attribution::is_part(key);
+    !is_of_the_measurement && !is_of_the_fit && !is_of_another && !NOT_COMPARED.contains(&key)
 }
 
 /// Whether a metric counts what should not happen. Of these the sum over all blocks is told: the median

@@ -15,26 +15,28 @@ use hopbench::node::NodeCounters;
 use hopbench::transport::Resumption;
 use serde_json::{Value, json};
 
-use super::{Bench, Question, Sample, Subject, Trial, cell_id, packet, parts};
+use super::{Bench, Question, Sample, Subject, Trial, cell_id, packet, protection};
+use crate::limits::{self, Demand, Spread};
 use crate::scenario::{Plan, Selection, Setup, Throughput};
 use crate::testbed::{Crew, Failure, Nodes, Outcome, Wire};
 use crate::topology::{Site, Topology};
 use crate::variant::is_tls;
+pub(super) use sample::generator_bound;
 
 /// After the measurement, operations that began in it get this long to end: longer than a call whose
 /// every message is lost once, shorter than SIP's own 32 s.
 pub(super) const DRAIN_SECONDS: f64 = 3.0;
 /// What starting and ending a process takes.
-const PROCESS_SECONDS: f64 = 0.06;
+pub(super) const PROCESS_SECONDS: f64 = 0.06;
 
 /// What bringing a user to its hop and its registration takes, more or less.
-const USER_SECONDS: f64 = 0.5e-3;
+pub(super) const USER_SECONDS: f64 = 0.5e-3;
 
 /// Keys of this age are renewed by the next packet (REKEY_AFTER_TIME of WireGuard).
 const REKEY_AFTER: Duration = Duration::from_secs(120);
 
 /// Phases that a connection goes through.
-const PHASES: [Moment; 4] = [
+pub(super) const PHASES: [Moment; 4] = [
     Moment::TunnelHandshake,
     Moment::TransportConnect,
     Moment::SecurityHandshake,
@@ -257,21 +259,19 @@ impl Question for Load {
         let crew = Crew {
             users: self.plan.users,
             ring_seconds: self.plan.ring_seconds,
+            workers: 1,
         };
         let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
         let plan = LoadPlan {
             seed: bench.seed.wrapping_add(u64::from(block)),
             ..self.plan.clone()
         };
-        let mut load = bench.testbed.load(&GeneratorConfig {
-            stack: site.stack.name.into(),
-            target: nodes.target(),
-            settings,
-            accounts: nodes.accounts(),
+        let config = GeneratorConfig {
             callees: nodes.callees().filter(|_| calls(plan.workload)),
-            workers: 1,
             seed: plan.seed,
-        })?;
+            ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
+        };
+        let mut load = bench.testbed.load(&config, 1)?;
         let drops_before = datagram_drops(&nodes);
         let began = Instant::now();
         if let Some(stage) = plan.population() {
@@ -307,9 +307,18 @@ impl Question for Load {
             let wire = readings.wire.total().filter(|wire| wire.packets > 0);
             let bytes = wire.map(|wire| wire.bytes as f64 / wire.packets as f64);
             let bare = bytes.map(packet::bare_protection_ns);
-            sample.scalars.insert(parts::BARE_PROTECTION.into(), bare);
+            sample
+                .scalars
+                .insert(protection::BARE_PROTECTION.into(), bare);
         }
         Ok(sample)
+    }
+
+    fn demand(&self, site: &Site) -> Demand {
+        let has_callees = calls(self.plan.workload) && site.topology.layout().callees.is_some();
+        let callees = if has_callees { self.plan.users } else { 0 };
+        let users = limits::hops_at_once(&self.plan).saturating_add(callees);
+        Demand::of_cell(site.stack, users, Spread::PAIR)
     }
 
     fn expected_seconds(&self, topology: Topology) -> f64 {
@@ -344,7 +353,7 @@ fn calls(workload: Workload) -> bool {
 }
 
 /// Datagrams that the kernel dropped because a node did not read in time.
-fn datagram_drops(nodes: &Nodes) -> Option<u64> {
+pub(super) fn datagram_drops(nodes: &Nodes) -> Option<u64> {
     let addresses = nodes.datagram_addresses();
     if addresses.is_empty() {
         return None;

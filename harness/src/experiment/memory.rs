@@ -11,11 +11,13 @@ use hopbench::node::NodeCounters;
 use hopbench::transport::{CryptoProvider, Stack, WireCounters};
 use serde_json::{Value, json};
 
+use super::attribution::{TracedPoint, add_parts, traced};
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
 use crate::interrupt;
+use crate::limits::{Demand, Spread};
 use crate::scenario::{Memory, Plan, Selection};
 use crate::statistics::{self, Regression};
-use crate::testbed::{Crew, Failure, LoadProcess, Nodes, Outcome};
+use crate::testbed::{Crew, Failure, Generators, Nodes, Outcome};
 use crate::topology::{Site, Topology};
 
 /// Memory is read when two readings this far apart agree.
@@ -109,16 +111,29 @@ impl Question for Ramp {
             Stage::Idle => self.side_by_side(bench, site, block)?,
         };
         let mut sample = sample(&readings, allocates_in_c(site));
+        add_parts(&mut sample, &readings.traced);
         if self.stage == Stage::Handshaken && has_set_up(site.stack) {
             sample.scalars.extend(set_up_wire(&readings.points));
         }
         Ok(sample)
     }
 
+    fn demand(&self, site: &Site) -> Demand {
+        let pair = |users| Demand::of_cell(site.stack, users, Spread::PAIR);
+        match self.stage {
+            Stage::Handshaken | Stage::Registered | Stage::InCall => pair(self.most()),
+            Stage::Idle => {
+                let pairs = self.connections.iter().map(|users| pair(*users));
+                let together = pairs.reduce(Demand::beside);
+                together.unwrap_or_else(|| pair(0))
+            }
+        }
+    }
+
     fn expected_seconds(&self, _topology: Topology) -> f64 {
         let (opened, idle_seconds) = match self.stage {
-            Stage::Handshaken | Stage::Registered | Stage::InCall => (self.most(), 0.0),
-            Stage::Idle => (self.connections.iter().sum(), self.idle.as_secs_f64()),
+            Stage::Handshaken | Stage::Registered | Stage::InCall => (2 * self.most(), 0.0),
+            Stage::Idle => (self.all().sum(), self.idle.as_secs_f64()),
         };
         0.3 + f64::from(opened) * 1.5e-3 + idle_seconds
     }
@@ -129,7 +144,13 @@ impl Ramp {
         self.connections.last().copied().unwrap_or_default()
     }
 
-    /// One node and one generator, whose connections become more and more.
+    /// The numbers of connections of all pairs that are measured side by side.
+    fn all(&self) -> impl Iterator<Item = u32> {
+        let connections = self.connections.iter().copied();
+        connections.chain(traced(&self.connections))
+    }
+
+    /// One node and one generator, whose connections become more and more; then another pair, traced.
     fn step_by_step(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Readings> {
         let mut pair = Pair::start(bench, site, block, self.most())?;
         let mut readings = Readings::default();
@@ -138,46 +159,65 @@ impl Ramp {
             readings.points.push(pair.point(*connections)?);
             readings.kernel.push(kernel_point(*connections));
         }
+        drop(pair);
+        let mut pair = Pair::start(bench, site, block, self.most())?;
+        pair.trace()?;
+        for connections in traced(&self.connections) {
+            pair.populate(connections, self.stage)?;
+            readings.traced.push(pair.traced_point(connections)?);
+        }
         Ok(readings)
     }
 
     /// A node and a generator for each number of connections, which differ in nothing else: so all are
     /// idle in the same while, which they would need each if they came one after the other.
     fn side_by_side(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Readings> {
-        let mut pairs = Vec::with_capacity(self.connections.len());
-        for _ in &self.connections {
+        let mut pairs = Vec::new();
+        for _ in self.all() {
             pairs.push(Pair::start(bench, site, block, self.most())?);
+        }
+        let (pairs_untraced, pairs_traced) = (0..self.connections.len(), self.connections.len()..);
+        for pair in &mut pairs[pairs_traced.clone()] {
+            pair.trace()?;
         }
         let mut readings = Readings::default();
         readings.kernel.push(kernel_point(0));
-        for (pair, connections) in pairs.iter_mut().zip(&self.connections) {
-            pair.populate(*connections, self.stage)?;
+        for (pair, connections) in pairs.iter_mut().zip(self.all()) {
+            pair.populate(connections, self.stage)?;
         }
-        let rested_at = Instant::now() + self.idle;
-        while Instant::now() < rested_at {
-            if interrupt::is_interrupted() {
-                return Err(Failure::Interrupted);
-            }
-            for pair in &pairs {
-                pair.nodes.check()?;
-            }
-            std::thread::sleep(LOOK.min(rested_at.saturating_duration_since(Instant::now())));
-        }
-        for (pair, connections) in pairs.iter_mut().zip(&self.connections) {
+        rest(self.idle, || {
+            pairs.iter().try_for_each(|pair| pair.nodes.check())
+        })?;
+        for (pair, connections) in pairs[pairs_untraced].iter_mut().zip(&self.connections) {
             readings.points.push(pair.point(*connections)?);
         }
+        let traced = traced(&self.connections);
+        for (pair, connections) in pairs[pairs_traced].iter_mut().zip(traced) {
+            readings.traced.push(pair.traced_point(connections)?);
+        }
         // The kernel's books are of all pairs together.
-        readings
-            .kernel
-            .push(kernel_point(self.connections.iter().sum()));
+        readings.kernel.push(kernel_point(self.all().sum()));
         Ok(readings)
     }
+}
+
+/// Lets time pass as long as `watch` finds nothing wrong.
+pub(super) fn rest(length: Duration, watch: impl Fn() -> Outcome<()>) -> Outcome<()> {
+    let rested_at = Instant::now() + length;
+    while Instant::now() < rested_at {
+        if interrupt::is_interrupted() {
+            return Err(Failure::Interrupted);
+        }
+        watch()?;
+        std::thread::sleep(LOOK.min(rested_at.saturating_duration_since(Instant::now())));
+    }
+    Ok(())
 }
 
 /// A node and its generator.
 struct Pair {
     nodes: Nodes,
-    load: LoadProcess,
+    load: Generators,
     is_stream: bool,
 }
 
@@ -187,17 +227,14 @@ impl Pair {
         let crew = Crew {
             users,
             ring_seconds: 0.0,
+            workers: 1,
         };
         let nodes = bench.testbed.nodes(site, &settings, crew)?;
-        let load = bench.testbed.load(&GeneratorConfig {
-            stack: site.stack.name.into(),
-            target: nodes.target(),
-            settings,
-            accounts: nodes.accounts(),
-            callees: None,
-            workers: 1,
+        let config = GeneratorConfig {
             seed: bench.seed.wrapping_add(u64::from(block)),
-        })?;
+            ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
+        };
+        let load = bench.testbed.load(&config, 1)?;
         let is_stream = site.stack.is_stream();
         Ok(Self {
             nodes,
@@ -210,9 +247,28 @@ impl Pair {
         self.load.populate(users, stage, &self.nodes)
     }
 
-    fn point(&mut self, connections: u32) -> Outcome<Point> {
+    /// Has both sides remember what each block that they allocate is for.
+    fn trace(&mut self) -> Outcome<()> {
+        self.load.trace()?;
+        self.nodes.trace()
+    }
+
+    fn calm(&mut self, connections: u32) -> Outcome<(ProcessSnapshot, ProcessSnapshot)> {
         let wanted = self.is_stream.then_some(u64::from(connections));
-        let (client, server) = calm_snapshots(&mut self.load, &mut self.nodes, wanted)?;
+        calm_snapshots(&mut self.load, &mut self.nodes, wanted)
+    }
+
+    fn traced_point(&mut self, connections: u32) -> Outcome<TracedPoint> {
+        let (client, server) = self.calm(connections)?;
+        Ok(TracedPoint {
+            connections: f64::from(connections),
+            client,
+            server,
+        })
+    }
+
+    fn point(&mut self, connections: u32) -> Outcome<Point> {
+        let (client, server) = self.calm(connections)?;
         Ok(Point {
             connections: f64::from(connections),
             client,
@@ -263,7 +319,7 @@ fn set_up_wire(points: &[Point]) -> [(String, Option<f64>); 2] {
 /// client has, if connections are `wanted`: the last message of a handshake may still be under way
 /// when the client calls a connection ready, and the kernel completes a TCP connection by itself.
 fn calm_snapshots(
-    load: &mut LoadProcess,
+    load: &mut Generators,
     nodes: &mut Nodes,
     wanted: Option<u64>,
 ) -> Outcome<(ProcessSnapshot, ProcessSnapshot)> {
@@ -301,6 +357,8 @@ fn only(nodes: &mut Nodes) -> Outcome<(ProcessSnapshot, NodeCounters)> {
 #[derive(Default)]
 struct Readings {
     points: Vec<Point>,
+    /// Of processes whose allocations are traced.
+    traced: Vec<TracedPoint>,
     /// Connections, of all pairs, and the kernel's bytes.
     kernel: Vec<(f64, Option<f64>)>,
 }

@@ -5,12 +5,14 @@
 //! turns what was collected into [`record::Cell`](hopbench::record::Cell)s and ratios. An
 //! [`Experiment`] may derive further cells from what its own have yielded.
 
+mod attribution;
 mod chain;
 mod collect;
 mod load;
 mod memory;
 mod packet;
-mod parts;
+mod protection;
+mod scale;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -20,6 +22,7 @@ use hopbench::record::CellId;
 use hopbench::transport::{KeyType, Settings, Stack, TlsSettings};
 use serde_json::{Value, json};
 
+use crate::limits::{Demand, Readings, Unmet};
 use crate::scenario::Plan;
 use crate::testbed::{Failure, Outcome, TUNNELS_PROTECT, Testbed};
 use crate::topology::{Site, Topology};
@@ -29,7 +32,7 @@ use collect::Collected;
 pub(crate) use schedule::{Conduct, conduct};
 
 /// The experiments and what they ask, in the order in which they run.
-pub(crate) const NAMES: [(&str, &str); 4] = [
+pub(crate) const NAMES: [(&str, &str); 5] = [
     (
         "setup",
         "how long until a hop is ready, and until its user is registered",
@@ -46,6 +49,10 @@ pub(crate) const NAMES: [(&str, &str); 4] = [
         "chain",
         "what each further proxy adds to a call's delay and processor time",
     ),
+    (
+        "scale",
+        "whether up to 100,000 users stay registered, and what serving others beside them costs",
+    ),
 ];
 
 /// What every question needs.
@@ -56,6 +63,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) settings: &'a Settings,
     /// Certificates, by the kind of their keys.
     pub(crate) certificates: &'a BTreeMap<KeyType, TlsSettings>,
+    /// What the machine has.
+    pub(crate) machine: Readings,
     /// Seed of the run.
     pub(crate) seed: u64,
 }
@@ -104,6 +113,9 @@ pub(crate) trait Question {
     /// same arrivals for every stack.
     fn measure(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Sample>;
 
+    /// What that asks of the machine.
+    fn demand(&self, site: &Site) -> Demand;
+
     /// About how long that takes over this topology.
     fn expected_seconds(&self, topology: Topology) -> f64;
 }
@@ -139,22 +151,25 @@ pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<
         experiments.push(Experiment::of(load::setup_trials(setup, plan)?));
     }
     if let Some(memory) = plan.memory.as_ref().filter(|_| is_wanted("memory")) {
-        experiments.push(Experiment {
-            complete: Some(parts::add_memory_parts),
-            ..Experiment::of(memory::trials(memory, plan)?)
-        });
+        experiments.push(Experiment::of(memory::trials(memory, plan)?));
     }
     for throughput in plan.throughput.iter().filter(|_| is_wanted("throughput")) {
         experiments.push(Experiment {
-            complete: Some(parts::add_protection_costs),
+            complete: Some(protection::add_protection_costs),
             ..Experiment::of(load::throughput_trials(throughput, plan)?)
         });
     }
     if let Some(chain) = plan.chain.as_ref().filter(|_| is_wanted("chain")) {
         experiments.push(Experiment {
             derive: Some(chain::fits),
-            complete: Some(parts::add_protection_costs),
+            complete: Some(protection::add_protection_costs),
             ..Experiment::of(chain::trials(chain, plan)?)
+        });
+    }
+    if is_wanted("scale") {
+        experiments.push(Experiment {
+            derive: Some(scale::growth::laws),
+            ..Experiment::of(scale::trials(&plan.scale, plan)?)
         });
     }
     // None of an experiment's own stacks may be among those of the run.
@@ -176,6 +191,11 @@ impl Trial {
     /// About how long all its blocks take.
     pub(crate) fn expected_seconds(&self) -> f64 {
         self.expected_seconds_of_block() * f64::from(self.subject.blocks)
+    }
+
+    /// What it needs and the machine does not have, if anything: then it is not measured.
+    pub(crate) fn unmet(&self, machine: &Readings) -> Option<Unmet> {
+        self.question.demand(&self.subject.site).unmet(machine)
     }
 
     fn expected_seconds_of_block(&self) -> f64 {
@@ -200,11 +220,6 @@ fn cell_id(experiment: &str, workload: &str, site: &Site, lifecycle: &str) -> Ce
         path: "loopback".into(),
         distinguishing,
     }
-}
-
-/// How far users of a cell of the experiment `memory` were brought.
-fn cell_stage(subject: &Subject) -> Option<&str> {
-    subject.id.distinguishing.get("stage")?.as_str()
 }
 
 /// The parameter that names the stack between nodes.

@@ -43,7 +43,10 @@ pub(crate) fn conduct(
         let subjects = trials.iter().map(|trial| {
             let mut subject = trial.subject.clone();
             subject.parameters.extend(bench.parameters(&subject.site));
-            Collected::new(subject)
+            Collected {
+                unsupported: trial.unmet(&bench.machine).map(|unmet| unmet.to_string()),
+                ..Collected::new(subject)
+            }
         });
         let mut collected: Vec<Collected> = subjects.collect();
         let blocks = trials.iter().map(|trial| trial.subject.blocks).max();

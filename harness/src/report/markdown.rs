@@ -8,7 +8,7 @@ use hopbench::record::{Cell, Environment, Ratio, Run, Unit, Verdict};
 use super::question::Question;
 use super::summary::{Block, Price, PriceKind, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
-use super::{CHART_FOLDER, fits, hops, stages, svg, tunnels, variants};
+use super::{CHART_FOLDER, fits, hops, parts, stages, svg, tunnels, variants};
 
 /// What a caveat is about. It is printed when the run has such a cell.
 enum Concern {
@@ -121,6 +121,7 @@ pub(super) fn render(run: &Run) -> String {
         if question == Question::Memory {
             stages::tables(&mut out, &summary);
             fits::section(&mut out, run);
+            parts::tables(&mut out, &summary);
         }
         hops::tables(&mut out, run, question);
     }

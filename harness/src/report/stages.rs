@@ -10,7 +10,7 @@ use super::summary::{Block, Row, Summary};
 use super::units::{MISSING, Scale};
 
 /// In the order of a connection's life: stage, and what the table calls it.
-const STAGES: [(&str, &str); 4] = [
+pub(super) const STAGES: [(&str, &str); 4] = [
     ("handshaken", "handshaken"),
     ("registered", "registered"),
     ("idle", "idle"),

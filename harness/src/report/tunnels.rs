@@ -1,21 +1,19 @@
 //! What only stacks over tunnels have: the price of tunnelling apart from that of protection, figure
-//! by figure; what the memory of a user consists of; what protecting a packet costs; what tunnels
-//! dropped. A part of [`super::markdown`].
+//! by figure; what protecting a packet costs; what tunnels dropped. A part of [`super::markdown`].
 
 use std::fmt::Write;
 
 use hopbench::record::metric;
-use hopbench::record::{Cell, Metric, Ratio, Run, Unit, Verdict};
+use hopbench::record::{Cell, Metric, Ratio, Run, Verdict};
 
 use super::question::{Question, operation};
 use super::summary::{Block, Price, PriceKind, Summary, stack_rank};
-use super::units::{self, MISSING, Scale, significant};
+use super::units::{self, MISSING, significant};
 
 /// The section; nothing for a run without tunnels.
 pub(super) fn section(out: &mut String, run: &Run, summary: &Summary<'_>) {
     let mut text = String::new();
     prices(&mut text, run, summary);
-    memory_parts(&mut text, run);
     packet_costs(&mut text, run);
     drops(&mut text, run);
     if !text.is_empty() {
@@ -147,54 +145,6 @@ impl Priced<'_> {
                 && ratio.control_cell_id == below.id
         })
     }
-}
-
-/// Parts of a connected user's memory at the server: heading and metric.
-const PARTS: [(&str, &str); 6] = [
-    ("tunnel", "server_tunnel_heap_bytes_per_connection"),
-    ("TCP within", "server_inner_stack_heap_bytes_per_connection"),
-    ("carrier", "server_carrier_heap_bytes_per_connection"),
-    ("SIP binding", "server_binding_heap_bytes_per_connection"),
-    ("measured", "server_heap_bytes_per_connection"),
-    (
-        "in none of the parts",
-        "server_unexplained_heap_bytes_per_connection",
-    ),
-];
-
-fn memory_parts(out: &mut String, run: &Run) {
-    let rows = cells_with(run, PARTS[0].1);
-    if rows.is_empty() {
-        return;
-    }
-    let value = |cell: &Cell, key: &str| cell.metrics.get(key)?.value;
-    let figures = rows
-        .iter()
-        .flat_map(|cell| PARTS.iter().filter_map(|(_, key)| value(cell, key)));
-    // What is left over may be next to nothing, and decides no unit.
-    let is_legible = |bytes: &f64| bytes.abs() >= 0.1 * 1024.0;
-    let scale = Scale::fitting(Unit::Bytes, figures.filter(is_legible));
-    let _ = writeln!(
-        out,
-        "Memory of a registered user at the server by part, heap in {}\n",
-        scale.symbol
-    );
-    let headings = PARTS.map(|(heading, _)| heading);
-    let _ = writeln!(out, "| stack | {} |", headings.join(" | "));
-    let _ = writeln!(out, "|---|{}", "--:|".repeat(PARTS.len()));
-    for cell in &rows {
-        let figures = PARTS.map(|(_, key)| {
-            value(cell, key).map_or(MISSING.to_owned(), |bytes| scale.number(bytes))
-        });
-        let _ = writeln!(out, "| `{}` | {} |", cell.stack, figures.join(" | "));
-    }
-    let _ = writeln!(
-        out,
-        "\nThe parts are differences between cells of the same block: the tunnel is what `udp` within \
-         it keeps before anything is sent; TCP within is what `tcp` within it keeps beyond that and \
-         beyond `tcp` itself; the carrier and its binding are those without a tunnel. `{MISSING}` is a \
-         part that the stack does not have, or one of whose cells was not measured.\n"
-    );
 }
 
 fn packet_costs(out: &mut String, run: &Run) {

@@ -5,18 +5,18 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use hopbench::load::Callees;
 use hopbench::measure::snapshot::ProcessSnapshot;
-use hopbench::node::{InterfaceConfig, NodeConfig, NodeCounters, RouteConfig};
+use hopbench::node::{InterfaceConfig, NodeConfig, NodeCounters, RouteConfig, WORKERS_MAX};
 use hopbench::sip::{Accounts, DATAGRAM_BYTES_MAX};
 use hopbench::transport::{Settings, Stack, WireCounters};
 
-use super::{NodeProcess, Outcome, Testbed};
+use super::{Failure, NodeProcesses, Outcome, Testbed};
 use crate::protocol::WireReading;
 use crate::topology::{Layout, Link, Site, Station};
 
 /// The nodes of a site at work.
 pub(crate) struct Nodes {
     /// In the order in which a call passes them.
-    nodes: Vec<NodeProcess>,
+    nodes: Vec<NodeProcesses>,
     layout: Layout,
     site: Site,
     users: u32,
@@ -29,6 +29,9 @@ pub(crate) struct Crew {
     pub(crate) users: u32,
     /// From INVITE to its 200 at a node that answers.
     pub(crate) ring_seconds: f64,
+    /// Processes of each node, which share its address and its users; with one there is nothing to
+    /// share.
+    pub(crate) workers: u32,
 }
 
 /// What has crossed the hops of a topology.
@@ -52,7 +55,8 @@ impl Testbed {
     pub(crate) fn nodes(&self, site: &Site, settings: &Settings, crew: Crew) -> Outcome<Nodes> {
         let users = crew.users;
         let layout = site.topology.layout();
-        let mut backwards: Vec<NodeProcess> = Vec::with_capacity(layout.stations.len());
+        let workers = workers(crew.workers, &layout)?;
+        let mut backwards: Vec<NodeProcesses> = Vec::with_capacity(layout.stations.len());
         for (place, station) in layout.stations.iter().enumerate().rev() {
             let routes = station.onward.as_ref().map(|onward| RouteConfig {
                 domain: onward.domain.map(str::to_owned),
@@ -64,7 +68,7 @@ impl Testbed {
                 user: layout.identity(place, users),
             });
             let interfaces = station.interfaces.iter();
-            backwards.push(self.node(&NodeConfig {
+            let config = NodeConfig {
                 interfaces: interfaces.map(|link| interface(*link, site)).collect(),
                 settings: settings.clone(),
                 accounts: layout.accounts(station, users),
@@ -74,7 +78,9 @@ impl Testbed {
                 tunnels_protect: TUNNELS_PROTECT,
                 datagram_bytes_max: DATAGRAM_BYTES_MAX,
                 ring_seconds: crew.ring_seconds,
-            })?);
+                worker: None,
+            };
+            backwards.push(self.node(&config, workers)?);
         }
         backwards.reverse();
         Ok(Nodes {
@@ -83,6 +89,23 @@ impl Testbed {
             site: *site,
             users,
         })
+    }
+}
+
+/// How many workers each node gets.
+fn workers(asked: u32, layout: &Layout) -> Outcome<u16> {
+    if asked > 1 && layout.stations.len() > 1 {
+        // Over a tunnel, the workers of a proxy would be one and the same peer to the next node.
+        return Err(Failure::Unsupported(format!(
+            "expected one node for {asked} workers to share, found {}",
+            layout.stations.len()
+        )));
+    }
+    match u16::try_from(asked) {
+        Ok(workers) if workers <= WORKERS_MAX => Ok(workers),
+        Ok(_) | Err(_) => Err(Failure::Unsupported(format!(
+            "expected at most {WORKERS_MAX} workers, found {asked}"
+        ))),
     }
 }
 
@@ -115,6 +138,11 @@ fn listens(link: Link, stack: &Stack) -> bool {
 }
 
 impl Nodes {
+    /// Has each remember what each block of memory is for that it allocates from now on.
+    pub(crate) fn trace(&mut self) -> Outcome<()> {
+        self.nodes.iter_mut().try_for_each(NodeProcesses::trace)
+    }
+
     /// Where callers connect.
     pub(crate) fn target(&self) -> SocketAddr {
         self.nodes[0].address(0)
@@ -141,7 +169,8 @@ impl Nodes {
         self.layout.accounts(station, self.users)
     }
 
-    /// The addresses that listen for datagrams: of carriers without a stream, and of tunnels.
+    /// The addresses that listen for datagrams: of carriers without a stream, of tunnels, and of workers
+    /// for each other.
     pub(crate) fn datagram_addresses(&self) -> Vec<SocketAddr> {
         let mut found = Vec::new();
         for (node, station) in self.nodes.iter().zip(&self.layout.stations) {
@@ -150,28 +179,29 @@ impl Nodes {
                 let is_datagram = !stack.is_stream() || stack.tunnel.is_some();
                 found.extend(address.filter(|_| is_datagram));
             }
+            found.extend(&node.internals);
         }
         found
     }
 
     /// Whether all of them are still there.
     pub(crate) fn check(&self) -> Outcome<()> {
-        self.nodes.iter().try_for_each(|node| node.process.check())
+        self.nodes.iter().try_for_each(NodeProcesses::check)
     }
 
     /// What each costs, with resident memory, and has seen so far.
     pub(crate) fn snapshots(&mut self) -> Outcome<Vec<(ProcessSnapshot, NodeCounters)>> {
-        self.nodes.iter_mut().map(NodeProcess::snapshot).collect()
+        self.nodes.iter_mut().map(NodeProcesses::snapshot).collect()
     }
 
     /// What each costs so far, without resident memory: in the middle of a load.
     pub(crate) fn usage(&mut self) -> Outcome<Vec<ProcessSnapshot>> {
-        self.nodes.iter_mut().map(NodeProcess::usage).collect()
+        self.nodes.iter_mut().map(NodeProcesses::usage).collect()
     }
 
     /// What has crossed the hops so far: not in the middle of a load.
     pub(crate) fn wire(&mut self) -> Outcome<Wire> {
-        let readings = self.nodes.iter_mut().map(NodeProcess::wire);
+        let readings = self.nodes.iter_mut().map(NodeProcesses::wire);
         let readings = readings.collect::<Outcome<Vec<WireReading>>>()?;
         let hops = self.layout.hops.iter();
         let hops = hops.map(|(node, interface)| readings[*node].interfaces[*interface]);

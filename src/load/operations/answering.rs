@@ -1,16 +1,18 @@
-//! What the generator's own callees do: they answer calls that arrive over the hops that they
-//! registered on.
+//! What the generator's users do who are called – callees of its own, or all of its users: they answer
+//! calls that arrive over the hops that they registered on.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::super::outcome::CalleeCounts;
-use super::super::plan::Callees;
 use super::super::worker::{State, Worker};
-use crate::sip::{Interface, Outbound, Server, ServerConfig, ServerCounters, Service, Source};
-use crate::transport::Flow;
+use crate::sip::{
+    Accounts, Interface, Outbound, Reliability, Server, ServerConfig, ServerCounters, Service,
+    Source, Timing,
+};
+use crate::transport::{Flow, Stack};
 
-/// The callees of one worker.
+/// The users of one worker who answer.
 pub(in crate::load) struct Answering {
     server: Server<Flow>,
     /// Responses that their flow no longer took.
@@ -18,19 +20,23 @@ pub(in crate::load) struct Answering {
 }
 
 impl Answering {
-    /// Callees that ring for so long before they answer.
-    pub(in crate::load) fn new(worker: &Worker, callees: &Callees, ring: Duration) -> Self {
-        let transport = worker.stack.via_transport;
-        // Known only when a call comes: each callee has a hop of its own.
+    /// Users of `accounts` who are reached over `stack`, and ring for so long before they answer.
+    pub(in crate::load) fn new(
+        stack: &Stack,
+        accounts: &Accounts,
+        timing: Timing,
+        ring: Duration,
+    ) -> Self {
+        // Known only when a call comes: each of them has a hop of its own.
         let interface = Interface {
-            reliability: worker.reliability,
-            ..Interface::unprotected(transport, ([0, 0, 0, 0], 0).into())
+            reliability: Reliability::of(stack.is_stream()),
+            ..Interface::unprotected(stack.via_transport, ([0, 0, 0, 0], 0).into())
         };
         let config = ServerConfig {
             service: Service::UserAgent,
-            timing: worker.timing,
+            timing,
             ring,
-            ..ServerConfig::new(callees.accounts.clone(), vec![interface])
+            ..ServerConfig::new(accounts.clone(), vec![interface])
         };
         Self {
             server: Server::new(config, rand::random(), Instant::now()),
@@ -70,7 +76,7 @@ impl Worker {
     /// A request arrived.
     pub(super) fn on_request(&self, state: &mut State, flow: &Flow, bytes: &[u8], now: Instant) {
         let Some(Answering { server, unsent }) = &mut state.answering else {
-            // Nobody calls users of a generator without callees.
+            // Nobody calls users who do not answer.
             state.unexpected += 1;
             return;
         };
@@ -86,7 +92,7 @@ impl Worker {
         }
     }
 
-    /// Carries on what callees have to do by `now`.
+    /// Carries on what users who are called have to do by `now`.
     pub(super) fn answer_timeouts(&self, state: &mut State, now: Instant) {
         if let Some(Answering { server, unsent }) = &mut state.answering
             && server.deadline().is_some_and(|deadline| deadline <= now)

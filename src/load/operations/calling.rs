@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::super::outcome::Moment;
 use super::super::plan::{Lifecycle, LoadPlan};
 use super::super::worker::{CallSlot, State, TimerKey, Worker};
-use super::{Operation, OperationKind};
+use super::{Lottery, Operation, OperationKind};
+use crate::measure::heap::{self, Part};
 use crate::sip::text::Text;
 use crate::sip::{CallEvent, CallFailure, Caller, Message, key_of_branch};
 use crate::transport::Flow;
@@ -27,6 +28,8 @@ pub(in crate::load) struct CallShape {
     pub(super) talk: Duration,
     /// From a caller's number to its callee's, where there are callees.
     pub(super) to_callee: u32,
+    /// Who was drawn to be called, where callees are drawn.
+    pub(super) drawn: Option<u32>,
     /// Whether the operation ends when the call is up.
     pub(super) is_lasting: bool,
 }
@@ -37,6 +40,7 @@ impl CallShape {
             lifecycle: plan.lifecycle,
             talk: Duration::from_secs_f64(plan.talk_seconds),
             to_callee: plan.users,
+            drawn: None,
             is_lasting: false,
         }
     }
@@ -47,6 +51,7 @@ impl CallShape {
             lifecycle: Lifecycle::PerRegistration,
             talk: LASTING,
             to_callee: 0,
+            drawn: None,
             is_lasting: true,
         }
     }
@@ -60,8 +65,13 @@ impl CallShape {
 }
 
 impl Worker {
-    /// Calls over the hop that the lifecycle asks for.
+    /// Calls over the hop that the lifecycle asks for. Callees are drawn in the order in which calls
+    /// start, so that who is called does not depend on whose hop is open first.
     pub(in crate::load) fn start_call(self: &Rc<Self>, operation: Operation, shape: CallShape) {
+        let shape = CallShape {
+            drawn: self.state.borrow_mut().lottery.as_mut().map(Lottery::draw),
+            ..shape
+        };
         match shape.lifecycle {
             Lifecycle::PerTransaction | Lifecycle::PerCall => {
                 let since = operation.intended;
@@ -81,6 +91,7 @@ impl Worker {
     }
 
     pub(super) fn begin_call(&self, operation: Operation, flow: Flow, shape: CallShape) {
+        let _scope = heap::part(Part::Transaction);
         let now = Instant::now();
         let state = &mut *self.state.borrow_mut();
         if state.calls.len() >> SLOT_BITS > 0 {
@@ -121,6 +132,9 @@ impl Worker {
         };
         if operation.kind == OperationKind::UnknownCallee {
             return Some(uri(callees.unwrap_or(&self.accounts), NOBODY));
+        }
+        if let Some(callee) = shape.drawn {
+            return Some(uri(&self.accounts, &self.accounts.username(callee)));
         }
         let callees = callees?;
         let callee = self.user_of(operation.slot).0 + shape.to_callee;

@@ -8,6 +8,7 @@ use tokio::task::spawn_local;
 use super::super::outcome::Moment;
 use super::super::worker::{State, UserSlot, Worker};
 use super::{Operation, WorkerHandler};
+use crate::measure::heap::{self, Part};
 use crate::sip::Registration;
 use crate::transport::{CloseReason, Connected, Flow, HandshakeKind, Phases};
 
@@ -21,7 +22,7 @@ impl Worker {
         then: impl FnOnce(&Rc<Self>, Operation, Result<Flow, String>) + 'static,
     ) {
         let worker = Rc::clone(self);
-        spawn_local(async move {
+        let opening = async move {
             let handler = Rc::new(WorkerHandler(Rc::clone(&worker)));
             let user = worker.user_of(operation.slot);
             let target = worker.target(operation.role);
@@ -40,7 +41,9 @@ impl Worker {
                     then(&worker, operation, Ok(flow));
                 }
             }
-        });
+        };
+        let _scope = heap::part(Part::Task);
+        spawn_local(heap::within(Part::Task, opening));
     }
 
     /// Opens the user's hop and leaves it at that.
@@ -71,6 +74,7 @@ impl Worker {
 
     /// Makes `flow` the user's hop, on which it is not registered yet.
     pub(super) fn keep_hop(&self, operation: Operation, flow: Flow) {
+        let _scope = heap::part(Part::Binding);
         let (slot, role) = (operation.slot, operation.role);
         let registration = Registration::new(self.user_of(slot).0);
         let mut state = self.state.borrow_mut();
@@ -156,6 +160,7 @@ impl Worker {
         }
         if is_known {
             state.lost_hops += 1;
+            state.standing.lost_hops += 1;
             if state.recorder.is_none() {
                 // A population that has shrunk while it grew is not what was asked for.
                 state.first_failure.get_or_insert(cause);

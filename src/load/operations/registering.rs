@@ -7,6 +7,7 @@ use super::super::outcome::Moment;
 use super::super::plan::Lifecycle;
 use super::super::worker::{State, TimerKey, Worker};
 use super::{Operation, OperationKind};
+use crate::measure::heap::{self, Part};
 use crate::sip::{Message, RegistrationEvent};
 use crate::transport::Flow;
 
@@ -41,6 +42,7 @@ impl Worker {
     /// Registers on the hop that the user holds; of one that has registered there before, this is a
     /// refresh.
     pub(in crate::load) fn begin_registration(&self, operation: Operation, lifecycle: Lifecycle) {
+        let _scope = heap::part(Part::Binding);
         let now = Instant::now();
         let slot = operation.slot;
         let state = &mut *self.state.borrow_mut();
@@ -199,6 +201,7 @@ impl Worker {
         message: &Message<'_>,
         now: Instant,
     ) {
+        let _scope = heap::part(Part::Binding);
         let slot = self.slot_of(flow);
         let State { users, outbox, .. } = state;
         let Some(Some(user)) = users.get_mut(slot as usize) else {

@@ -1,9 +1,12 @@
 //! A worker's books, with hops that lead nowhere.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
+use crate::load::keep_alive::KeepAlive;
+use crate::load::pacer::Pacer;
 use crate::load::{ArrivalLaw, BackOff, GeneratorConfig, Lifecycle, Mix, Workload};
 use crate::sip::Accounts;
 use crate::transport::{Link, SendError, Settings, find};
@@ -12,7 +15,8 @@ fn nowhere() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9))
 }
 
-struct DeadEnd(u64);
+/// Whose it is, and how often it was pinged.
+struct DeadEnd(u64, Cell<u32>);
 
 impl Link for DeadEnd {
     fn send(&self, _: SocketAddr, _: &[u8]) -> Result<(), SendError> {
@@ -20,6 +24,11 @@ impl Link for DeadEnd {
     }
 
     fn close(&self) {}
+
+    fn ping(&self) -> Result<(), SendError> {
+        self.1.set(self.1.get() + 1);
+        Ok(())
+    }
 
     fn id(&self) -> u64 {
         self.0
@@ -31,19 +40,12 @@ impl Link for DeadEnd {
 }
 
 fn hop(user: u64) -> Flow {
-    Flow::new(Rc::new(DeadEnd(user)), nowhere())
+    Flow::new(Rc::new(DeadEnd(user, Cell::new(0))), nowhere())
 }
 
 fn worker() -> Worker {
-    let config = GeneratorConfig {
-        stack: "tcp".into(),
-        target: nowhere(),
-        settings: Settings::default(),
-        accounts: Accounts::new("hopbench.test", "hopbench", 4),
-        callees: None,
-        workers: 1,
-        seed: 1,
-    };
+    let accounts = Accounts::new("hopbench.test", "hopbench", 4);
+    let config = GeneratorConfig::new("tcp", nowhere(), Settings::default(), accounts);
     Worker::new(&config, find("tcp").unwrap(), 0).unwrap()
 }
 
@@ -94,6 +96,7 @@ fn a_lost_hop_ends_the_calls_on_it_and_not_those_on_the_users_other_hops() {
         lifecycle: Lifecycle::PerCall,
         talk: Duration::ZERO,
         to_callee: 0,
+        drawn: None,
         is_lasting: false,
     };
     let hops = [hop(1), hop(1)];
@@ -162,4 +165,39 @@ fn a_key_names_its_slot_until_the_slot_has_another_call() {
         (None, Some(3))
     );
     assert_eq!(slots.slot_of(77), None);
+}
+
+/// Between orders, too: nobody else would keep idle hops alive.
+#[test]
+fn a_worker_at_rest_pings_and_counts_who_does_not_answer() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let worker = Rc::new(worker());
+    let link = Rc::new(DeadEnd(1, Cell::new(0)));
+    let hop = Flow::new(link.clone(), nowhere());
+    worker.keep_hop(operation(&worker, 1), hop.clone());
+    // A round of four users, the first turn of which is user 1's, is due from now on.
+    let now = Instant::now();
+    let interval = Duration::from_secs(120);
+    worker.state.borrow_mut().keep_alive = Some(KeepAlive::new(interval, now));
+    runtime.block_on(async {
+        let mut pacer = Pacer::new().unwrap();
+        let rest = worker.rest(&mut pacer);
+        let rested = tokio::time::timeout(Duration::from_millis(20), rest).await;
+        assert!(rested.is_err(), "{rested:?}");
+    });
+    assert_eq!(link.1.get(), 1);
+    let standing = worker.standing();
+    let counts = (
+        standing.open_hops,
+        standing.pings_sent,
+        standing.pongs_missed,
+    );
+    assert_eq!(counts, (1, 1, 0));
+    WorkerHandler(Rc::clone(&worker)).closed(&hop, &CloseReason::NoPong);
+    let standing = worker.standing();
+    assert_eq!((standing.open_hops, standing.lost_hops), (0, 1));
+    assert_eq!((standing.pings_sent, standing.pongs_missed), (1, 1));
 }

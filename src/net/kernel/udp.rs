@@ -12,6 +12,7 @@ use tokio::net::UdpSocket;
 
 use super::batch::{Inbox, Outbox};
 use super::{Batching, Kernel};
+use crate::measure::heap::{self, Part};
 use crate::net::scratch::Lent;
 use crate::net::{
     DatagramCounters, DatagramNetwork, DatagramPeer, DatagramSocket, NetError, WireMeter, scratch,
@@ -37,11 +38,15 @@ impl Kernel {
                 Some(Protocol::UDP),
             )?;
             // SO_REUSEADDR would let a second server steal the port of a live one: not for UDP.
-            socket.set_reuse_port(self.share_port)?;
+            // A port of the kernel's choice must be nobody else's, and among ports that are shared it
+            // may choose one that strangers of the same user share: this one is shared only then.
+            let is_chosen_here = address.port() != 0;
+            socket.set_reuse_port(self.share_port && is_chosen_here)?;
             socket.set_recv_buffer_size(SERVER_BUFFER_BYTES)?;
             socket.set_send_buffer_size(SERVER_BUFFER_BYTES)?;
             self.buffers.apply(&socket)?;
             socket.bind(&address.into())?;
+            socket.set_reuse_port(self.share_port)?;
             UdpPort::new(UdpSocket::from_std(socket.into())?, self)
         };
         bind().map_err(|source| NetError::Bind { address, source })
@@ -195,6 +200,7 @@ impl UdpPort {
             }
         }
         if queue.len() < SEND_QUEUE_LENGTH {
+            let _scope = heap::part(Part::Buffers);
             queue.push_back((peer, payload.into()));
             drop(queue);
             self.wake();

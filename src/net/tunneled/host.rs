@@ -17,6 +17,7 @@ use tokio::io::ReadBuf;
 
 use super::port::TunnelPort;
 use super::stream::StreamHost;
+use crate::measure::heap::{self, Part};
 use crate::net::DatagramCounters;
 use crate::net::tcp::{Accepted, Tcp};
 use crate::tunnel::Endpoint;
@@ -135,6 +136,7 @@ impl<E: Endpoint + 'static> Host<E> {
         act: impl FnOnce(&mut Tcp, Instant, &mut dyn FnMut(crate::tunnel::IpPacket<'_>)) -> T,
     ) -> T {
         let now = Instant::now();
+        let _scope = heap::part(Part::InnerStack);
         let mut tcp = self.tcp.borrow_mut();
         act(&mut tcp, now, &mut |packet| self.tunnel.send(packet, now))
     }

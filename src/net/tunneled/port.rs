@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use crate::measure::heap::{self, Part};
 use crate::net::timer::Timer;
 use crate::net::{DatagramCounters, DatagramSocket, UdpPort, scratch};
 use crate::tunnel::{DropCause, Endpoint, Initiator, IpPacket, Protection};
@@ -41,6 +42,7 @@ impl<E: Endpoint> TunnelPort<E> {
 
     /// Sends an IP packet; counts it as dropped if it has no way to go.
     pub(super) fn send(&self, packet: IpPacket<'_>, now: Instant) {
+        let _scope = heap::part(Part::Tunnel);
         let mut endpoint = self.endpoint.borrow_mut();
         let sent = endpoint.send(packet, now, &mut scratch::take(), &mut |to, datagram| {
             self.port.send(to, datagram);
@@ -60,13 +62,16 @@ impl<E: Endpoint> TunnelPort<E> {
     ) -> Poll<io::Error> {
         self.port.poll_drive(cx, &mut |from, datagram| {
             let mut working_space = scratch::take();
-            let packet = self.endpoint.borrow_mut().receive(
-                datagram,
-                from,
-                Instant::now(),
-                &mut working_space,
-                &mut |to, datagram| self.port.send(to, datagram),
-            );
+            let packet = {
+                let _scope = heap::part(Part::Tunnel);
+                self.endpoint.borrow_mut().receive(
+                    datagram,
+                    from,
+                    Instant::now(),
+                    &mut working_space,
+                    &mut |to, datagram| self.port.send(to, datagram),
+                )
+            };
             if let Some(packet) = packet
                 && let Err(cause) = receive(packet)
             {
@@ -82,6 +87,7 @@ impl<E: Endpoint> TunnelPort<E> {
             let now = Instant::now();
             let mut endpoint = self.endpoint.borrow_mut();
             if endpoint.deadline().is_some_and(|due| due <= now) {
+                let _scope = heap::part(Part::Tunnel);
                 endpoint.handle_timeout(now, &mut scratch::take(), &mut |to, datagram| {
                     self.port.send(to, datagram);
                 });
@@ -139,11 +145,14 @@ impl<E: Endpoint> TunnelPort<E> {
 impl<P: Protection> TunnelPort<Initiator<P>> {
     /// Completes the handshake, or waits for ever.
     pub(super) async fn establish(&self) -> io::Result<()> {
-        self.endpoint.borrow_mut().initiate(
-            Instant::now(),
-            &mut scratch::take(),
-            &mut |to, datagram| self.port.send(to, datagram),
-        );
+        {
+            let _scope = heap::part(Part::Tunnel);
+            self.endpoint.borrow_mut().initiate(
+                Instant::now(),
+                &mut scratch::take(),
+                &mut |to, datagram| self.port.send(to, datagram),
+            );
+        }
         self.drive_until(|cx| {
             // Nothing of ours is inside yet.
             if let Poll::Ready(error) = self.poll_packets(cx, &mut |_| Ok(())) {

@@ -191,3 +191,23 @@ fn challenges_name_the_preferred_algorithm_first() {
     let expected: Vec<_> = algorithms.into_iter().map(|a| (a, true)).collect();
     assert_eq!(offered, expected);
 }
+
+#[test]
+fn a_nonce_of_another_worker_costs_a_round_and_a_wrong_password_is_still_wrong() {
+    let mut fixture = Fixture::new();
+    let mut elsewhere = Fixture::new();
+    elsewhere.authenticator = Authenticator::new(
+        Nonces::new(&[8; 32], elsewhere.start, LIFE),
+        vec![Algorithm::Sha256],
+    );
+    let mut session = elsewhere.challenge(Challenger::Server, 0);
+    session.advance();
+    let request = fixture.request(7, "REGISTER", &session);
+    let judged = fixture.judge(Challenger::Server, &request, 1);
+    assert_eq!(judged, Err(Unauthenticated::Stale));
+    assert_eq!(fixture.authenticator.users(), 0);
+    let text = String::from_utf8(request).unwrap();
+    let wrong = text.replace("u00000007", "u00000008");
+    let judged = fixture.judge(Challenger::Server, wrong.as_bytes(), 1);
+    assert_eq!(judged, Err(Unauthenticated::Wrong));
+}

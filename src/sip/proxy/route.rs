@@ -126,7 +126,9 @@ fn interface_for(uri: &Uri<'_>, interfaces: &[Interface]) -> Option<usize> {
     };
     interfaces
         .iter()
-        .position(|interface| interface.transport.eq_ignore_ascii_case(transport))
+        .position(|interface| {
+            !interface.is_internal && interface.transport.eq_ignore_ascii_case(transport)
+        })
         // What cannot be had as asked for is tried as it can.
         .or((!is_sips(uri) && !interfaces.is_empty()).then_some(0))
 }

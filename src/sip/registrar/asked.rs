@@ -75,6 +75,11 @@ impl<'a> Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// Whether it removes bindings, or would if they were here.
+    pub(super) fn removes_any(&self) -> bool {
+        self.removes_all || self.updates.iter().any(|update| update.seconds == 0)
+    }
+
     /// Whether it changes a binding, or removes it.
     pub(super) fn concerns<F>(&self, binding: &Binding<F>) -> bool {
         self.removes_all || self.updates.iter().any(|update| update.names(binding))

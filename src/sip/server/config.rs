@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::sip::account::Accounts;
 use crate::sip::digest::Algorithm;
 use crate::sip::registrar::Lifetimes;
-use crate::sip::server::NextHop;
+use crate::sip::server::{NextHop, Worker};
 use crate::sip::timer::Timing;
 use crate::sip::transaction::Reliability;
 
@@ -26,6 +26,8 @@ pub struct Interface {
     /// Whether peers prove who they are, so that a connection that one of them opened can carry
     /// requests back to it (RFC 5923).
     pub is_mutual: bool,
+    /// Whether only the workers of the same node are there: nothing else is ever sent there.
+    pub is_internal: bool,
 }
 
 impl Interface {
@@ -38,6 +40,7 @@ impl Interface {
             reliability: Reliability::of(transport != "UDP"),
             is_protected: false,
             is_mutual: false,
+            is_internal: false,
         }
     }
 }
@@ -82,6 +85,8 @@ pub struct ServerConfig {
     pub datagram_bytes_max: usize,
     /// Whether callers have to prove who they are: 407 from a proxy, 401 from who answers.
     pub authenticate_calls: bool,
+    /// Its place among the workers of its node, if there are several.
+    pub worker: Option<Worker>,
     /// Timer values.
     pub timing: Timing,
     /// How long calls ring before they are answered.
@@ -116,6 +121,7 @@ impl ServerConfig {
             routes: Vec::new(),
             datagram_bytes_max: DATAGRAM_BYTES_MAX,
             authenticate_calls: false,
+            worker: None,
             timing: Timing::default(),
             ring: Duration::ZERO,
             answer_status: 200,
@@ -167,6 +173,35 @@ pub struct ServerCounters {
     pub rejected: u64,
     /// Of these, requests refused because a bound was reached.
     pub overloads: u64,
-    /// Messages without effect: responses, and ACKs that belong to nothing.
+    /// Messages without effect: responses, ACKs that belong to nothing, and what comes from outside by
+    /// the interface of siblings.
     pub ignored: u64,
+}
+
+impl ServerCounters {
+    /// The sum of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests + other.requests,
+            registrations: self.registrations + other.registrations,
+            challenges: self.challenges + other.challenges,
+            credentials_refused: self.credentials_refused + other.credentials_refused,
+            forwarded: self.forwarded + other.forwarded,
+            unreachable: self.unreachable + other.unreachable,
+            oversized: self.oversized + other.oversized,
+            stray_responses: self.stray_responses + other.stray_responses,
+            calls_answered: self.calls_answered + other.calls_answered,
+            calls_completed: self.calls_completed + other.calls_completed,
+            calls_cancelled: self.calls_cancelled + other.calls_cancelled,
+            calls_abandoned: self.calls_abandoned + other.calls_abandoned,
+            retransmissions_received: self.retransmissions_received
+                + other.retransmissions_received,
+            retransmissions_sent: self.retransmissions_sent + other.retransmissions_sent,
+            malformed: self.malformed + other.malformed,
+            rejected: self.rejected + other.rejected,
+            overloads: self.overloads + other.overloads,
+            ignored: self.ignored + other.ignored,
+        }
+    }
 }

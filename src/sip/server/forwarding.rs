@@ -22,7 +22,6 @@ use crate::sip::proxy::branch::{ProxyBranch, route_hash};
 use crate::sip::proxy::context::{
     Cancel, Context, ContextId, Destination, Others, Target, Upstream,
 };
-use crate::sip::proxy::rewrite;
 use crate::sip::proxy::route::{self, Routing};
 use crate::sip::transaction::{ClientTransaction, Kind, Reliability};
 use passage::Passage;
@@ -56,8 +55,7 @@ impl<F: Clone> Server<F> {
                 }
             });
         }
-        let secret = self.secret;
-        let Some(routing) = Routing::of(request, exchange.uri, secret, interfaces) else {
+        let Some(routing) = Routing::of(request, exchange.uri, self.seal, interfaces) else {
             return self.reject(exchange, 400, out, |_| {});
         };
         // Within a dialog that went through here the Request-URI is the other end's, even if that has
@@ -70,22 +68,20 @@ impl<F: Clone> Server<F> {
             }
             return;
         }
-        let received = request.header(Header::MaxForwards);
-        let received = received.and_then(|value| value.parse().ok());
-        let Some(max_forwards) = rewrite::max_forwards(received) else {
+        let Some(max_forwards) = self.hops_left(request, exchange.source.interface) else {
             return self.reject(exchange, 483, out, |_| {});
         };
         if is_own && exchange.method == Method::Options && uri.user.is_none() {
             return self.capabilities(exchange, out);
         }
-        let hash = route_hash(secret, request, exchange.uri);
+        let hash = route_hash(self.secret, request, exchange.uri);
         if self.has_looped(request, hash) {
             return self.reject(exchange, 482, out, |_| {});
         }
         // Its route is sealed: it belongs to a dialog whose INVITE was let through. A To tag alone, which
         // anybody can write, is no proof.
-        let is_in_dialog =
-            routing.token.is_some() && request.to().is_ok_and(|to| to.tag().is_some());
+        let is_sealed = routing.token.is_some() || self.sibling_on_route(&routing).is_some();
+        let is_in_dialog = is_sealed && request.to().is_ok_and(|to| to.tag().is_some());
         if !self.authenticated(exchange, is_in_dialog, out) {
             return;
         }
@@ -116,7 +112,8 @@ impl<F: Clone> Server<F> {
         out: &mut impl Outbound<F>,
     ) -> bool {
         let is_new_call = exchange.method == Method::Invite && !is_in_dialog;
-        if !is_new_call || !self.config.authenticate_calls {
+        let was_asked = self.is_internal(exchange.source.interface);
+        if !is_new_call || was_asked || !self.config.authenticate_calls {
             return true;
         }
         let challenger = match self.config.service {
@@ -230,7 +227,7 @@ impl<F: Clone> Server<F> {
             return None;
         };
         let chosen = self.config.interfaces[hop.interface];
-        let is_datagram = chosen.reliability == Reliability::Datagram;
+        let is_datagram = chosen.reliability == Reliability::Datagram && !chosen.is_internal;
         if !is_datagram || bytes <= self.config.datagram_bytes_max {
             return None;
         }
@@ -292,13 +289,11 @@ impl<F: Clone> Server<F> {
     pub(super) fn forward_ack(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
         let request = &exchange.request;
         let interfaces = &self.config.interfaces;
-        let routing = Routing::of(request, exchange.uri, self.secret, interfaces);
-        let received = request.header(Header::MaxForwards);
-        let received = received.and_then(|value| value.parse().ok());
+        let routing = Routing::of(request, exchange.uri, self.seal, interfaces);
         let hash = route_hash(self.secret, request, exchange.uri);
         let (Some(routing), Some(max_forwards), Ok(uri)) = (
             routing,
-            rewrite::max_forwards(received),
+            self.hops_left(request, exchange.source.interface),
             Uri::parse(exchange.uri),
         ) else {
             self.counters.ignored += 1;
@@ -363,9 +358,8 @@ impl<F: Clone> Server<F> {
         };
         sent.clear();
         if let Ok(request) = Message::parse(&others.request) {
-            let received = request.header(Header::MaxForwards);
-            let received = received.and_then(|value| value.parse().ok());
-            let hops = rewrite::max_forwards(received).unwrap_or_default();
+            let hops = self.hops_left(&request, passage.upstream_interface);
+            let hops = hops.unwrap_or_default();
             self.write_passage(&mut sent, &others.request, &request, hops, &passage);
         }
         let reliability = self.config.interfaces[target.destination.interface()].reliability;

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Exchange, Outbound, Server, Timer};
+use crate::measure::heap::{self, Part};
 use crate::sip::authenticator::Unauthenticated;
 use crate::sip::digest::Challenger;
 use crate::sip::emit::Writer;
@@ -15,10 +16,15 @@ impl<F: Clone> Server<F> {
         let (now, source) = (exchange.now, &exchange.source);
         let (accounts, request) = (&self.config.accounts, &exchange.request);
         let registrar = &mut self.registrar;
-        let registered = registrar.register(accounts, now, request, source.flow, source.interface);
-        if let Some((user, at)) = self.registrar.take_timer() {
-            self.timers.insert(at, Timer::User(user));
-        }
+        let registered = {
+            let _scope = heap::part(Part::Binding);
+            let registered =
+                registrar.register(accounts, now, request, source.flow, source.interface);
+            if let Some((user, at)) = registrar.take_timer() {
+                self.timers.insert(at, Timer::User(user));
+            }
+            registered
+        };
         match registered {
             Registered::Accepted { user, outbound } => {
                 self.counters.registrations += 1;
@@ -85,7 +91,10 @@ impl<F: Clone> Server<F> {
                 self.counters.credentials_refused += 1;
             }
         }
-        let nonce = self.registrar.authenticator_mut().issue_nonce(exchange.now);
+        let nonce = {
+            let _scope = heap::part(Part::Binding);
+            self.registrar.authenticator_mut().issue_nonce(exchange.now)
+        };
         self.respond_with(exchange, challenger.status(), out, |server, writer| {
             let realm = server.config.accounts.realm();
             let authenticator = server.registrar.authenticator();

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Waker};
 
 use super::super::{Link, SendError};
+use crate::measure::heap::{self, Part};
 use crate::sip::framing;
 
 /// How much may wait to be written to a peer that does not read.
@@ -155,6 +156,7 @@ impl SendQueue {
     }
 
     pub(super) fn push(&mut self, message: &[u8]) {
+        let _scope = heap::part(Part::Buffers);
         if self.bytes.capacity() == 0 {
             self.bytes = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         }
@@ -172,6 +174,7 @@ impl SendQueue {
         }
         let mut spare = mem::take(self).bytes;
         if spare.capacity() <= SPARE_BUFFER_BYTES {
+            let _scope = heap::part(Part::Buffers);
             spare.clear();
             SPARE.with_borrow_mut(|buffers| {
                 if buffers.len() < SPARE_BUFFERS {

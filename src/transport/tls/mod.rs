@@ -11,6 +11,7 @@ mod options;
 mod provider;
 pub(super) mod security;
 mod sessions;
+mod stream;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -26,9 +27,11 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 pub use self::options::{
     CryptoProvider, KeyExchangeGroup, KeyType, Resumption, TlsOptions, TlsOptionsError, TlsVersion,
 };
+use self::stream::SessionStream;
 use super::acceptor::{Handshake, Security};
 use super::tcp::Streams;
 use super::{HandshakeKind, Settings, TlsSettings, Transport, TransportError, User, tunneled};
+use crate::measure::heap::{self, Part};
 use crate::net::{Kernel, StreamNetwork};
 
 /// `tls`.
@@ -71,7 +74,8 @@ pub(super) async fn raw_client<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     };
     let tls = Tls::new(settings.tls()?, authentication, settings.limits.handshake)?;
     let peer = SocketAddr::from(([127, 0, 0, 1], 0));
-    Ok(tls.connect(stream, peer, User(0)).await?.0)
+    let (stream, _handshake) = tls.connect(stream, peer, User(0)).await?;
+    Ok(stream.into_inner())
 }
 
 /// Who shows a certificate.
@@ -120,14 +124,14 @@ impl Tls {
         })
     }
 
-    /// Waits for a handshake, no longer than the limit. It is boxed, so that its state does not
-    /// stay part of a connection that lives on for hours.
+    /// Waits for a handshake, no longer than the limit.
     async fn complete<T>(
         &self,
         handshake: impl Future<Output = io::Result<T>>,
         peer: SocketAddr,
     ) -> Result<T, TransportError> {
-        Box::pin(tokio::time::timeout(self.handshake_limit, handshake))
+        let limited = tokio::time::timeout(self.handshake_limit, handshake);
+        Box::pin(heap::within(Part::TlsSession, limited))
             .await
             .map_err(|_| TransportError::TimedOut {
                 phase: "TLS handshake",
@@ -143,7 +147,7 @@ impl Tls {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Security<S> for Tls {
-    type Secured = TlsStream<S>;
+    type Secured = SessionStream<S>;
 
     fn can_accept(&self) -> Result<(), TransportError> {
         self.acceptor().map(|_| ())
@@ -154,14 +158,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Security<S> for Tls {
         stream: S,
         peer: SocketAddr,
         user: User,
-    ) -> Result<(TlsStream<S>, Option<Handshake>), TransportError> {
+    ) -> Result<(SessionStream<S>, Option<Handshake>), TransportError> {
         let client = self.client.as_ref().ok_or_else(|| {
             TransportError::Credentials("an mtls client needs a certificate, found none".to_owned())
         })?;
         let started = Instant::now();
-        let connecting = client
-            .connector(user)
-            .connect(self.server_name.clone(), stream);
+        let connecting = {
+            let _scope = heap::part(Part::TlsSession);
+            let connector = client.connector(user);
+            connector.connect(self.server_name.clone(), stream)
+        };
         let mut stream = self.complete(connecting, peer).await?;
         if let Some(limit) = self.buffer_limit_bytes {
             stream.get_mut().1.set_buffer_limit(Some(limit));
@@ -176,19 +182,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Security<S> for Tls {
                 | None => HandshakeKind::Full,
             },
         };
-        Ok((TlsStream::Client(stream), Some(handshake)))
+        let stream = SessionStream::new(TlsStream::Client(stream));
+        Ok((stream, Some(handshake)))
     }
 
     fn explain(error: &io::Error) -> String {
         explain::flow(error)
     }
 
-    async fn accept(&self, stream: S, peer: SocketAddr) -> Result<TlsStream<S>, TransportError> {
-        let handshake = self.acceptor()?.accept(stream);
-        let mut stream = self.complete(handshake, peer).await?;
-        if let Some(limit) = self.buffer_limit_bytes {
-            stream.get_mut().1.set_buffer_limit(Some(limit));
-        }
-        Ok(TlsStream::Server(stream))
+    /// Boxed as a whole: a connection's task has room for whatever it ever holds, as long as it lives,
+    /// and a handshake is a kilobyte that is over soon.
+    fn accept(
+        &self,
+        stream: S,
+        peer: SocketAddr,
+    ) -> impl Future<Output = Result<SessionStream<S>, TransportError>> {
+        let accepting = async move {
+            let handshake = self.acceptor()?.accept(stream);
+            let mut stream = self.complete(handshake, peer).await?;
+            if let Some(limit) = self.buffer_limit_bytes {
+                stream.get_mut().1.set_buffer_limit(Some(limit));
+            }
+            Ok(SessionStream::new(TlsStream::Server(stream)))
+        };
+        Box::pin(heap::within(Part::TlsSession, accepting))
     }
 }

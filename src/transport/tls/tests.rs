@@ -41,8 +41,8 @@ async fn handshake(client: &Tls, server: &Tls, user: User) -> Secured {
     server.flush().await.unwrap();
     client.read_exact(&mut [0]).await.unwrap();
     Secured {
-        client,
-        server,
+        client: client.into_inner(),
+        server: server.into_inner(),
         kind: handshake.unwrap().kind,
     }
 }

@@ -50,7 +50,7 @@ impl Load {
     pub(super) fn sample(&self, readings: &Readings) -> Sample {
         let report = &readings.report;
         let mut sample = Sample {
-            generator_bound: self.generator_bound(report),
+            generator_bound: generator_bound(report, self.latency(report)),
             users_short: Self::users_short(report),
             shortfall: self.shortfall(report).or_else(|| disorder(readings)),
             ..Sample::default()
@@ -142,35 +142,6 @@ impl Load {
         report.latencies.get(moment.key())
     }
 
-    fn generator_bound(&self, report: &LoadReport) -> Option<String> {
-        let busy = report.busiest_worker_ratio;
-        if busy > BUSY_RATIO_MAX {
-            return Some(format!(
-                "a generator worker used {:.0} % of its processor: lower the rate or add workers",
-                busy * 100.0
-            ));
-        }
-        if report.never_started > 0 {
-            return Some(format!(
-                "the generator did not get to start {} of {} operations: lower the rate or add \
-                 workers",
-                report.never_started, report.offered
-            ));
-        }
-        let lag_ns = report
-            .latencies
-            .get(Moment::SchedulingLag.key())?
-            .median_ns()?;
-        let latency_ns = self.latency(report)?.median_ns()?;
-        (lag_ns > LAG_NS_MAX && lag_ns > latency_ns / 10).then(|| {
-            format!(
-                "half of the operations started more than {} µs late: the generator did not get \
-                 its processor",
-                lag_ns / 1_000
-            )
-        })
-    }
-
     fn users_short(report: &LoadReport) -> Option<String> {
         let is_short = report.without_user as f64 > report.offered as f64 * FAILED_SHARE_MAX;
         is_short.then(|| {
@@ -225,6 +196,39 @@ impl Load {
             )
         })
     }
+}
+
+/// Why the generator was the bottleneck of a load whose operations take `latency`, if it was.
+pub(in crate::experiment) fn generator_bound(
+    report: &LoadReport,
+    latency: Option<&LatencyHistogram>,
+) -> Option<String> {
+    let busy = report.busiest_worker_ratio;
+    if busy > BUSY_RATIO_MAX {
+        return Some(format!(
+            "a generator worker used {:.0} % of its processor: lower the rate or add workers",
+            busy * 100.0
+        ));
+    }
+    if report.never_started > 0 {
+        return Some(format!(
+            "the generator did not get to start {} of {} operations: lower the rate or add \
+             workers",
+            report.never_started, report.offered
+        ));
+    }
+    let lag_ns = report
+        .latencies
+        .get(Moment::SchedulingLag.key())?
+        .median_ns()?;
+    let latency_ns = latency?.median_ns()?;
+    (lag_ns > LAG_NS_MAX && lag_ns > latency_ns / 10).then(|| {
+        format!(
+            "half of the operations started more than {} µs late: the generator did not get \
+             its processor",
+            lag_ns / 1_000
+        )
+    })
 }
 
 /// What tunnels dropped since the processes started, by cause. A tunnel that dropped nothing has

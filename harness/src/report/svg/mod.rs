@@ -22,7 +22,9 @@ use self::bars::{Arrangement, Bars};
 use self::percentiles::{Curve, Percentiles};
 use self::ranges::Ranges;
 use super::distribution::Distribution;
+use super::parts::{self, PARTS};
 use super::question::{Question, operation};
+use super::stages;
 use super::summary::{Block, Row, Summary, tls_handshake_ns, tunnel_handshake_ns};
 
 /// A drawn chart.
@@ -44,6 +46,15 @@ const PHASES: [(&str, f64); 5] = [
     ("registered", 0.2),
 ];
 const STAGES: [(&str, f64); 2] = [("handshaken", 0.45), ("registered", 1.0)];
+const PART_SHADES: [(&str, f64); PARTS.len()] = {
+    let mut shades = [("", 0.0); PARTS.len()];
+    let mut index = 0;
+    while index < PARTS.len() {
+        shades[index] = (PARTS[index].1, PARTS[index].2);
+        index += 1;
+    }
+    shades
+};
 const SIDES: [(&str, f64); 2] = [("server", 1.0), ("client", 0.4)];
 
 /// The charts that `run` has figures for, in the order of the report.
@@ -62,6 +73,11 @@ pub(super) fn charts(run: &Run) -> Vec<Chart> {
         bar_chart(
             "memory",
             memory(run, &of(Question::Memory)),
+            Question::Memory,
+        ),
+        bar_chart(
+            "memory-parts",
+            memory_parts(run, &of(Question::Memory)),
             Question::Memory,
         ),
     ];
@@ -194,6 +210,42 @@ fn memory<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
     }
 }
 
+/// A panel for each stage.
+fn memory_parts<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
+    let row = |row: &Row<'a>, stage| bars::Row {
+        stack: row.stack,
+        verdict: row.verdict,
+        parts: PARTS
+            .iter()
+            // What is next to nothing may be a little less than that.
+            .map(|(part, _, _)| Some(parts::bytes(row, "server", part, stage)?.max(0.0)))
+            .collect(),
+    };
+    let panel = |block: &&Block<'a>, (stage, name): (&'static str, &str)| {
+        let title = match blocks.len() {
+            1 => name.to_owned(),
+            _ => format!("{} · {name}", heading(block)),
+        };
+        let rows: Vec<bars::Row<'a>> = block.rows.iter().map(|it| row(it, stage)).collect();
+        let is_measured = rows.iter().any(|row| row.parts.iter().any(Option::is_some));
+        is_measured.then_some(bars::Panel { title, rows })
+    };
+    let of_block = |block| {
+        stages::STAGES
+            .into_iter()
+            .filter_map(move |it| panel(block, it))
+    };
+    Bars {
+        title: "Server heap per connection, by what it is for".to_owned(),
+        subtitle: subtitle(run, "slopes of live heap by tagged allocations"),
+        unit: Unit::Bytes,
+        axis: "heap per connection",
+        arrangement: Arrangement::Stacked,
+        shades: &PART_SHADES,
+        panels: blocks.iter().flat_map(of_block).collect(),
+    }
+}
+
 fn cpu<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
     Bars {
         title: "CPU time per operation".to_owned(),
@@ -300,6 +352,7 @@ fn spread<'a>(run: &Run, blocks: &[&Block<'a>]) -> Ranges<'a> {
 mod tests {
     use super::*;
     use crate::report::fixture;
+    use crate::report::parts::tests::run_with_parts;
     use crate::report::summary::STACK_ORDER;
 
     /// All text of a document, which must be well formed.
@@ -360,6 +413,25 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn parts_of_memory_are_stacked_stage_by_stage() {
+        let charts = charts(&run_with_parts());
+        let chart = charts
+            .iter()
+            .find(|chart| chart.file_name == "memory-parts.svg");
+        let texts = texts(&chart.expect("it is drawn").svg);
+        for text in ["registered", "TLS session", "8.04 KiB", "1.21 KiB"] {
+            assert!(texts.contains(&text.to_owned()), "{text}: {texts:?}");
+        }
+        assert!(!texts.contains(&"idle".to_owned()), "nobody measured it");
+        let is_drawn = |run: &Run| {
+            super::charts(run)
+                .iter()
+                .any(|chart| chart.file_name == "memory-parts.svg")
+        };
+        assert!(!is_drawn(&fixture::run()));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod calls;
 mod refusals;
 mod registrations;
 mod remains;
+mod workers;
 
 const ALICE: &str = "192.0.2.101:4001";
 const BOB: &str = "192.0.2.102:4002";

@@ -138,7 +138,7 @@ impl<F: Clone> Server<F> {
     ) {
         let interface = &self.config.interfaces[facing];
         line.text(if is_sips { "<sips:" } else { "<sip:" });
-        token.write(self.secret, line);
+        token.write(self.seal, line);
         line.text("@");
         line.address(interface.address);
         if interface.transport == "TCP" {

@@ -66,7 +66,9 @@ impl<F: Clone> Server<F> {
         let destination = match peer {
             Some(peer) => Destination::Peer(peer),
             None => {
-                let hop = routing.hop(&self.config.interfaces, &self.config.routes);
+                let (interfaces, routes) = (&self.config.interfaces, &self.config.routes);
+                let sibling = self.sibling_on_route(routing);
+                let hop = sibling.or_else(|| routing.hop(interfaces, routes));
                 Destination::Hop(hop.ok_or(Refusal::Status(404))?)
             }
         };
@@ -102,6 +104,17 @@ impl<F: Clone> Server<F> {
     ) -> Result<Vec<Target<F>>, Refusal> {
         let user = uri.user.and_then(|user| self.config.accounts.index(user));
         let user = user.ok_or(Refusal::Status(404))?;
+        if let Some(sibling) = self.sibling_with(user, &exchange.source) {
+            let hop = sibling.map_err(Refusal::Status)?;
+            self.check_protection(uri, hop.interface)?;
+            return Ok(vec![Target {
+                uri: exchange.uri.into(),
+                path: None,
+                destination: Destination::Hop(hop),
+                binding: None,
+                is_other_way: false,
+            }]);
+        }
         let mut refusal = Refusal::Status(480);
         let mut targets = Vec::new();
         let bindings = || self.registrar.bindings(user, exchange.now);
