@@ -204,8 +204,8 @@ pub(crate) const PROFILES: [(&str, &str); 10] = [
     ("tunnels", include_str!("../scenarios/tunnels.toml")),
     ("peers", include_str!("../scenarios/peers.toml")),
     ("rekey", include_str!("../scenarios/rekey.toml")),
-    ("memory", include_str!("../scenarios/memory.toml")),
     ("scale", include_str!("../scenarios/scale.toml")),
+    ("memory", include_str!("../scenarios/memory.toml")),
 ];
 
 impl Scenario {

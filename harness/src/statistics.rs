@@ -11,14 +11,25 @@ use hopbench::record::Ratio;
 use rand::Rng as _;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
 
 const RESAMPLES: usize = 10_000;
 
 /// The ends of a 95 % confidence interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Interval {
     pub(crate) low: f64,
     pub(crate) high: f64,
+}
+
+impl Interval {
+    /// The least interval that holds this one and `value`.
+    pub(crate) fn holding(self, value: f64) -> Self {
+        Self {
+            low: self.low.min(value),
+            high: self.high.max(value),
+        }
+    }
 }
 
 impl From<Interval> for (f64, f64) {
@@ -193,6 +204,21 @@ pub(crate) fn regression(points: &[(f64, f64)]) -> Option<Regression> {
     })
 }
 
+/// 95 % interval of the slope of a line through so many `points`, of which no more is known than how
+/// straight they lie: what [`Regression::slope_ci95`] was. `None` where that was, or nothing follows.
+#[allow(clippy::cast_precision_loss)] // a few points
+pub(crate) fn slope_interval(slope: f64, r_squared: f64, points: usize) -> Option<Interval> {
+    let degrees = points.checked_sub(2).filter(|degrees| *degrees > 0)?;
+    let is_share = r_squared > 0.0 && r_squared <= 1.0;
+    let error =
+        is_share.then(|| slope.abs() * ((1.0 / r_squared - 1.0) / degrees as f64).sqrt())?;
+    let half = student_t_975(degrees) * error;
+    Some(Interval {
+        low: slope - half,
+        high: slope + half,
+    })
+}
+
 /// The 97.5 % quantile of Student's t distribution; above 30 degrees of freedom by the first terms
 /// of its expansion around the normal quantile (Abramowitz and Stegun 26.7.5), right to four digits.
 #[allow(clippy::cast_precision_loss)]
@@ -356,6 +382,19 @@ mod tests {
         let interval = line.slope_ci95.unwrap();
         assert_near(interval.low, 0.6 - 3.182 * 0.08_f64.sqrt());
         assert_near(interval.high, 0.6 + 3.182 * 0.08_f64.sqrt());
+    }
+
+    #[test]
+    fn how_straight_a_line_is_tells_the_interval_of_its_slope() {
+        let points = [(1.0, 2.0), (2.0, 4.1), (3.0, 5.8), (4.0, 8.3), (5.0, 9.9)];
+        let line = regression(&points).unwrap();
+        let found = slope_interval(line.slope, line.r_squared.unwrap(), points.len()).unwrap();
+        let expected = line.slope_ci95.unwrap();
+        assert_near(found.low, expected.low);
+        assert_near(found.high, expected.high);
+        for (r_squared, points) in [(0.9, 2), (0.9, 0), (0.0, 5), (f64::NAN, 5), (1.1, 5)] {
+            assert_eq!(slope_interval(2.0, r_squared, points), None);
+        }
     }
 
     #[test]

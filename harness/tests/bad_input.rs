@@ -6,6 +6,9 @@ mod support;
 
 use support::{run, start_node, stderr, stdout};
 
+/// A run that is committed.
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../results/reference/quick");
+
 #[test]
 fn wrong_usage_is_explained_and_exits_with_2() {
     let folder = tempfile::tempdir().unwrap();
@@ -67,6 +70,28 @@ fn wrong_usage_is_explained_and_exits_with_2() {
             &["foreign.json", "hopbench.run/1", "somebody.else/9"],
         ),
         (&["report", &nowhere], &["nowhere"]),
+        (&["plan", "--users=1e6", "--run", &nowhere], &["nowhere"]),
+        (
+            &["plan", "--users=many", "--run", REFERENCE],
+            &["--users", "many", "100k"],
+        ),
+        (&["plan", "--run", REFERENCE], &["--users"]),
+        (
+            &["plan", "--users=1e6", "--run", REFERENCE, "--stack=tlss"],
+            &["--stack", "tlss", "did you mean \"tls\""],
+        ),
+        (
+            &["plan", "--users=1e6", "--run", REFERENCE, "--expires=0"],
+            &["--expires", "found 0"],
+        ),
+        (
+            &["plan", "--users=1e6", "--run", REFERENCE, "--utilisation=2"],
+            &["--utilisation", "at most 1, found 2"],
+        ),
+        (
+            &["plan", "--validate=users=12345", "--run", REFERENCE],
+            &["--validate", "hopbench run"],
+        ),
         (&["load", "--target", "127.0.0.1"], &["HOST:PORT"]),
         (
             &["load", "--target", "127.0.0.1:1", "--stack", "tls"],

@@ -5,6 +5,7 @@ mod credentials;
 mod list;
 mod load;
 mod node;
+mod plan;
 mod proxy;
 mod report;
 mod run;
@@ -59,6 +60,8 @@ enum Command {
     Report(report::Args),
     /// Hold a run against another one, and fail on what has become worse
     Compare(compare::Args),
+    /// Estimate what so many users need, from what a run has measured
+    Plan(plan::Args),
 }
 
 /// A wrong command line or scenario: [`EXIT_USAGE`].
@@ -83,6 +86,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Credentials(args) => credentials::credentials(&args),
         Command::Report(args) => report::report(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Plan(args) => plan::plan(&args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

@@ -120,8 +120,8 @@ pub(super) fn render(run: &Run) -> String {
         section(&mut out, &summary, question, &charts);
         if question == Question::Memory {
             stages::tables(&mut out, &summary);
-            fits::section(&mut out, run);
             parts::tables(&mut out, &summary);
+            fits::section(&mut out, run);
         }
         hops::tables(&mut out, run, question);
     }

@@ -106,7 +106,7 @@ pub(super) fn quantity(unit: Unit, value: f64) -> String {
 }
 
 /// Three significant digits, without an exponent; whole numbers from 100 on.
-pub(super) fn significant(value: f64) -> String {
+pub(crate) fn significant(value: f64) -> String {
     let magnitude = value.abs();
     if magnitude == 0.0 {
         return "0".to_owned();
