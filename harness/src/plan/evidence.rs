@@ -71,6 +71,10 @@ pub(super) struct Wanted {
     pub(super) stage: Option<&'static str>,
 }
 
+/// Why the kernel's memory is halved.
+pub(super) const HALF_OF_THE_KERNEL: &str =
+    "the kernel's books are of both ends, which are alike: half of it is the server's";
+
 /// The slopes of memory cells that a server has.
 pub(super) const SLOPES: [&str; 3] = [
     "server_heap_bytes_per_connection",
@@ -247,9 +251,7 @@ impl<'a> Evidence<'a> {
             );
         }
         if meter == Meter::Kernel {
-            per_user_bytes = per_user_bytes.times(0.5).noted(
-                "the kernel's books are of both ends, which are alike: half of it is the server's",
-            );
+            per_user_bytes = per_user_bytes.times(0.5).noted(HALF_OF_THE_KERNEL);
         }
         let fixed = meter.fixed_key().and_then(|key| source(run, cell, key));
         let fixed_bytes = match (fixed, meter) {
@@ -329,10 +331,11 @@ impl<'a> Evidence<'a> {
     }
 
     fn idle_second(self) -> Operation {
-        Operation::missing(
-            "keep-alives of an idle user",
-            self.command("scale", "scale"),
-        )
+        let what = "keep-alives of an idle user";
+        Operation {
+            wire_bytes: Finding::missing(format!("bytes on the wire of {what}"), None),
+            ..Operation::missing(what, self.command("scale", "scale"))
+        }
     }
 }
 

@@ -18,11 +18,11 @@ pub(crate) struct Source {
     pub(crate) users: Option<f64>,
 }
 
-/// A measurement that is not there, and how to make it.
+/// A measurement that is not there, and how to make it; null where no experiment does.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Missing {
     pub(crate) what: String,
-    pub(crate) command: String,
+    pub(crate) command: Option<String>,
 }
 
 /// On which side of a figure the truth is, beyond its interval.
@@ -104,8 +104,8 @@ impl Finding {
     }
 
     /// What was not.
-    pub(crate) fn missing(what: impl Into<String>, command: String) -> Self {
-        let what = what.into();
+    pub(crate) fn missing(what: impl Into<String>, command: impl Into<Option<String>>) -> Self {
+        let (what, command) = (what.into(), command.into());
         Self {
             figure: None,
             missing: vec![Missing { what, command }],

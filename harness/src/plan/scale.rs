@@ -6,11 +6,13 @@
 
 use hopbench::record::{Cell, Run};
 
-use super::evidence::{Evidence, Memory, Meter, Wanted, has_server_sockets, source, users};
+use super::evidence::{
+    Evidence, HALF_OF_THE_KERNEL, Memory, Meter, Wanted, has_server_sockets, source, users,
+};
 use super::figure::Figure;
 use super::finding::{Finding, Source};
 use crate::plan::NS_PER_SECOND;
-use crate::statistics;
+use crate::statistics::{self, Interval};
 
 /// Cells of the experiment.
 pub(super) const WANTED: Wanted = Wanted {
@@ -116,9 +118,19 @@ impl<'a> Crowd<'a> {
             Meter::Kernel => 0.5,
         };
         let slope = Figure::measured(line.slope, line.slope_ci95).scaled(share);
-        let fixed = Figure::measured(line.intercept, None).scaled(share / processes);
+        // The line turns about its middle: the steeper it is, the less it leaves for no users.
+        let middle = points.iter().map(|(users, _)| users).sum::<f64>() / points.len() as f64;
+        let at_none = |slope: f64| line.intercept - (slope - line.slope) * middle;
+        let turned = line.slope_ci95.map(|ci95| Interval {
+            low: at_none(ci95.high),
+            high: at_none(ci95.low),
+        });
+        let fixed = Figure::measured(line.intercept, turned).scaled(share / processes);
         Some(Memory {
-            per_user_bytes: of_all(slope),
+            per_user_bytes: match meter {
+                Meter::Heap | Meter::Resident => of_all(slope),
+                Meter::Kernel => of_all(slope).noted(HALF_OF_THE_KERNEL),
+            },
             fixed_bytes: of_all(fixed),
         })
     }

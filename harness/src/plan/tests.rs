@@ -197,6 +197,19 @@ fn a_crowd_tells_slope_fixed_cost_and_idle_users() {
     near("server_resident_bytes", 9_500.0 * 1e6 + 51.0 * 4e6);
     near("server_kernel_bytes", 3_500.0 * 1e6);
     near("keep_alive_cores", 1.0);
+    assert!(
+        of(&plan, "server_heap_bytes")
+            .figure
+            .unwrap()
+            .ci95
+            .is_some()
+    );
+    // No experiment tells what keep-alives take on the wire.
+    let wire = of(&plan, "keep_alive_bits_per_second");
+    assert_eq!(
+        (wire.figure, wire.missing[0].command.as_deref()),
+        (None, None)
+    );
     near("call_cores", 1e6 * 2.0 / 3_600.0 * 200_000.0 / 1e9);
     let call = of(&plan, "call_cores");
     assert_eq!(

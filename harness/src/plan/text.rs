@@ -255,7 +255,11 @@ fn gaps(page: &mut Page, plan: &Plan) {
     page.heading("What this cannot tell, and what would measure it");
     for stack in &plan.stacks {
         for gap in gaps_of(stack) {
-            let (name, command) = (page.code(stack.stack), page.code(&gap.command));
+            let name = page.code(stack.stack);
+            let command = match &gap.command {
+                Some(command) => page.code(command),
+                None => "no experiment measures it".to_owned(),
+            };
             page.item(0, &format!("{name}: {} – {command}", gap.what));
         }
     }
