@@ -217,7 +217,7 @@ impl Scene {
             answers: true,
             ..config.clone()
         };
-        let calling = GeneratorConfig {
+        let mut calling = GeneratorConfig {
             first_user: *users,
             called: Some(Called {
                 first: 0,
@@ -228,6 +228,9 @@ impl Scene {
             seed: seed.wrapping_add(1 << 32),
             ..config
         };
+        // A datagram socket without an address of its own competes for its port with those of all
+        // addresses, and the crowd may have each port on one of its own.
+        calling.settings.source = Some(calling.target.ip());
         Ok(Self {
             crowd: bench.testbed.load(&answering, scale.generator_processes)?,
             visitors: bench.testbed.load(&calling, 1)?,
