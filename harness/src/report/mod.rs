@@ -22,6 +22,7 @@ mod json;
 mod markdown;
 mod parts;
 mod question;
+mod scale;
 mod stages;
 mod summary;
 mod svg;
