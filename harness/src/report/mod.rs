@@ -146,7 +146,7 @@ mod tests {
             .skip(1)
             .filter_map(|rest| rest.split(')').next())
             .collect();
-        assert_eq!(links.len(), 9, "{links:?}");
+        assert_eq!(links.len(), 12, "{links:?}");
         for link in links {
             assert!(folder.path().join(link).is_file(), "{link}");
         }

@@ -141,3 +141,47 @@ fn reasons(out: &mut String, run: &Run) {
         out.push('\n');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    fn rendered(run: &Run) -> String {
+        let mut out = String::new();
+        section(&mut out, run, &Summary::of(run));
+        out
+    }
+
+    #[test]
+    fn the_largest_crowd_comes_first_and_what_failed_has_its_reason() {
+        let run = fixture::run();
+        let summary = Summary::of(&run);
+        let sizes = summary.crowds[0].all_rows().map(Row::users);
+        let of_each = [Some(100_000), Some(1_000)];
+        assert!(
+            sizes
+                .collect::<Vec<_>>()
+                .chunks(2)
+                .all(|sizes| sizes == of_each)
+        );
+        let text = rendered(&run);
+        for part in [
+            "| `tcp, 100000` | 100000 | 100 | 1000 |",
+            "| `mtls, 1000` | – | – |",
+            "| `tls` | 0.0200 | 1.04 |",
+            "- `mtls?users=1000` is failed: 999 of 1000 users were registered at the end of the hold",
+            "- `tls@wireguard?users=1000` is generator-bound: ",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn runs_without_crowds_say_nothing_of_them() {
+        let mut run = fixture::run();
+        run.cells
+            .retain(|cell| cell.experiment != Question::Scale.experiment());
+        assert_eq!(rendered(&run), "");
+    }
+}
