@@ -89,6 +89,22 @@ fn built() -> Run {
         cells.extend([0, 2, 4].map(|proxies| chain(stack, proxies, figures[7])));
         cells.push(fit(stack, figures[7]));
     }
+    for (stack, figures) in STACKS {
+        cells.extend([1_000, 100_000].map(|users| crowd(stack, users, figures)));
+        cells.push(growth(stack));
+    }
+    spoil(
+        &mut cells,
+        "scale/idle/mtls",
+        Verdict::Failed,
+        "999 of 1000 users were registered at the end of the hold",
+    );
+    spoil(
+        &mut cells,
+        "scale/idle/tls@wireguard",
+        Verdict::GeneratorBound,
+        "scheduling lag p99 was 12 ms",
+    );
     spoil(
         &mut cells,
         "setup/register/mtls",
@@ -353,6 +369,77 @@ fn fit(stack: &str, micros: u32) -> Cell {
     cell
 }
 
+/// Beside `users` who are idle a call costs 2 % more than beside a tenth of them.
+fn crowd(stack: &str, users: u32, figures: [u32; 8]) -> Cell {
+    let mut cell = cell("scale", "idle", stack, "per-registration", "");
+    cell.topology = "edge".to_owned();
+    cell.id = cell.id.replace("/direct/", "/edge/");
+    cell.id.push_str(&format!("?users={users}"));
+    cell.parameters.insert("users".to_owned(), users.into());
+    let [.., bytes, micros] = figures.map(f64::from);
+    let all = f64::from(users);
+    let cost = micros * 1e3 * (1.0 + 0.02 * (all / 1e3).log10());
+    let figures = [
+        ("registered_count", all),
+        ("population_ns", all * 1e6),
+        ("population_per_second", 1e3),
+        ("population_server_cpu_ns_per_registration", cost * 0.9),
+        ("population_client_cpu_ns_per_registration", cost * 1.7),
+        ("idle_server_cpu_ratio", all * 2e-7),
+        ("idle_client_cpu_ratio", all * 3e-7),
+        ("lost_hops_count", 0.0),
+        ("failed_count", 0.0),
+        ("server_heap_bytes_per_connection", bytes),
+        ("server_rss_bytes_per_connection", bytes * 1.1),
+        ("client_heap_bytes_per_connection", bytes * 0.9),
+        ("client_rss_bytes_per_connection", bytes * 1.05),
+        ("kernel_bytes_per_connection", 7_800.0),
+        ("peak_memory_bytes", all * (bytes * 2.5 + 7_800.0)),
+        ("server_cpu_ns_per_call", cost * 1.5),
+        ("server_cpu_ns_per_registration", cost),
+        ("call_offered_count", 1e3),
+        ("call_failed_count", 0.0),
+    ];
+    for (key, value) in figures {
+        let metric = Metric::of(key, Some(value));
+        cell.metrics.insert(key.to_owned(), metric);
+    }
+    let latencies = [
+        ("session_request_delay_ns", cost * 4.0 + 90e3),
+        ("setup_latency_ns", cost * 3.0 + 60e3),
+        ("hop_ready_to_registered_ns", cost * 5.0 + 80e3),
+    ];
+    for (key, median) in latencies {
+        let metric = distributed(Some(median), Unit::Ns, Direction::Lower);
+        cell.metrics.insert(key.to_owned(), metric);
+    }
+    cell
+}
+
+/// What [`crowd`] says of growth.
+fn growth(stack: &str) -> Cell {
+    let mut cell = cell("scale", "idle", stack, "per-registration", "");
+    cell.topology = "edge".to_owned();
+    cell.id = cell.id.replace("/direct/", "/edge/");
+    cell.id.push_str("?users=growth");
+    for figure in [
+        "server_cpu_per_call",
+        "session_request_delay",
+        "server_cpu_per_registration",
+        "registered",
+    ] {
+        for (ending, value) in [
+            ("growth_per_decade_ratio", 0.02),
+            ("most_to_fewest_ratio", 1.04),
+        ] {
+            let key = format!("{figure}_{ending}");
+            let metric = Metric::of(&key, Some(value));
+            cell.metrics.insert(key, metric);
+        }
+    }
+    cell
+}
+
 fn figure(value: Option<f64>, unit: Unit, direction: Direction) -> Metric {
     let (low, high) = (value.map(|v| v * 0.97), value.map(|v| v * 1.04));
     Metric {
@@ -450,7 +537,8 @@ fn ratios(cells: &[Cell]) -> Vec<Ratio> {
 
 const VARIANTS: [&str; 2] = ["&resumption=ticket", "&batching=on"];
 
-const KEYS: [&str; 5] = [
+const KEYS: [&str; 6] = [
+    "server_cpu_ns_per_call",
     "server_cpu_per_hop_ns",
     "hop_ready_to_registered_ns",
     "server_heap_bytes_per_connection",

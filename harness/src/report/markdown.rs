@@ -6,9 +6,9 @@ use std::fmt::Write;
 use hopbench::record::{Cell, Environment, Ratio, Run, Unit, Verdict};
 
 use super::question::Question;
-use super::summary::{Block, Price, PriceKind, Summary, verdict_word};
+use super::summary::{Block, Price, PriceKind, Row, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
-use super::{CHART_FOLDER, fits, hops, parts, stages, svg, tunnels, variants};
+use super::{CHART_FOLDER, fits, hops, parts, scale, stages, svg, tunnels, variants};
 
 /// What a caveat is about. It is printed when the run has such a cell.
 enum Concern {
@@ -26,7 +26,7 @@ enum Concern {
 }
 
 /// What the reader must know beside the figures.
-const CAVEATS: [(Concern, &str); 14] = [
+const CAVEATS: [(Concern, &str); 15] = [
     (
         Concern::Any,
         "The path is loopback: there is no round-trip time, so what a handshake's extra round trips cost on a real link does not show in any latency here.",
@@ -76,6 +76,10 @@ const CAVEATS: [(Concern, &str); 14] = [
         "All nodes of a chain share one processor, as far as they are pinned: the delay that a further hop adds includes waiting for it, so hold the CPU time of a hop, not its delay, against other machines.",
     ),
     (
+        Concern::Experiment("scale"),
+        "A crowd and its node share one machine: users are sockets of a few processes, and the workers of the node share the processors that its cell's parameter `node_cpus` names.",
+    ),
+    (
         Concern::Workload("avalanche"),
         "In an avalanche each user first waits for 50 to 100 % of the back-off's base, so most of an outage is that wait; the stack is in what the rows differ by.",
     ),
@@ -122,6 +126,9 @@ pub(super) fn render(run: &Run) -> String {
             stages::tables(&mut out, &summary);
             parts::tables(&mut out, &summary);
             fits::section(&mut out, run);
+        }
+        if question == Question::Scale {
+            scale::section(&mut out, run, &summary);
         }
         hops::tables(&mut out, run, question);
     }
@@ -185,6 +192,12 @@ fn clause(block: &Block<'_>, price: &Price<'_>, ratio: &Ratio) -> String {
             )
         }
         Question::Chain => "the CPU time that each further hop adds to a call".to_owned(),
+        Question::Scale => {
+            let row = block.row(price.stack);
+            let crowd = row.and_then(Row::users);
+            let crowd = crowd.map_or("a crowd".to_owned(), |users| format!("{users} idle users"));
+            format!("the server's CPU time per call beside {crowd}")
+        }
     };
     let mut text = format!("{} {of_what}", units::ratio(ratio));
     if let (Some((unit, above)), Some((_, below))) =
@@ -242,12 +255,17 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
                 Question::Memory => "Memory per connection",
                 Question::Throughput => "Throughput",
                 Question::Chain => "Proxies in a row",
+                Question::Scale => "Scale",
             };
             let _ = writeln!(out, "## {name}\n");
         }
         table(out, block);
-        if question == Question::Chain {
-            chain_answer(out, block);
+        match question {
+            Question::Setup | Question::Memory | Question::Throughput => {}
+            Question::Chain => chain_answer(out, block),
+            Question::Scale => {
+                let _ = writeln!(out, "{}\n", scale::SERVED_METHOD);
+            }
         }
     }
     for chart in shown {
@@ -285,7 +303,8 @@ fn chain_answer(out: &mut String, block: &Block<'_>) {
     }
 }
 
-fn table(out: &mut String, block: &Block<'_>) {
+/// Rows are stacks and their variants.
+pub(super) fn table(out: &mut String, block: &Block<'_>) {
     let note = block
         .note
         .as_ref()
@@ -307,7 +326,8 @@ fn table(out: &mut String, block: &Block<'_>) {
         });
     let _ = writeln!(
         out,
-        "| stack | {} | verdict |",
+        "| {} | {} | verdict |",
+        block.question.row_heading(),
         headings.collect::<Vec<_>>().join(" | ")
     );
     let _ = writeln!(out, "|---|{}---|", "--:|".repeat(block.columns.len()));
@@ -538,7 +558,7 @@ fn caveats(out: &mut String, run: &Run) {
 }
 
 /// Text of others, safe inside a table's cell.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('|', "\\|")
         .replace('<', "&lt;")

@@ -22,6 +22,7 @@ mod json;
 mod markdown;
 mod parts;
 mod question;
+mod scale;
 mod stages;
 mod summary;
 mod svg;
@@ -145,7 +146,7 @@ mod tests {
             .skip(1)
             .filter_map(|rest| rest.split(')').next())
             .collect();
-        assert_eq!(links.len(), 9, "{links:?}");
+        assert_eq!(links.len(), 12, "{links:?}");
         for link in links {
             assert!(folder.path().join(link).is_file(), "{link}");
         }

@@ -6,6 +6,9 @@ use hopbench::record::{Cell, Unit};
 /// In place of a topology: a fit over the lengths of a chain.
 pub(super) const FIT: &str = "chain";
 
+/// How the cells end that tell of a stack how its costs grow with the crowd.
+const GROWTH_ENDING: &str = "?users=growth";
+
 /// What an experiment asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Question {
@@ -13,6 +16,7 @@ pub(super) enum Question {
     Memory,
     Throughput,
     Chain,
+    Scale,
 }
 
 /// One figure of a block: where it is found, what it is called.
@@ -41,7 +45,21 @@ pub(super) enum Statistic {
 
 impl Question {
     /// In the order of the report.
-    pub(super) const ALL: [Self; 4] = [Self::Setup, Self::Memory, Self::Throughput, Self::Chain];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Setup,
+        Self::Memory,
+        Self::Throughput,
+        Self::Chain,
+        Self::Scale,
+    ];
+
+    /// What tells its rows apart.
+    pub(super) fn row_heading(self) -> &'static str {
+        match self {
+            Self::Setup | Self::Memory | Self::Throughput | Self::Chain => "stack",
+            Self::Scale => "stack, users",
+        }
+    }
 
     /// The figures of a block.
     pub(super) fn columns(self, workload: &str) -> &'static [Column] {
@@ -52,6 +70,7 @@ impl Question {
             (Self::Throughput, "avalanche") => &AVALANCHE,
             (Self::Throughput, _) => &REGISTER,
             (Self::Chain, _) => &CHAIN,
+            (Self::Scale, _) => &SCALE,
         }
     }
 
@@ -62,14 +81,16 @@ impl Question {
             Self::Memory => "memory",
             Self::Throughput => "throughput",
             Self::Chain => "chain",
+            Self::Scale => "scale",
         }
     }
 
-    /// Whether a cell is of its table: of a chain, the fit is.
+    /// Whether a cell is of its table: of a chain, the fit is; of crowds, those that were there.
     pub(super) fn is_asked_by(self, cell: &Cell) -> bool {
         let is_shown = match self {
             Self::Setup | Self::Memory | Self::Throughput => true,
             Self::Chain => cell.topology == FIT,
+            Self::Scale => !is_growth(cell),
         };
         is_shown && cell.experiment == self.experiment()
     }
@@ -81,6 +102,7 @@ impl Question {
             Self::Memory => "Memory per connection",
             Self::Throughput => "Throughput",
             Self::Chain => "Chain, fixed cost and cost of each further hop",
+            Self::Scale => "Scale, serving others beside the crowd",
         }
     }
 
@@ -91,6 +113,7 @@ impl Question {
             Self::Memory => "server_heap_bytes_per_connection",
             Self::Throughput => "server_cpu_ns_per_operation",
             Self::Chain => "server_cpu_per_hop_ns",
+            Self::Scale => "server_cpu_ns_per_call",
         }
     }
 
@@ -101,16 +124,22 @@ impl Question {
             Self::Memory => "server heap".to_owned(),
             Self::Throughput => format!("CPU/{}", operation(workload)),
             Self::Chain => "CPU/further hop".to_owned(),
+            Self::Scale => "CPU/call beside a crowd".to_owned(),
         }
     }
 
     /// The stage at which the headline is read.
     pub(super) fn headline_stage(self) -> Option<&'static str> {
         match self {
-            Self::Setup | Self::Throughput | Self::Chain => None,
+            Self::Setup | Self::Throughput | Self::Chain | Self::Scale => None,
             Self::Memory => Some("registered"),
         }
     }
+}
+
+/// Whether a cell tells of a stack how its costs grow with the crowd.
+pub(super) fn is_growth(cell: &Cell) -> bool {
+    cell.id.ends_with(GROWTH_ENDING)
 }
 
 /// One operation of a workload, for prose.
@@ -237,4 +266,102 @@ const CHAIN: [Column; 10] = [
     end("from", "server_cpu_per_hop_ns", Statistic::Low),
     end("to", "server_cpu_per_hop_ns", Statistic::High),
     column("r²", "server_cpu_r_squared_ratio", Unit::Ratio),
+];
+const SCALE: [Column; 7] = [
+    column("CPU, call", "server_cpu_ns_per_call", Unit::Ns),
+    column("CPU, reg.", "server_cpu_ns_per_registration", Unit::Ns),
+    column("SRD", "session_request_delay_ns", Unit::Ns),
+    p99("p99", "session_request_delay_ns"),
+    column("set-up", "setup_latency_ns", Unit::Ns),
+    column("registered", "hop_ready_to_registered_ns", Unit::Ns),
+    column("calls, failed", "call_failed_count", Unit::Count),
+];
+
+/// How a crowd comes and rests.
+pub(super) const CROWD: [Column; 7] = [
+    column("users, held", "registered_count", Unit::Count),
+    column("came in", "population_ns", Unit::Ns),
+    column("rate", "population_per_second", Unit::PerSecond),
+    column("CPU, server, idle", "idle_server_cpu_ratio", Unit::Ratio),
+    column("CPU, client, idle", "idle_client_cpu_ratio", Unit::Ratio),
+    column("lost, hops", "lost_hops_count", Unit::Count),
+    column("peak, memory", "peak_memory_bytes", Unit::Bytes),
+];
+/// What one user of a crowd takes.
+pub(super) const CROWD_USER: [Column; 7] = [
+    column(
+        "heap, server",
+        "server_heap_bytes_per_connection",
+        Unit::Bytes,
+    ),
+    column(
+        "RSS, server",
+        "server_rss_bytes_per_connection",
+        Unit::Bytes,
+    ),
+    column(
+        "heap, client",
+        "client_heap_bytes_per_connection",
+        Unit::Bytes,
+    ),
+    column(
+        "RSS, client",
+        "client_rss_bytes_per_connection",
+        Unit::Bytes,
+    ),
+    column("kernel", "kernel_bytes_per_connection", Unit::Bytes),
+    column(
+        "CPU, server",
+        "population_server_cpu_ns_per_registration",
+        Unit::Ns,
+    ),
+    column(
+        "CPU, client",
+        "population_client_cpu_ns_per_registration",
+        Unit::Ns,
+    ),
+];
+/// How costs grow with the crowd: in parts of the figure with the fewest users for ten times the users,
+/// and with the most users ÷ with the fewest.
+pub(super) const GROWTH: [Column; 8] = [
+    column(
+        "CPU/call, for ×10",
+        "server_cpu_per_call_growth_per_decade_ratio",
+        Unit::Ratio,
+    ),
+    column(
+        "most ÷, fewest",
+        "server_cpu_per_call_most_to_fewest_ratio",
+        Unit::Ratio,
+    ),
+    column(
+        "SRD, for ×10",
+        "session_request_delay_growth_per_decade_ratio",
+        Unit::Ratio,
+    ),
+    column(
+        "most ÷, fewest",
+        "session_request_delay_most_to_fewest_ratio",
+        Unit::Ratio,
+    ),
+    column(
+        "CPU/reg., for ×10",
+        "server_cpu_per_registration_growth_per_decade_ratio",
+        Unit::Ratio,
+    ),
+    column(
+        "most ÷, fewest",
+        "server_cpu_per_registration_most_to_fewest_ratio",
+        Unit::Ratio,
+    ),
+    column(
+        "registered, for ×10",
+        "registered_growth_per_decade_ratio",
+        Unit::Ratio,
+    ),
+    column(
+        "most ÷, fewest",
+        "registered_most_to_fewest_ratio",
+        Unit::Ratio,
+    ),
 ];

@@ -4,12 +4,14 @@
 //! It selects and arranges; it computes no statistics, so that a ratio without a record in the run
 //! is missing, not made up.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use hopbench::record::{Cell, Metric, Ratio, Run, Unit, Verdict};
 
 use super::question::{Column, Question, Statistic, operation};
+use super::scale;
 use super::units::Scale;
 
 /// Order of the rows: that of the registry of stacks. Stacks that are not named here follow in
@@ -35,6 +37,8 @@ pub(super) struct Summary<'a> {
     pub(super) blocks: Vec<Block<'a>>,
     /// Grouped by what they are the price of.
     pub(super) prices: Vec<Price<'a>>,
+    /// What else is told of crowds of users, without prices.
+    pub(super) crowds: Vec<Block<'a>>,
 }
 
 /// One question's rows, a stack each.
@@ -60,7 +64,8 @@ pub(super) struct Block<'a> {
 /// A stack's figures, one for each column.
 pub(super) struct Row<'a> {
     pub(super) stack: &'a str,
-    /// How it differs from the stack's usual way: `resumption=ticket`. Empty if it does not.
+    /// How it differs from the stack's usual way: `resumption=ticket`; of a crowd, its users. Empty if
+    /// it does not.
     pub(super) variant: String,
     /// Of the worst cell.
     pub(super) verdict: Verdict,
@@ -69,6 +74,9 @@ pub(super) struct Row<'a> {
     /// One for each stage in `memory`, one elsewhere.
     pub(super) cells: Vec<&'a Cell>,
 }
+
+/// The parameter that tells crowds of one stack apart.
+const USERS: &str = "users";
 
 /// What one stack costs over another, for the headline of each block.
 pub(super) struct Price<'a> {
@@ -120,7 +128,12 @@ impl<'a> Summary<'a> {
     pub(super) fn of(run: &'a Run) -> Self {
         let blocks = blocks(run);
         let prices = prices(run, &blocks);
-        Self { blocks, prices }
+        let crowds = scale::crowds(run, &blocks);
+        Self {
+            blocks,
+            prices,
+            crowds,
+        }
     }
 }
 
@@ -181,12 +194,27 @@ impl<'a> Block<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// What a table calls it: `tls`, or `tls, resumption=ticket`.
+    /// What a table calls it: `tls`, or `tls, resumption=ticket`, or of a crowd `tls, 100000`.
     pub(super) fn name(&self) -> String {
         match self.variant.as_str() {
             "" => self.stack.to_owned(),
             variant => format!("{}, {variant}", self.stack),
         }
+    }
+
+    /// Users of its crowd; null where there is none.
+    pub(super) fn users(&self) -> Option<u64> {
+        users(self.cells.first()?)
+    }
+
+    /// The same cells, with the figures of other `columns`.
+    pub(super) fn with_columns(&self, columns: &[Column]) -> Self {
+        row(
+            self.stack,
+            self.variant.clone(),
+            columns,
+            self.cells.clone(),
+        )
     }
 
     /// The cell at `stage`; the only one when no stage is asked for.
@@ -293,7 +321,8 @@ struct Place<'a> {
 const WITHIN_A_BLOCK: [&str; 2] = ["stage", "rate"];
 
 /// Parameters that tell variants of one stack apart.
-const OF_A_VARIANT: [&str; 16] = [
+const OF_A_VARIANT: [&str; 17] = [
+    USERS,
     "tls_version",
     "key_type",
     "resumption",
@@ -335,7 +364,12 @@ impl<'a> Place<'a> {
 
 fn variant_of(cell: &Cell) -> String {
     let pairs = distinguishing(cell).filter(|(key, _)| OF_A_VARIANT.contains(key));
-    pairs.map(|(_, pair)| pair).collect::<Vec<_>>().join(", ")
+    let told = pairs.map(|(key, pair)| match pair.split_once('=') {
+        // The heading says that it is the number of users.
+        Some((_, users)) if key == USERS => users,
+        Some(_) | None => pair,
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn block<'a>(question: Question, place: &Place<'a>, cells: Vec<&'a Cell>) -> Block<'a> {
@@ -347,14 +381,17 @@ fn block<'a>(question: Question, place: &Place<'a>, cells: Vec<&'a Cell>) -> Blo
         ..
     } = *place;
     let columns = question.columns(workload);
-    let mut names: Vec<(&str, String)> = Vec::new();
+    let mut names: Vec<(&str, Reverse<Option<u64>>, String)> = Vec::new();
     for cell in &cells {
-        let name = (cell.stack.as_str(), variant_of(cell));
+        let name = (cell.stack.as_str(), Reverse(users(cell)), variant_of(cell));
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    names.sort_by_key(|(stack, variant)| (stack_rank(stack), variant.clone()));
+    // The largest crowd is what a stack is asked about; smaller ones show what it grew from.
+    names.sort_by_key(|(stack, users, variant)| (stack_rank(stack), *users, variant.clone()));
+    let names = names.into_iter();
+    let names: Vec<(&str, String)> = names.map(|(stack, _, variant)| (stack, variant)).collect();
     let mut stacks: Vec<&str> = names.iter().map(|(stack, _)| *stack).collect();
     stacks.dedup();
     let rate = common_rate(&stacks, &cells);
@@ -401,7 +438,13 @@ fn block<'a>(question: Question, place: &Place<'a>, cells: Vec<&'a Cell>) -> Blo
     }
 }
 
-fn row<'a>(stack: &'a str, variant: String, columns: &[Column], cells: Vec<&'a Cell>) -> Row<'a> {
+/// The figures of `cells` for `columns`.
+pub(super) fn row<'a>(
+    stack: &'a str,
+    variant: String,
+    columns: &[Column],
+    cells: Vec<&'a Cell>,
+) -> Row<'a> {
     let severity = |verdict: &Verdict| match verdict {
         Verdict::Ok => 0,
         Verdict::GeneratorBound => 1,
@@ -466,6 +509,11 @@ fn rate_of(cell: &Cell) -> Option<u64> {
 fn parameter<'a>(cell: &'a Cell, key: &str) -> Option<&'a str> {
     let (_, pair) = distinguishing(cell).find(|(known, _)| *known == key)?;
     pair.split_once('=').map(|(_, value)| value)
+}
+
+/// Users of the crowd that a cell is about.
+pub(super) fn users(cell: &Cell) -> Option<u64> {
+    parameter(cell, USERS)?.parse().ok()
 }
 
 /// Key and whole pair of each parameter that distinguishes the cell, from its id.

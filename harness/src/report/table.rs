@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use hopbench::record::{Run, Verdict};
 
+use super::question::Question;
 use super::summary::{Block, Price, Summary, verdict_word};
 use super::units::{self, MISSING};
 
@@ -26,10 +27,10 @@ pub(super) fn render(run: &Run, colour: bool) -> String {
         run.run_id, run.profile, run.build.version
     );
     line(&mut out, &paint.bold(head.trim_end()));
-    if summary.blocks.is_empty() {
+    if summary.blocks.is_empty() && summary.crowds.is_empty() {
         line(&mut out, "no cell was measured");
     }
-    for block in &summary.blocks {
+    for block in summary.blocks.iter().chain(&summary.crowds) {
         out.push('\n');
         line(&mut out, &paint.bold(&block.title));
         if let Some(note) = &block.note {
@@ -64,7 +65,12 @@ enum Style {
 }
 
 fn block_grid(block: &Block<'_>) -> Grid {
-    let mut heading = vec![vec![String::new()]];
+    let names = match block.question {
+        // That rows are stacks is plain; that a number is one of users is not.
+        Question::Setup | Question::Memory | Question::Throughput | Question::Chain => "",
+        Question::Scale => block.question.row_heading(),
+    };
+    let mut heading = vec![vec![names.to_owned()]];
     let mut rows: Vec<Vec<(String, Style)>> = block
         .all_rows()
         .map(|row| vec![(row.name(), Style::Plain)])

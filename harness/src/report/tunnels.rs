@@ -130,6 +130,13 @@ fn priced<'a>(summary: &'a Summary<'a>) -> Vec<Priced<'a>> {
                 }
             }
             Question::Chain => {}
+            Question::Scale => {
+                add(
+                    "server CPU per call beside a crowd",
+                    "server_cpu_ns_per_call",
+                    None,
+                );
+            }
         }
     }
     figures

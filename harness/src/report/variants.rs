@@ -40,7 +40,8 @@ fn table(out: &mut String, run: &Run, block: &Block<'_>) {
         Question::Setup => (SETUP, None),
         Question::Memory => (MEMORY, Some("registered")),
         Question::Throughput => (THROUGHPUT, None),
-        Question::Chain => return,
+        // Crowds of other sizes are no other way to run a stack.
+        Question::Chain | Question::Scale => return,
     };
     let ratio = |variant: &Row<'_>, key: &str| -> Option<String> {
         let above = variant.cell(stage)?;

@@ -1,11 +1,11 @@
-//! Session request delay over the number of proxies: a line for each stack.
+//! A figure over the number of proxies, or of users: a line for each stack.
 
 use hopbench::record::{Cell, Run, Unit, Verdict};
 
-use super::axis::Linear;
+use super::axis::{Linear, Logarithmic};
 use super::canvas::{Anchor, Area, Canvas, INK, MUTED, doubtful, stack_colour};
-use crate::report::question::{FIT, Question};
-use crate::report::summary::{stack_rank, verdict_word};
+use crate::report::question::{FIT, Question, is_growth};
+use crate::report::summary::{stack_rank, users, verdict_word};
 use crate::report::units::Scale;
 
 const WIDTH: f64 = 860.0;
@@ -19,28 +19,74 @@ const PLOT: Area = Area {
 /// Least distance of two labels at the ends of lines.
 const LABEL_HEIGHT: f64 = 16.0;
 
-/// A chart of lines over small whole numbers.
+/// A chart of lines over whole numbers.
 pub(super) struct Lines<'a> {
     pub(super) title: String,
     subtitle: String,
+    over: Over,
     lines: Vec<Line<'a>>,
+}
+
+/// What the figure is told over.
+#[derive(Clone, Copy)]
+enum Over {
+    /// From none on.
+    Proxies,
+    /// By powers of ten.
+    Users,
+}
+
+/// Where numbers stand in the width of the plot.
+enum Width {
+    /// From zero to the most.
+    Even(u32),
+    Logarithmic(Logarithmic),
 }
 
 struct Line<'a> {
     stack: &'a str,
     /// Of the worst of its cells.
     verdict: Verdict,
-    /// Proxies and the figure in ns, ascending.
+    /// Proxies or users, and the figure in ns, ascending.
     points: Vec<(u32, f64)>,
 }
 
-/// Reads the lines from the cells of the experiment `chain`.
+/// Session request delay by the cells of the experiment `chain`.
 pub(super) fn chain(run: &Run) -> Lines<'_> {
+    let is_shown =
+        |cell: &Cell| cell.experiment == Question::Chain.experiment() && cell.topology != FIT;
+    Lines {
+        title: "Session request delay over the number of proxies".to_owned(),
+        subtitle: super::subtitle(run, "medians from the intended start"),
+        over: Over::Proxies,
+        lines: lines(run, "session_request_delay_ns", |cell| {
+            is_shown(cell).then(|| proxies(cell))
+        }),
+    }
+}
+
+/// What an `operation` costs the server beside crowds of several sizes: `call` or `registration`.
+pub(super) fn crowd<'a>(run: &'a Run, operation: &str) -> Lines<'a> {
+    let is_shown =
+        |cell: &Cell| cell.experiment == Question::Scale.experiment() && !is_growth(cell);
+    let size = |cell: &Cell| u32::try_from(users(cell)?).ok();
+    Lines {
+        title: format!("Server CPU per {operation} over the number of connected users"),
+        subtitle: super::subtitle(run, "beyond what the idle users cost"),
+        over: Over::Users,
+        lines: lines(run, &format!("server_cpu_ns_per_{operation}"), |cell| {
+            size(cell).filter(|_| is_shown(cell))
+        }),
+    }
+}
+
+/// The metric `key` of the cells that have a `place`.
+fn lines<'a>(run: &'a Run, key: &str, place: impl Fn(&Cell) -> Option<u32>) -> Vec<Line<'a>> {
     let mut lines: Vec<Line<'_>> = Vec::new();
     for cell in &run.cells {
-        if cell.experiment != Question::Chain.experiment() || cell.topology == FIT {
+        let Some(place) = place(cell) else {
             continue;
-        }
+        };
         let known = lines.iter().position(|line| line.stack == cell.stack);
         let index = known.unwrap_or_else(|| {
             lines.push(Line {
@@ -53,21 +99,16 @@ pub(super) fn chain(run: &Run) -> Lines<'_> {
         if doubtful(cell.verdict) {
             lines[index].verdict = cell.verdict;
         }
-        let metric = cell.metrics.get("session_request_delay_ns");
-        let value = metric.and_then(|metric| metric.value);
+        let value = cell.metrics.get(key).and_then(|metric| metric.value);
         lines[index]
             .points
-            .extend(value.map(|value| (proxies(cell), value)));
+            .extend(value.map(|value| (place, value)));
     }
     for line in &mut lines {
-        line.points.sort_by_key(|(proxies, _)| *proxies);
+        line.points.sort_by_key(|(place, _)| *place);
     }
     lines.sort_by_key(|line| stack_rank(line.stack));
-    Lines {
-        title: "Session request delay over the number of proxies".to_owned(),
-        subtitle: super::subtitle(run, "medians from the intended start"),
-        lines,
-    }
+    lines
 }
 
 fn proxies(cell: &Cell) -> u32 {
@@ -75,21 +116,69 @@ fn proxies(cell: &Cell) -> u32 {
     digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
+impl Over {
+    fn axis(self) -> &'static str {
+        match self {
+            Self::Proxies => "proxies between the caller and the node that answers",
+            Self::Users => "connected users",
+        }
+    }
+
+    fn width(self, fewest: u32, most: u32) -> Width {
+        match self {
+            Self::Proxies => Width::Even(most.max(1)),
+            // Room on the left, so that no point lies on the axis.
+            Self::Users => Width::Logarithmic(Logarithmic::new(
+                f64::from(fewest.max(1)) * 0.8,
+                f64::from(most.max(1)),
+                PLOT.x,
+                -PLOT.width,
+            )),
+        }
+    }
+}
+
+impl Width {
+    fn position(&self, number: u32) -> f64 {
+        match self {
+            Self::Even(most) => PLOT.x + f64::from(number) / f64::from(*most) * PLOT.width,
+            Self::Logarithmic(axis) => axis.position(f64::from(number)),
+        }
+    }
+
+    /// Places of the ticks with their labels.
+    fn ticks(&self) -> Vec<(f64, String)> {
+        match self {
+            Self::Even(most) => (0..=*most)
+                .map(|number| (self.position(number), number.to_string()))
+                .collect(),
+            Self::Logarithmic(axis) => {
+                let ticks = axis.ticks().into_iter();
+                ticks
+                    .map(|(value, label)| (axis.position(value), label))
+                    .collect()
+            }
+        }
+    }
+}
+
 impl Lines<'_> {
     /// The document; null when no line has a point.
     pub(super) fn draw(&self) -> Option<String> {
         let points = || self.lines.iter().flat_map(|line| &line.points);
-        let most = points().map(|(proxies, _)| *proxies).max()?.max(1);
+        let fewest = points().map(|(place, _)| *place).min()?;
+        let most = points().map(|(place, _)| *place).max()?;
         let highest = points().map(|(_, value)| *value).fold(0.0, f64::max);
         let unit = Scale::fitting(Unit::Ns, points().map(|(_, value)| *value));
         let y = Linear::from_zero(unit.convert(highest), PLOT.y + PLOT.height, -PLOT.height);
-        let x = |proxies: u32| PLOT.x + f64::from(proxies) / f64::from(most) * PLOT.width;
+        let x = self.over.width(fewest, most);
         let mut canvas = Canvas::new(WIDTH, HEIGHT, &self.title, &self.subtitle);
-        draw_axes(&mut canvas, &y, most, unit);
+        draw_axes(&mut canvas, &y, (&x, self.over.axis()), unit);
         let mut ends = Vec::new();
         for line in &self.lines {
-            let at =
-                |(proxies, value): &(u32, f64)| (x(*proxies), y.position(unit.convert(*value)));
+            let at = |(place, value): &(u32, f64)| {
+                (x.position(*place), y.position(unit.convert(*value)))
+            };
             let points: Vec<(f64, f64)> = line.points.iter().map(at).collect();
             let colour = stack_colour(line.stack);
             canvas.path(&points, colour, 2.2, doubtful(line.verdict));
@@ -103,20 +192,18 @@ impl Lines<'_> {
     }
 }
 
-fn draw_axes(canvas: &mut Canvas, y: &Linear, most: u32, unit: Scale) {
+fn draw_axes(canvas: &mut Canvas, y: &Linear, (x, axis): (&Width, &str), unit: Scale) {
     let floor = PLOT.y + PLOT.height;
     for (value, label) in y.ticks() {
         let position = y.position(value);
         canvas.grid_line((PLOT.x, position), (PLOT.x + PLOT.width, position));
         canvas.text(PLOT.x - 8.0, position + 4.0, &label, Anchor::End, MUTED);
     }
-    for proxies in 0..=most {
-        let x = PLOT.x + f64::from(proxies) / f64::from(most) * PLOT.width;
-        canvas.text(x, floor + 18.0, &proxies.to_string(), Anchor::Middle, MUTED);
+    for (x, label) in x.ticks() {
+        canvas.text(x, floor + 18.0, &label, Anchor::Middle, MUTED);
     }
     canvas.line((PLOT.x, floor), (PLOT.x + PLOT.width, floor), MUTED, 1.0);
     let middle = PLOT.x + PLOT.width / 2.0;
-    let axis = "proxies between the caller and the node that answers";
     canvas.text(middle, floor + 40.0, axis, Anchor::Middle, MUTED);
     canvas.text(PLOT.x - 8.0, PLOT.y - 10.0, unit.symbol, Anchor::End, MUTED);
 }

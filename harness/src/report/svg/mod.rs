@@ -19,6 +19,7 @@ mod ranges;
 use hopbench::record::{Run, Unit};
 
 use self::bars::{Arrangement, Bars};
+use self::lines::Lines;
 use self::percentiles::{Curve, Percentiles};
 use self::ranges::Ranges;
 use super::distribution::Distribution;
@@ -55,6 +56,11 @@ const PART_SHADES: [(&str, f64); PARTS.len()] = {
     }
     shades
 };
+const HOLDERS: [(&str, f64); 3] = [
+    ("server", 1.0),
+    ("client", 0.4),
+    ("kernel, sockets of both", 0.2),
+];
 const SIDES: [(&str, f64); 2] = [("server", 1.0), ("client", 0.4)];
 
 /// The charts that `run` has figures for, in the order of the report.
@@ -102,13 +108,21 @@ pub(super) fn charts(run: &Run) -> Vec<Chart> {
         question: Question::Throughput,
         svg,
     }));
-    let chain = lines::chain(run);
-    charts.push(chain.draw().map(|svg| Chart {
-        file_name: "chain.svg".to_owned(),
-        title: chain.title,
-        question: Question::Chain,
-        svg,
-    }));
+    charts.push(line_chart("chain", lines::chain(run), Question::Chain));
+    for operation in ["call", "registration"] {
+        let chart = lines::crowd(run, operation);
+        charts.push(line_chart(
+            &format!("scale-{operation}"),
+            chart,
+            Question::Scale,
+        ));
+    }
+    let scale = of(Question::Scale);
+    charts.push(bar_chart(
+        "scale-memory",
+        scale_memory(run, &scale),
+        Question::Scale,
+    ));
     charts.into_iter().flatten().collect()
 }
 
@@ -117,6 +131,16 @@ fn bar_chart(name: &str, bars: Bars<'_>, question: Question) -> Option<Chart> {
     Some(Chart {
         file_name: format!("{name}.svg"),
         title: bars.title,
+        question,
+        svg,
+    })
+}
+
+fn line_chart(name: &str, lines: Lines<'_>, question: Question) -> Option<Chart> {
+    let svg = lines.draw()?;
+    Some(Chart {
+        file_name: format!("{name}.svg"),
+        title: lines.title,
         question,
         svg,
     })
@@ -262,6 +286,38 @@ fn cpu<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
     }
 }
 
+/// Of each stack the largest crowd.
+fn scale_memory<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
+    let most = blocks
+        .iter()
+        .flat_map(|block| &block.rows)
+        .filter_map(Row::users)
+        .max();
+    Bars {
+        title: most.map_or_else(
+            || "Memory per connected user".to_owned(),
+            |most| format!("Memory per connected user, {most} at the most"),
+        ),
+        subtitle: subtitle(
+            run,
+            "both sides and the kernel, beyond what is there without users",
+        ),
+        unit: Unit::Bytes,
+        axis: "resident memory per user",
+        arrangement: Arrangement::Stacked,
+        shades: &HOLDERS,
+        panels: panels(blocks, |block, row| {
+            [
+                "server_rss_bytes_per_connection",
+                "client_rss_bytes_per_connection",
+                "kernel_bytes_per_connection",
+            ]
+            .map(|key| value(block, row, key, None))
+            .to_vec()
+        }),
+    }
+}
+
 /// `latency-invite.svg`; with the lifecycle when a workload has several.
 fn latency_file(blocks: &[&Block<'_>], block: &Block<'_>) -> String {
     let alike = blocks
@@ -392,7 +448,10 @@ mod tests {
                 "latency-mixed.svg",
                 "cpu.svg",
                 "throughput.svg",
-                "chain.svg"
+                "chain.svg",
+                "scale-call.svg",
+                "scale-registration.svg",
+                "scale-memory.svg"
             ]
         );
         for chart in &charts {
@@ -432,6 +491,18 @@ mod tests {
                 .any(|chart| chart.file_name == "memory-parts.svg")
         };
         assert!(!is_drawn(&fixture::run()));
+    }
+
+    #[test]
+    fn crowds_are_drawn_by_their_size_and_memory_by_who_holds_it() {
+        let calls = chart("scale-call.svg");
+        for text in ["1000", "10000", "100000", "connected users", "mtls, failed"] {
+            assert!(calls.contains(&text.to_owned()), "{text}: {calls:?}");
+        }
+        // Of TLS: 17,820 bytes resident at the server, 17,010 at the client, 7,800
+        // in the kernel.
+        let memory = chart("scale-memory.svg");
+        assert!(memory.contains(&"41.6 KiB".to_owned()), "{memory:?}");
     }
 
     #[test]
