@@ -34,6 +34,8 @@ use crate::topology::{Site, Topology};
 const WORKLOAD: &str = "idle";
 /// Parameter that tells the cells of a stack apart.
 pub(super) const USERS: &str = "users";
+/// A crowd that takes its time comes in steps of this length.
+const STEP: Duration = Duration::from_secs(1);
 /// Load before each measurement.
 const WARM_UP_SECONDS: f64 = 1.0;
 
@@ -59,7 +61,7 @@ pub(super) fn trials(scales: &[Scale], plan: &Plan) -> anyhow::Result<Vec<Trial>
                     subject: Subject {
                         id: id.with(USERS, *users),
                         site,
-                        parameters: parameters(scale, *users),
+                        parameters: parameters(scale, &site, *users),
                         blocks: scale.blocks,
                     },
                     question: Box::new(Crowd {
@@ -73,12 +75,19 @@ pub(super) fn trials(scales: &[Scale], plan: &Plan) -> anyhow::Result<Vec<Trial>
     Ok(trials)
 }
 
-fn parameters(scale: &Scale, users: u32) -> BTreeMap<String, Value> {
+fn parameters(scale: &Scale, site: &Site, users: u32) -> BTreeMap<String, Value> {
     let named = [
         (USERS, json!(users)),
         ("node_workers", json!(scale.workers)),
         ("generator_processes", json!(scale.generator_processes)),
-        ("keep_alive_seconds", json!(scale.keep_alive_seconds)),
+        ("population_seconds", json!(scale.population_seconds)),
+        (
+            "keep_alive_seconds",
+            json!(match site.stack.tunnel {
+                Some(_) => scale.tunnel_keep_alive_seconds,
+                None => scale.keep_alive_seconds,
+            }),
+        ),
         ("expires_seconds", json!(scale.expires_seconds)),
         ("refresh_seconds", json!(scale.refresh_seconds)),
         ("hold_seconds", json!(scale.hold_seconds)),
@@ -127,6 +136,7 @@ impl Question for Crowd {
         let loads = scale.registering_seconds() + scale.calling_seconds();
         PROCESS_SECONDS * processes
             + USER_SECONDS * f64::from(self.users + scale.visitors)
+            + scale.population_seconds
             + scale.hold_seconds
             + 4.0 * scale.calm_seconds
             + loads
@@ -245,7 +255,7 @@ impl Scene {
         let calm_window = Duration::from_secs_f64(scale.calm_seconds);
         let drops_before = datagram_drops(&self.nodes);
         let before = self.memory()?;
-        let population = self.populate(crowd.users)?;
+        let population = self.populate(crowd)?;
         if !site.stack.is_stream() {
             self.rest(Duration::from_secs_f64(scale.rest_seconds))?;
         }
@@ -276,10 +286,23 @@ impl Scene {
         })
     }
 
-    fn populate(&mut self, users: u32) -> Outcome<Population> {
+    fn populate(&mut self, crowd: &Crowd) -> Outcome<Population> {
+        let Crowd { users, scale } = crowd;
         let (server, client) = (self.usage()?, self.crowd.snapshot()?);
         let began = Instant::now();
-        self.crowd.populate(users, Stage::Registered, &self.nodes)?;
+        // At least one a process: a part of the crowd is users of each.
+        let at_once = f64::from(*users) * STEP.as_secs_f64() / scale.population_seconds.max(1e-3);
+        let at_once = (at_once.ceil() as u32).max(scale.generator_processes);
+        let mut there = 0;
+        for step in 0.. {
+            let due = began + STEP * step;
+            self.rest(due.saturating_duration_since(Instant::now()))?;
+            there = (there + at_once).min(*users);
+            self.crowd.populate(there, Stage::Registered, &self.nodes)?;
+            if there == *users {
+                break;
+            }
+        }
         let seconds = began.elapsed().as_secs_f64();
         Ok(Population {
             seconds,
@@ -355,11 +378,12 @@ impl Crowd {
     /// The site's settings, with keep-alives.
     fn settings(&self, bench: &Bench<'_>, site: &Site, users: u32) -> Outcome<Settings> {
         let mut settings = bench.settings_for(site, users)?;
-        let interval = self.scale.keep_alive_seconds;
+        let scale = &self.scale;
         if site.stack.tunnel.is_some() {
-            settings.tunnel.keep_alive_seconds = Some(interval);
+            settings.tunnel.keep_alive_seconds = Some(scale.tunnel_keep_alive_seconds);
         } else {
-            settings.keep_alive = Some(Duration::from_secs(interval.into()));
+            let interval = scale.keep_alive_seconds.into();
+            settings.keep_alive = Some(Duration::from_secs(interval));
         }
         Ok(settings)
     }

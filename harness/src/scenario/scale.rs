@@ -15,9 +15,16 @@ pub(crate) struct Scale {
     pub(crate) workers: u32,
     /// Processes of the crowd's generator.
     pub(crate) generator_processes: u32,
-    /// Distance of a user's keep-alives: CRLF over streams (RFC 5626 §4.4.1), persistent keep-alives of
-    /// the tunnel where there is one.
+    /// At least so long until the whole crowd is there, each second as many: what users do in rounds of
+    /// their own is spread over that time, as WireGuard's renewal of keys every two minutes. Without it,
+    /// users come as fast as they can.
+    #[serde(default)]
+    pub(crate) population_seconds: f64,
+    /// Distance of a user's CRLF keep-alives over a stream (RFC 5626 §4.4.1).
     pub(crate) keep_alive_seconds: u16,
+    /// Distance of a tunnel's persistent keep-alives, in place of these; that of a mapping of UDP in a
+    /// NAT (RFC 5626 §4.4.2 has 24 to 29 s).
+    pub(crate) tunnel_keep_alive_seconds: u16,
     /// Lifetime of registrations.
     pub(crate) expires_seconds: u32,
     /// How often each user of the crowd refreshes its registration during the hold.
@@ -87,7 +94,7 @@ impl Scale {
             ("hold_seconds", self.hold_seconds),
             ("calm_seconds", self.calm_seconds),
             ("rest_seconds", self.rest_seconds),
-            ("keep_alive_seconds", self.keep_alive_seconds.into()),
+            ("population_seconds", self.population_seconds),
         ];
         for (key, seconds) in seconds {
             check_seconds(&format!("{place}.{key}"), seconds)?;
@@ -108,6 +115,10 @@ impl Scale {
             self.keep_alive_seconds >= 20,
             "`{place}.keep_alive_seconds` is {}; allowed is 20 or more: a pong may take 10",
             self.keep_alive_seconds
+        );
+        ensure!(
+            self.tunnel_keep_alive_seconds > 0,
+            "`{place}.tunnel_keep_alive_seconds` is 0; allowed is 1 or more"
         );
         let expires = f64::from(self.expires_seconds);
         ensure!(
@@ -179,8 +190,8 @@ mod tests {
                 "half of",
             ),
             (
-                "keep_alive_seconds = 120",
-                "keep_alive_seconds = 5",
+                "\nkeep_alive_seconds = 120",
+                "\nkeep_alive_seconds = 5",
                 "20 or more",
             ),
             (
@@ -189,12 +200,17 @@ mod tests {
                 "each comes once",
             ),
             (
-                "calls_per_second = 100.0",
+                "calls_per_second = 400.0",
                 "calls_per_second = 0.0",
                 "calls_per_second",
             ),
             ("calm_seconds = 5.0", "calm_seconds = 0.0", "calm_seconds"),
-            ("hold_seconds = 20.0", "hold_seconds = -1.0", "hold_seconds"),
+            ("hold_seconds = 10.0", "hold_seconds = -1.0", "hold_seconds"),
+            (
+                "tunnel_keep_alive_seconds = 25",
+                "tunnel_keep_alive_seconds = 0",
+                "1 or more",
+            ),
         ];
         for (from, to, expected) in cases {
             assert_refused(good, from, to, &[expected]);
