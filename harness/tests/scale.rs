@@ -23,6 +23,7 @@ users = [60, 120]
 workers = 2
 generator_processes = 2
 keep_alive_seconds = 20
+tunnel_keep_alive_seconds = 20
 expires_seconds = 600
 refresh_seconds = 2.0
 hold_seconds = 1.0
@@ -106,6 +107,9 @@ fn assert_everybody_was_served(cell: &Cell, users: f64) {
     ] {
         let histogram = cell.metrics[key].histogram.as_ref();
         assert_eq!(histogram.unwrap().count as f64, count, "{about}: {key}");
+    }
+    for key in ["server_cpu_ns_per_refresh", "client_cpu_ns_per_refresh"] {
+        assert!(cell.metrics.contains_key(key), "{about}: {key}");
     }
     assert_memory_is_told(cell, users);
 }
