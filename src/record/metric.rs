@@ -533,6 +533,14 @@ const AT_SCALE: &[Known] = &[
         "server_cpu_ns_per_registration",
         "Server CPU per registration, beyond the idle crowd's",
     ),
+    lower_ns(
+        "server_cpu_ns_per_refresh",
+        "Server CPU per refresh, beyond the idle crowd's",
+    ),
+    lower_ns(
+        "client_cpu_ns_per_refresh",
+        "Client CPU per refresh, beyond the idle crowd's",
+    ),
     lower("server_heap_bytes", Unit::Bytes, "Server heap, all workers"),
     lower("server_rss_bytes", Unit::Bytes, "Server RSS, all workers"),
     lower(
@@ -619,7 +627,8 @@ const fn higher(key: &'static str, unit: Unit, title: &'static str) -> Known {
 
 impl Unit {
     /// The unit that `key` ends in, what it is counted per left aside (`_per_connection`,
-    /// `_per_operation`, `_per_registration`, `_per_call`, `_per_packet`); `None` when it ends in none. A rate of RFC 7501 is per second.
+    /// `_per_operation`, `_per_registration`, `_per_refresh`, `_per_call`, `_per_packet`); `None` when it
+    /// ends in none. A rate of RFC 7501 is per second.
     #[must_use]
     pub fn of_key(key: &str) -> Option<Self> {
         const ENDINGS: [(&str, Unit); 7] = [
@@ -631,10 +640,11 @@ impl Unit {
             ("_count", Unit::Count),
             ("_packets", Unit::Count),
         ];
-        const COUNTED_PER: [&str; 5] = [
+        const COUNTED_PER: [&str; 6] = [
             "_per_connection",
             "_per_operation",
             "_per_registration",
+            "_per_refresh",
             "_per_call",
             "_per_packet",
         ];

@@ -22,8 +22,9 @@ pub(crate) struct Collected {
     pub(crate) unsupported: Option<String>,
 }
 
-/// Figures that describe the load or the fit, not the stack: no ratio is made of them.
-const NOT_COMPARED: [&str; 7] = [
+/// Figures that describe the load or the fit, not the stack: no ratio is made of them. How fast a crowd
+/// comes is what the scenario says.
+const NOT_COMPARED: [&str; 9] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
@@ -31,6 +32,8 @@ const NOT_COMPARED: [&str; 7] = [
     "generator_busy_ratio",
     "bare_protection_cpu_ns_per_packet",
     "protection_cost_ratio",
+    "population_ns",
+    "population_per_second",
 ];
 
 /// Whether ratios are formed of the metric.
@@ -38,7 +41,11 @@ fn is_compared(key: &str) -> bool {
     let is_of_the_measurement = key.ends_with("_count") || key.ends_with("_r_squared_ratio");
     let is_of_the_fit = key.ends_with("_fixed_bytes");
     let is_of_another = attribution::is_part(key);
-    !is_of_the_measurement && !is_of_the_fit && !is_of_another && !NOT_COMPARED.contains(&key)
+    // A stack's growth is a ratio of its own figures.
+    let is_growth =
+        key.ends_with("_growth_per_decade_ratio") || key.ends_with("_most_to_fewest_ratio");
+    let is_left_out = is_of_the_measurement || is_of_the_fit || is_of_another || is_growth;
+    !is_left_out && !NOT_COMPARED.contains(&key)
 }
 
 /// Whether a metric counts what should not happen. Of these the sum over all blocks is told: the median

@@ -167,7 +167,7 @@ struct Readings {
     calm: [Calm; 4],
     registrations: Served,
     /// Refreshes during the hold; none without hold.
-    refreshes: Option<LoadReport>,
+    refreshes: Option<Served>,
     /// What the node had seen at the end of the hold.
     held: NodeCounters,
     calls: Served,
@@ -191,7 +191,7 @@ struct Calm {
     client: ProcessUsage,
 }
 
-/// A load of the visitors, and what the node used between the edges of its measurement.
+/// A load, and what the node used between the edges of its measurement.
 struct Served {
     report: LoadReport,
     server: ProcessUsage,
@@ -261,14 +261,17 @@ impl Scene {
         }
         let settled = self.memory()?;
         let alone = self.calm(calm_window)?;
-        let registrations = self.serve(&crowd.newcomers(seed))?;
+        let registrations = serve(&mut self.visitors, &crowd.newcomers(seed), &mut self.nodes)?;
         self.visitors
             .populate(scale.visitors, Stage::Registered, &self.nodes)?;
         let joined = self.calm(calm_window)?;
-        let refreshes = self.hold(crowd, seed)?;
+        let refreshes = crowd.refreshes(seed);
+        let refreshes = refreshes
+            .map(|plan| serve(&mut self.crowd, &plan, &mut self.nodes))
+            .transpose()?;
         let held = self.node()?.1;
         let rested = self.calm(calm_window)?;
-        let calls = self.serve(&crowd.calls(seed))?;
+        let calls = serve(&mut self.visitors, &crowd.calls(seed), &mut self.nodes)?;
         let called = self.calm(calm_window)?;
         let drops = datagram_drops(&self.nodes).zip(drops_before);
         Ok(Readings {
@@ -324,30 +327,6 @@ impl Scene {
         })
     }
 
-    fn serve(&mut self, plan: &LoadPlan) -> Outcome<Served> {
-        let mut edges = Vec::with_capacity(2);
-        let report = self.visitors.run(plan, &mut self.nodes, |nodes| {
-            edges.push(only(nodes.usage()?));
-            Ok(())
-        })?;
-        match edges.as_slice() {
-            [begin, end] => Ok(Served {
-                report,
-                server: end.since(begin),
-            }),
-            _ => Err(Failure::Failed(
-                "the load ended without a measurement".into(),
-            )),
-        }
-    }
-
-    fn hold(&mut self, crowd: &Crowd, seed: u64) -> Outcome<Option<LoadReport>> {
-        let Some(plan) = crowd.refreshes(seed) else {
-            return Ok(None);
-        };
-        self.crowd.run(&plan, &mut self.nodes, |_| Ok(())).map(Some)
-    }
-
     fn usage(&mut self) -> Outcome<ProcessSnapshot> {
         Ok(only(self.nodes.usage()?))
     }
@@ -366,6 +345,24 @@ impl Scene {
             client: crowd.plus(&self.visitors.snapshot()?),
             kernel_bytes,
         })
+    }
+}
+
+/// Has a generator do what `plan` says.
+fn serve(generator: &mut Generators, plan: &LoadPlan, nodes: &mut Nodes) -> Outcome<Served> {
+    let mut edges = Vec::with_capacity(2);
+    let report = generator.run(plan, nodes, |nodes| {
+        edges.push(only(nodes.usage()?));
+        Ok(())
+    })?;
+    match edges.as_slice() {
+        [begin, end] => Ok(Served {
+            report,
+            server: end.since(begin),
+        }),
+        _ => Err(Failure::Failed(
+            "the load ended without a measurement".into(),
+        )),
     }
 }
 

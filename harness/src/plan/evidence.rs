@@ -198,7 +198,9 @@ impl<'a> Evidence<'a> {
             heap: memory(Meter::Heap),
             resident: memory(Meter::Resident),
             kernel: memory(Meter::Kernel),
-            refresh: self.refresh(&registration),
+            refresh: self
+                .refresh(&registration)
+                .with_cpu(at_scale(scale::REFRESH_CPU)),
             registration,
             call: self.call().with_cpu(at_scale(scale::CALL_CPU)),
             idle_second: self.idle_second().with_cpu(scale.idle_cpu_ns()),

@@ -25,6 +25,8 @@ pub(super) const WANTED: Wanted = Wanted {
 /// Server CPU of an operation, beyond that of the users at rest.
 pub(super) const REGISTRATION_CPU: &str = "server_cpu_ns_per_registration";
 /// Likewise.
+pub(super) const REFRESH_CPU: &str = "server_cpu_ns_per_refresh";
+/// Likewise.
 pub(super) const CALL_CPU: &str = "server_cpu_ns_per_call";
 /// Of all users together while they rest, in cores.
 pub(super) const IDLE_CPU: &str = "idle_server_cpu_ratio";

@@ -107,6 +107,7 @@ fn crowd(users: u32, cpu_per_call_ns: f64) -> Cell {
             ("kernel_bytes", 7_000.0 * of_all),
             ("server_cpu_ns_per_call", cpu_per_call_ns),
             ("server_cpu_ns_per_registration", 500_000.0),
+            ("server_cpu_ns_per_refresh", 50_000.0),
             ("idle_server_cpu_ratio", 1e-6 * of_all),
         ],
     )
@@ -211,6 +212,10 @@ fn a_crowd_tells_slope_fixed_cost_and_idle_users() {
         (None, None)
     );
     near("call_cores", 1e6 * 2.0 / 3_600.0 * 200_000.0 / 1e9);
+    // Half an hour between two refreshes of a user.
+    near("refresh_cores", 1e6 / 1_800.0 * 50_000.0 / 1e9);
+    let refresh = of(&plan, "refresh_cores");
+    assert_eq!(refresh.bound, Bound::Estimate);
     let call = of(&plan, "call_cores");
     assert_eq!(
         (call.bound, call.extrapolation_factor),
@@ -239,7 +244,7 @@ fn crowds_are_predicted_from_smaller_ones() {
         validate(&runs, &tls(), held_out, 10.0)
     };
     let all = held_out(&cells, HeldOut::Users(100_000));
-    assert_eq!(all.predictions.len(), 6);
+    assert_eq!(all.predictions.len(), 7);
     assert!(all.is_met());
     assert!(
         all.predictions
@@ -263,7 +268,7 @@ fn crowds_are_predicted_from_smaller_ones() {
         .find(|one| one.metric == "server_cpu_ns_per_call")
         .unwrap();
     assert_eq!((call.error_percent, call.from_users), (-20.0, 10_000.0));
-    assert!(render_validation(&missed, Style::Text).contains("5 of 6 predictions are within 10 %"));
+    assert!(render_validation(&missed, Style::Text).contains("6 of 7 predictions are within 10 %"));
 
     assert!(
         held_out(&cells, HeldOut::Users(1_000))

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Origin;
 use super::evidence::{Evidence, Meter, SLOPES, Wanted};
 use super::figure::Figure;
-use super::scale::{CALL_CPU, Crowd, IDLE_CPU, REGISTRATION_CPU};
+use super::scale::{CALL_CPU, Crowd, IDLE_CPU, REFRESH_CPU, REGISTRATION_CPU};
 use crate::statistics::{self, Interval};
 
 const SCHEMA: &str = "hopbench.plan-validation/1";
@@ -123,14 +123,16 @@ fn of_crowds(evidence: Evidence<'_>, held_out: HeldOut) -> Vec<Prediction> {
             measured.shifted(-least),
         ))
     });
-    let cpu = [CALL_CPU, REGISTRATION_CPU].into_iter().filter_map(|key| {
-        let predicted = fewer.cpu_ns(key, held)?.figure?;
-        Some(compared(
-            key,
-            predicted,
-            Figure::of(cell.metrics.get(key)?)?,
-        ))
-    });
+    let cpu = [CALL_CPU, REGISTRATION_CPU, REFRESH_CPU]
+        .into_iter()
+        .filter_map(|key| {
+            let predicted = fewer.cpu_ns(key, held)?.figure?;
+            Some(compared(
+                key,
+                predicted,
+                Figure::of(cell.metrics.get(key)?)?,
+            ))
+        });
     let idle = fewer.points(IDLE_CPU).pop().and_then(|(most, cores)| {
         let predicted = Figure::measured(cores * held / most, None);
         let measured = Figure::of(cell.metrics.get(IDLE_CPU)?)?;

@@ -122,14 +122,23 @@ fn put_loads(sample: &mut Sample, crowd: &Crowd, readings: &Readings) {
     let mean = |shares: &[f64]| shares.iter().sum::<f64>() / shares.len() as f64;
     put(sample, "idle_server_cpu_ratio", Some(mean(&server_idle)));
     put(sample, "idle_client_cpu_ratio", Some(mean(&client_idle)));
+    // What the crowd takes without a load is what it took just before and just after that.
     let costs = [
-        ("registration", registrations, &server_idle[..2]),
-        ("call", calls, &server_idle[2..]),
+        ("registration", Some(registrations), &server_idle[..2]),
+        ("refresh", readings.refreshes.as_ref(), &server_idle[1..3]),
+        ("call", Some(calls), &server_idle[2..]),
     ];
     for (operation, served, idle) in costs {
         let key = format!("server_cpu_ns_per_{operation}");
-        put(sample, &key, Some(cost_ns(served, mean(idle))));
+        let cost = served.map(|served| cost_ns(&served.report, served.server, mean(idle)));
+        put(sample, &key, cost);
     }
+    let refreshing = readings.refreshes.as_ref().and_then(|served| {
+        let report = &served.report;
+        let client = report.after?.since(&report.before?);
+        Some(cost_ns(report, client, mean(&client_idle[1..3])))
+    });
+    put(sample, "client_cpu_ns_per_refresh", refreshing);
     let registered = u32::try_from(registered(crowd, readings)).unwrap_or(crowd.users);
     let mut counts = vec![
         ("registered_count", f64::from(registered)),
@@ -145,14 +154,17 @@ fn put_loads(sample: &mut Sample, crowd: &Crowd, readings: &Readings) {
         ),
         ("lost_hops_count", lost_hops(readings) as f64),
     ];
-    if let Some(refreshes) = &readings.refreshes {
+    if let Some(Served {
+        report: refreshes, ..
+    }) = &readings.refreshes
+    {
         counts.push(("reregister_offered_count", refreshes.offered as f64));
         counts.push(("reregister_failed_count", refreshes.failed() as f64));
     }
     let of_loads = |count: fn(&LoadReport) -> u64| -> f64 {
-        let loads = [&registrations.report, &calls.report];
-        let loads = loads.into_iter().chain(&readings.refreshes);
-        loads.map(count).sum::<u64>() as f64
+        let loads = [registrations, calls].into_iter();
+        let loads = loads.chain(&readings.refreshes);
+        loads.map(|served| count(&served.report)).sum::<u64>() as f64
     };
     let answering = standings.iter().filter_map(|standing| standing.callees);
     let strays: u64 = answering.map(|callees| callees.unexpected).sum();
@@ -178,10 +190,10 @@ fn processors(usage: ProcessUsage) -> f64 {
     usage.cpu_ns as f64 / usage.elapsed_ns as f64
 }
 
-/// What one operation cost the node, beyond the `idle` share that the crowd takes without it.
-fn cost_ns(served: &Served, idle: f64) -> f64 {
-    let report = &served.report;
-    let busy = processors(served.server) - idle;
+/// What one operation cost a side, which had this `usage` meanwhile, beyond the `idle` share that the crowd
+/// takes without it.
+fn cost_ns(report: &LoadReport, usage: ProcessUsage, idle: f64) -> f64 {
+    let busy = processors(usage) - idle;
     busy * report.window_seconds * 1e9 / report.completed_in_window as f64
 }
 
@@ -233,11 +245,11 @@ fn shortfall(crowd: &Crowd, readings: &Readings) -> Option<String> {
     }
     let loads = [
         ("refreshes", readings.refreshes.as_ref()),
-        ("registrations", Some(&readings.registrations.report)),
-        ("calls", Some(calls)),
+        ("registrations", Some(&readings.registrations)),
+        ("calls", Some(&readings.calls)),
     ];
-    loads.into_iter().find_map(|(operations, report)| {
-        let report = report.filter(|report| report.failed() > 0)?;
+    loads.into_iter().find_map(|(operations, served)| {
+        let report = &served.filter(|served| served.report.failed() > 0)?.report;
         let (failed, offered) = (report.failed(), report.offered);
         let cause = cause(report);
         Some(format!("{failed} of {offered} {operations} failed{cause}"))
@@ -251,3 +263,6 @@ fn cause(report: &LoadReport) -> String {
         format!(", {count} of them so: {cause}")
     })
 }
+
+#[cfg(test)]
+mod tests;
