@@ -1,6 +1,8 @@
 //! The order in which cells are measured: block by block, and within a block in a seeded random
 //! order, so that a machine that changes speed changes it for all cells of a block alike.
 
+use std::time::{Duration, Instant};
+
 use hopbench::record::{Cell, Ratio};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -9,6 +11,9 @@ use rand_chacha::ChaCha8Rng;
 use super::collect::{Collected, ratios};
 use super::{Bench, Experiment, Subject, Trial};
 use crate::testbed::Failure;
+
+/// Figures of longer measuring than this are never kept back.
+const UNTOLD_MAX: Duration = Duration::from_secs(20);
 
 /// How a run's measuring ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +25,7 @@ pub(crate) enum Conduct {
 }
 
 /// Measures `experiments` one after the other. `publish` gets all cells and ratios known so far,
-/// after each block.
+/// after each block, and within one that takes long.
 ///
 /// # Errors
 /// When `publish` fails.
@@ -47,14 +52,11 @@ pub(crate) fn conduct(
             }
         });
         let mut collected: Vec<Collected> = subjects.collect();
-        let blocks = trials.iter().map(|trial| trial.subject.blocks).max();
-        for block in 0..blocks.unwrap_or_default() {
-            let turns = (trials.as_slice(), collected.as_mut_slice());
-            let end = measure_block(turns, block, bench, &mut order);
+        let mut tell = |collected: &mut [Collected], end: Conduct| {
             if let Some(complete) = complete {
-                complete(&mut collected);
+                complete(collected);
             }
-            let derived = derive.map_or_else(Vec::new, |derive| derive(&collected));
+            let derived = derive.map_or_else(Vec::new, |derive| derive(collected));
             let known: Vec<&Collected> = collected.iter().chain(&derived).collect();
             cells.truncate(done_cells);
             all_ratios.truncate(done_ratios);
@@ -63,51 +65,58 @@ pub(crate) fn conduct(
             });
             cells.extend(started.map(|cell| cell.cell(bench.seed)));
             all_ratios.extend(ratios(&known, bench.seed));
-            publish(&cells, &all_ratios)?;
-            if end == Conduct::Interrupted {
-                return Ok(Conduct::Interrupted);
+            publish(&cells, &all_ratios)
+        };
+        let blocks = trials.iter().map(|trial| trial.subject.blocks).max();
+        for block in 0..blocks.unwrap_or_default() {
+            let mut turns: Vec<usize> = (0..trials.len()).collect();
+            turns.shuffle(&mut order);
+            let mut told = Instant::now();
+            for turn in turns {
+                let measured = measure(&trials[turn], &mut collected[turn], block, bench);
+                if measured == Conduct::Interrupted {
+                    tell(&mut collected, Conduct::Interrupted)?;
+                    return Ok(Conduct::Interrupted);
+                }
+                // Not everything is told again for each of many short trials.
+                if told.elapsed() >= UNTOLD_MAX {
+                    tell(&mut collected, Conduct::Interrupted)?;
+                    told = Instant::now();
+                }
             }
+            tell(&mut collected, Conduct::Complete)?;
         }
     }
     Ok(Conduct::Complete)
 }
 
-fn measure_block(
-    (trials, collected): (&[Trial], &mut [Collected]),
-    block: u32,
-    bench: &Bench<'_>,
-    order: &mut ChaCha8Rng,
-) -> Conduct {
+/// Measures one block of one cell, unless there is nothing more to measure of it.
+fn measure(trial: &Trial, cell: &mut Collected, block: u32, bench: &Bench<'_>) -> Conduct {
     let progress = bench.progress;
-    let mut turns: Vec<usize> = (0..trials.len()).collect();
-    turns.shuffle(order);
-    for turn in turns {
-        let (trial, cell) = (&trials[turn], &mut collected[turn]);
-        let Subject {
-            id, site, blocks, ..
-        } = &trial.subject;
-        let seconds = trial.expected_seconds_of_block();
-        let is_given_up = cell.failure.is_some() || cell.unsupported.is_some();
-        if block >= *blocks || is_given_up {
-            progress.skip(seconds);
-            continue;
-        }
-        progress.begin(&id.to_string(), block + 1, *blocks);
-        match trial.question.measure(bench, site, block) {
-            Ok(sample) => {
-                cell.samples.insert(block, sample);
-            }
-            Err(Failure::Interrupted) => return Conduct::Interrupted,
-            Err(Failure::Failed(reason)) => {
-                progress.note(&format!("{id}: {reason}"));
-                cell.failure = Some(reason);
-            }
-            Err(Failure::Unsupported(reason)) => {
-                progress.note(&format!("{id}: {reason}"));
-                cell.unsupported = Some(reason);
-            }
-        }
-        progress.end(seconds);
+    let Subject {
+        id, site, blocks, ..
+    } = &trial.subject;
+    let seconds = trial.expected_seconds_of_block();
+    let is_given_up = cell.failure.is_some() || cell.unsupported.is_some();
+    if block >= *blocks || is_given_up {
+        progress.skip(seconds);
+        return Conduct::Complete;
     }
+    progress.begin(&id.to_string(), block + 1, *blocks);
+    match trial.question.measure(bench, site, block) {
+        Ok(sample) => {
+            cell.samples.insert(block, sample);
+        }
+        Err(Failure::Interrupted) => return Conduct::Interrupted,
+        Err(Failure::Failed(reason)) => {
+            progress.note(&format!("{id}: {reason}"));
+            cell.failure = Some(reason);
+        }
+        Err(Failure::Unsupported(reason)) => {
+            progress.note(&format!("{id}: {reason}"));
+            cell.unsupported = Some(reason);
+        }
+    }
+    progress.end(seconds);
     Conduct::Complete
 }
