@@ -17,7 +17,7 @@ impl Progress {
         };
         let bar = ProgressBar::with_draw_target(Some(milliseconds(seconds)), target);
         let style = ProgressStyle::with_template(
-            "{bar:24.cyan/blue} {percent:>3} %  {elapsed_precise}, {eta} left  {msg}",
+            "{bar:24.cyan/blue} {percent:>3} %  {elapsed_precise}, {eta} left  {prefix}{msg}",
         );
         bar.set_style(style.expect("the template is valid"));
         bar.enable_steady_tick(Duration::from_millis(250));
@@ -27,7 +27,13 @@ impl Progress {
     /// A cell's block begins.
     pub(crate) fn begin(&self, cell_id: &str, block: u32, blocks: u32) {
         self.0
-            .set_message(format!("{cell_id}, block {block} of {blocks}"));
+            .set_prefix(format!("{cell_id}, block {block} of {blocks}"));
+        self.0.set_message("");
+    }
+
+    /// What goes on in a block that takes long, such as `calling`.
+    pub(crate) fn phase(&self, what: &str) {
+        self.0.set_message(format!(": {what}"));
     }
 
     /// It took about this long.

@@ -78,11 +78,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     };
     let certificates = certificates(&experiments)?;
     let testbed = Testbed::new(Placement::of_this_machine())?;
+    let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
+    let seconds = trials.map(Trial::expected_seconds).sum();
+    let progress = Progress::new(seconds, args.quiet);
     let bench = Bench {
         testbed: &testbed,
         settings: &settings,
         certificates: &certificates,
         machine,
+        progress: &progress,
         seed: args.seed,
     };
     let mut run = Run {
@@ -100,10 +104,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     };
     let folder = Folder::create(args.out.as_deref(), &run.run_id)?;
     run.write(&folder.run_file())?;
-    let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
-    let seconds = trials.map(Trial::expected_seconds).sum();
-    let progress = Progress::new(seconds, args.quiet);
-    let conduct = experiment::conduct(experiments, &bench, &progress, |cells, ratios| {
+    let conduct = experiment::conduct(experiments, &bench, |cells, ratios| {
         run.cells = cells.to_vec();
         run.ratios = ratios.to_vec();
         Ok(run.write(&folder.run_file())?)

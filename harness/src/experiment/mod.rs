@@ -23,6 +23,7 @@ use hopbench::transport::{KeyType, Settings, Stack, TlsSettings};
 use serde_json::{Value, json};
 
 use crate::limits::{Demand, Readings, Unmet};
+use crate::progress::Progress;
 use crate::scenario::Plan;
 use crate::testbed::{Failure, Outcome, TUNNELS_PROTECT, Testbed};
 use crate::topology::{Site, Topology};
@@ -65,6 +66,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) certificates: &'a BTreeMap<KeyType, TlsSettings>,
     /// What the machine has.
     pub(crate) machine: Readings,
+    /// Where the user sees how far the run is.
+    pub(crate) progress: &'a Progress,
     /// Seed of the run.
     pub(crate) seed: u64,
 }

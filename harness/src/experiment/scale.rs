@@ -117,7 +117,7 @@ impl Question for Crowd {
     fn measure(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Sample> {
         let seed = bench.seed.wrapping_add(u64::from(block));
         let mut scene = Scene::start(self, bench, site, seed)?;
-        Ok(sample::sample(self, &scene.play(self, site, seed)?))
+        Ok(sample::sample(self, &scene.play(self, bench, site, seed)?))
     }
 
     fn demand(&self, site: &Site) -> Demand {
@@ -250,27 +250,40 @@ impl Scene {
     }
 
     /// Everything that a block consists of, in order.
-    fn play(&mut self, crowd: &Crowd, site: &Site, seed: u64) -> Outcome<Readings> {
+    fn play(
+        &mut self,
+        crowd: &Crowd,
+        bench: &Bench<'_>,
+        site: &Site,
+        seed: u64,
+    ) -> Outcome<Readings> {
         let scale = &crowd.scale;
         let calm_window = Duration::from_secs_f64(scale.calm_seconds);
         let drops_before = datagram_drops(&self.nodes);
         let before = self.memory()?;
+        let phase = |what: &str| bench.progress.phase(what);
+        phase("populating");
         let population = self.populate(crowd)?;
         if !site.stack.is_stream() {
             self.rest(Duration::from_secs_f64(scale.rest_seconds))?;
         }
         let settled = self.memory()?;
+        phase("calm");
         let alone = self.calm(calm_window)?;
+        phase("newcomers");
         let registrations = serve(&mut self.visitors, &crowd.newcomers(seed), &mut self.nodes)?;
         self.visitors
             .populate(scale.visitors, Stage::Registered, &self.nodes)?;
         let joined = self.calm(calm_window)?;
+        phase(&format!("holding {} s", scale.hold_seconds));
         let refreshes = crowd.refreshes(seed);
         let refreshes = refreshes
             .map(|plan| serve(&mut self.crowd, &plan, &mut self.nodes))
             .transpose()?;
         let held = self.node()?.1;
+        phase("calm");
         let rested = self.calm(calm_window)?;
+        phase("calling");
         let calls = serve(&mut self.visitors, &crowd.calls(seed), &mut self.nodes)?;
         let called = self.calm(calm_window)?;
         let drops = datagram_drops(&self.nodes).zip(drops_before);

@@ -8,7 +8,6 @@ use rand_chacha::ChaCha8Rng;
 
 use super::collect::{Collected, ratios};
 use super::{Bench, Experiment, Subject, Trial};
-use crate::progress::Progress;
 use crate::testbed::Failure;
 
 /// How a run's measuring ended.
@@ -28,7 +27,6 @@ pub(crate) enum Conduct {
 pub(crate) fn conduct(
     experiments: Vec<Experiment>,
     bench: &Bench<'_>,
-    progress: &Progress,
     mut publish: impl FnMut(&[Cell], &[Ratio]) -> anyhow::Result<()>,
 ) -> anyhow::Result<Conduct> {
     let mut order = ChaCha8Rng::seed_from_u64(bench.seed);
@@ -52,7 +50,7 @@ pub(crate) fn conduct(
         let blocks = trials.iter().map(|trial| trial.subject.blocks).max();
         for block in 0..blocks.unwrap_or_default() {
             let turns = (trials.as_slice(), collected.as_mut_slice());
-            let end = measure_block(turns, block, bench, progress, &mut order);
+            let end = measure_block(turns, block, bench, &mut order);
             if let Some(complete) = complete {
                 complete(&mut collected);
             }
@@ -78,9 +76,9 @@ fn measure_block(
     (trials, collected): (&[Trial], &mut [Collected]),
     block: u32,
     bench: &Bench<'_>,
-    progress: &Progress,
     order: &mut ChaCha8Rng,
 ) -> Conduct {
+    let progress = bench.progress;
     let mut turns: Vec<usize> = (0..trials.len()).collect();
     turns.shuffle(order);
     for turn in turns {
