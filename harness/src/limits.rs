@@ -163,7 +163,8 @@ pub(crate) fn hops_at_once(plan: &LoadPlan) -> u32 {
     let arriving = |seconds: f64| {
         let mean = plan.rate_per_second * seconds;
         // Also of a load so slow that nothing is expected.
-        (mean + 5.0 * mean.sqrt()).ceil() as u32 + 16
+        let most = (mean + 5.0 * mean.sqrt()).ceil() as u32;
+        most.saturating_add(16)
     };
     let load_seconds = plan.warm_up_seconds + plan.duration_seconds;
     match (plan.workload, plan.lifecycle) {

@@ -48,7 +48,8 @@ fn measure(stack: &str, folder: &Path) -> Run {
         .output()
         .unwrap();
     let said = format!("{}{}", stdout(&output), stderr(&output));
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    // 3: a machine busy with other tests may be too slow for the generator; nothing fails for that.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{said}");
     Run::read(&out.join("run.json")).unwrap()
 }
 
@@ -82,7 +83,6 @@ fn a_crowd_in_tunnels_stays_and_is_reached() {
 
 fn assert_everybody_was_served(cell: &Cell, users: f64) {
     let about = format!("{}: {:?}", cell.id, cell.reason);
-    // A machine busy with other tests may be too slow for the generator; nothing fails for that.
     assert_ne!(cell.verdict, Verdict::Failed, "{about}");
     assert_eq!(value(cell, "registered_count"), users, "{about}");
     let counts = [

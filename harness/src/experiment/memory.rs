@@ -123,7 +123,7 @@ impl Question for Ramp {
         match self.stage {
             Stage::Handshaken | Stage::Registered | Stage::InCall => pair(self.most()),
             Stage::Idle => {
-                let pairs = self.connections.iter().map(|users| pair(*users));
+                let pairs = self.all().map(pair);
                 let together = pairs.reduce(Demand::beside);
                 together.unwrap_or_else(|| pair(0))
             }

@@ -12,6 +12,7 @@ mod sample;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use hopbench::load::{
     ArrivalLaw, BackOff, Called, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix, Stage,
     Standing, Workload,
@@ -49,12 +50,21 @@ struct Crowd {
 pub(super) fn trials(scales: &[Scale], plan: &Plan) -> anyhow::Result<Vec<Trial>> {
     let lifecycle = Lifecycle::PerRegistration.name();
     let mut trials = Vec::new();
+    let mut seen = BTreeMap::new();
     for scale in scales {
         let selection = Selection {
             stacks: &scale.stacks,
             ..Selection::default()
         };
         for site in plan.sites(Topology::Edge, &selection)? {
+            let stack = site.stack.name;
+            let workers = *seen.entry(stack).or_insert(scale.workers);
+            ensure!(
+                workers == scale.workers,
+                "two `[[scale]]` of the scenario ask for `{stack}` with {workers} and {} workers: crowds \
+                 are compared with each other, so give the same `workers` to all",
+                scale.workers
+            );
             for users in &scale.users {
                 let id = cell_id("scale", WORKLOAD, &site, lifecycle);
                 trials.push(Trial {

@@ -152,15 +152,20 @@ impl<'a> Crowd<'a> {
             0.0
         };
         let found = Finding::measured(source.clone());
-        // Without an interval of its own the growth would pretend to be all of it.
-        Some(match figure.ci95 {
-            Some(ci95) => found.with_figure(|figure| {
-                figure
-                    .or_within(Some(ci95.holding(figure.value + further)))
-                    .at_least(0.0)
+        // Of one block there is no interval: growth alone then says how far the figure may be from it,
+        // to either side, as its sign may be chance.
+        let within = match figure.ci95 {
+            Some(ci95) => Some(ci95.holding(figure.value + further)),
+            None if further != 0.0 => Some(Interval {
+                low: figure.value - further.abs(),
+                high: figure.value + further.abs(),
             }),
-            None => found,
-        })
+            None => None,
+        };
+        Some(found.with_figure(|figure| match within {
+            Some(_) => figure.or_within(within).at_least(0.0),
+            None => figure.at_least(0.0),
+        }))
     }
 
     /// CPU of one user at rest in one second.

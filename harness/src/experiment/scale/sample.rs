@@ -119,24 +119,25 @@ fn put_loads(sample: &mut Sample, crowd: &Crowd, readings: &Readings) {
     }
     let server_idle = calm.map(|calm| processors(calm.server));
     let client_idle = calm.map(|calm| processors(calm.client));
-    let mean = |shares: &[f64]| shares.iter().sum::<f64>() / shares.len() as f64;
-    put(sample, "idle_server_cpu_ratio", Some(mean(&server_idle)));
-    put(sample, "idle_client_cpu_ratio", Some(mean(&client_idle)));
+    // Visitors are not of the crowd: only before they come it is alone.
+    put(sample, "idle_server_cpu_ratio", Some(server_idle[0]));
+    put(sample, "idle_client_cpu_ratio", Some(client_idle[0]));
     // What the crowd takes without a load is what it took just before and just after that.
+    let [alone, joined, rested, called] = server_idle;
     let costs = [
-        ("registration", Some(registrations), &server_idle[..2]),
-        ("refresh", readings.refreshes.as_ref(), &server_idle[1..3]),
-        ("call", Some(calls), &server_idle[2..]),
+        ("registration", Some(registrations), [alone, joined]),
+        ("refresh", readings.refreshes.as_ref(), [joined, rested]),
+        ("call", Some(calls), [rested, called]),
     ];
     for (operation, served, idle) in costs {
         let key = format!("server_cpu_ns_per_{operation}");
-        let cost = served.map(|served| cost_ns(&served.report, served.server, mean(idle)));
+        let cost = served.and_then(|served| cost_ns(&served.report, served.server, idle));
         put(sample, &key, cost);
     }
     let refreshing = readings.refreshes.as_ref().and_then(|served| {
         let report = &served.report;
         let client = report.after?.since(&report.before?);
-        Some(cost_ns(report, client, mean(&client_idle[1..3])))
+        cost_ns(report, client, [client_idle[1], client_idle[2]])
     });
     put(sample, "client_cpu_ns_per_refresh", refreshing);
     let registered = u32::try_from(registered(crowd, readings)).unwrap_or(crowd.users);
@@ -190,11 +191,14 @@ fn processors(usage: ProcessUsage) -> f64 {
     usage.cpu_ns as f64 / usage.elapsed_ns as f64
 }
 
-/// What one operation cost a side, which had this `usage` meanwhile, beyond the `idle` share that the crowd
-/// takes without it.
-fn cost_ns(report: &LoadReport, usage: ProcessUsage, idle: f64) -> f64 {
-    let busy = processors(usage) - idle;
-    busy * report.window_seconds * 1e9 / report.completed_in_window as f64
+/// What one operation cost a side, which had this `usage` meanwhile, beyond the share that everybody takes
+/// at rest, just before and just after it: the middle of these two. `None` when the operations took no more
+/// than rest differs from rest: then nothing tells what is theirs.
+fn cost_ns(report: &LoadReport, usage: ProcessUsage, [before, after]: [f64; 2]) -> Option<f64> {
+    let busy = processors(usage) - f64::midpoint(before, after);
+    let doubt = (after - before).abs() / 2.0;
+    let each = busy * report.window_seconds * 1e9 / report.completed_in_window as f64;
+    (busy > doubt).then_some(each)
 }
 
 /// Users of the crowd who were registered at the end of the hold: all users but the visitors, who have
@@ -211,9 +215,12 @@ fn lost_hops(readings: &Readings) -> u64 {
 
 fn bound(readings: &Readings) -> Option<String> {
     let loads = [
-        (&readings.registrations, Moment::Registered),
-        (&readings.calls, Moment::SessionRequestDelay),
+        (Some(&readings.registrations), Moment::Registered),
+        (readings.refreshes.as_ref(), Moment::RegistrationDelay),
+        (Some(&readings.calls), Moment::SessionRequestDelay),
     ];
+    let loads = loads.into_iter();
+    let loads = loads.filter_map(|(served, moment)| Some((served?, moment)));
     loads.into_iter().find_map(|(served, moment)| {
         let report = &served.report;
         generator_bound(report, report.latencies.get(moment.key()))

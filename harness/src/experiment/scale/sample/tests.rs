@@ -162,14 +162,25 @@ fn what_the_crowd_takes_at_rest_is_no_cost_of_an_operation() {
     assert_near(&sample, "client_cpu_ns_per_refresh", 20e6 / 100.0);
     // 90 ms less the mean of 40 and 60 ms, for 100 calls a second.
     assert_near(&sample, "server_cpu_ns_per_call", 40e6 / 100.0);
-    assert_near(&sample, "idle_server_cpu_ratio", 0.0325);
-    assert_near(&sample, "idle_client_cpu_ratio", 0.01625);
+    // Of the crowd alone, before visitors come.
+    assert_near(&sample, "idle_server_cpu_ratio", 0.01);
+    assert_near(&sample, "idle_client_cpu_ratio", 0.005);
     assert_near(
         &sample,
         "population_server_cpu_ns_per_registration",
         200_000.0,
     );
     assert_near(&sample, "population_per_second", 500.0);
+}
+
+#[test]
+fn what_rest_itself_may_have_cost_is_nobodys_cost() {
+    let mut readings = readings();
+    // 54 ms are 4 ms above the middle of 40 and 60 ms, which are 10 ms apart from it.
+    readings.calls = served(200, 2, 54_000_000);
+    let sample = super::sample(&crowd(), &readings);
+    assert_eq!(sample.scalars["server_cpu_ns_per_call"], None);
+    assert_near(&sample, "server_cpu_ns_per_refresh", 50e6 / 100.0);
 }
 
 #[test]
