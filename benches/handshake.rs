@@ -3,16 +3,13 @@
 //!
 //! Rows are named as cells are: `tls?resumption=ticket` differs from `tls` in that alone.
 
-#[path = "common/bare.rs"]
-mod bare;
-
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bare::{TlsEnds, WireguardEnds};
 use criterion::{Criterion, criterion_group, criterion_main};
+use hopbench::bare::{TlsEnds, WireguardEnds};
 use hopbench::transport::{
     CryptoProvider, Flow, Handler, HandshakeKind, KeyExchangeGroup, KeyType, Resumption, Settings,
     Stack, TlsOptions, TlsSettings, TlsVersion, Transport, User, stacks,

@@ -4,20 +4,18 @@
 //! Each figure is a slope over a number of connections, of counted allocations: repeated measurements
 //! differ by what a connection happens to hold when it is looked at, not by how fast the machine is.
 
-#[path = "common/bare.rs"]
-mod bare;
 #[path = "common/ends.rs"]
 mod ends;
 
 use std::cell::{Cell, LazyCell};
 use std::time::Duration;
 
-use bare::{TlsEnds, WireguardEnds};
 use criterion::measurement::{Measurement, ValueFormatter};
 use criterion::{
     BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
 use ends::{CONNECTIONS, HeapBytes, bytes_of_both, heap_bytes_per_connection};
+use hopbench::bare::{TlsEnds, WireguardEnds};
 use hopbench::load::Stage;
 use hopbench::measure::heap::{self, CountingAllocator};
 use hopbench::transport::{Settings, stacks};

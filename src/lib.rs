@@ -19,6 +19,7 @@
 //! `measure::heap`, to say what they allocate for. [`sip`] and [`tunnel`] take bytes and the time as
 //! arguments: they read no clock and open no socket.
 
+pub mod bare;
 pub mod load;
 pub mod measure;
 pub mod net;

@@ -31,6 +31,7 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
         "transport",
         &["net", "tunnel", "sip::framing", "measure::heap", "units"],
     ),
+    ("bare", &["transport"]),
     ("net", &["tunnel", "measure::heap", "units"]),
     ("sip", &["measure::heap", "units"]),
     ("record", &["measure", "units"]),

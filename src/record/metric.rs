@@ -205,6 +205,11 @@ const COMMON: &[Known] = &[
         "Server heap without a connection, by the fit",
     ),
     lower(
+        "client_bare_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Client heap of the bare cryptography per connection",
+    ),
+    lower(
         "client_tls_session_heap_bytes_per_connection",
         Unit::Bytes,
         "Client heap of TLS sessions per connection",
@@ -248,6 +253,11 @@ const COMMON: &[Known] = &[
         "client_unexplained_heap_bytes_per_connection",
         Unit::Bytes,
         "Client heap in none of the parts per connection",
+    ),
+    lower(
+        "server_bare_heap_bytes_per_connection",
+        Unit::Bytes,
+        "Server heap of the bare cryptography per connection",
     ),
     lower(
         "server_tls_session_heap_bytes_per_connection",

@@ -24,13 +24,15 @@ pub(crate) struct Collected {
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them. How fast a crowd
 /// comes is what the scenario says.
-const NOT_COMPARED: [&str; 9] = [
+const NOT_COMPARED: [&str; 11] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
     "scheduling_lag_ns",
     "generator_busy_ratio",
     "bare_protection_cpu_ns_per_packet",
+    "client_bare_heap_bytes_per_connection",
+    "server_bare_heap_bytes_per_connection",
     "protection_cost_ratio",
     "population_ns",
     "population_per_second",

@@ -12,6 +12,7 @@ use hopbench::transport::{CryptoProvider, Stack, WireCounters};
 use serde_json::{Value, json};
 
 use super::attribution::{TracedPoint, add_parts, traced};
+use super::floor;
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
 use crate::interrupt;
 use crate::limits::{Demand, Spread};
@@ -112,6 +113,10 @@ impl Question for Ramp {
         };
         let mut sample = sample(&readings, allocates_in_c(site));
         add_parts(&mut sample, &readings.traced);
+        let settings = bench.settings_for(site, 0)?;
+        sample
+            .scalars
+            .extend(floor::bare_heap(site.stack, &settings));
         if self.stage == Stage::Handshaken && has_set_up(site.stack) {
             sample.scalars.extend(set_up_wire(&readings.points));
         }

@@ -8,6 +8,7 @@
 mod attribution;
 mod chain;
 mod collect;
+mod floor;
 mod load;
 mod memory;
 mod packet;

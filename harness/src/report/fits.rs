@@ -7,6 +7,7 @@ use hopbench::record::{Cell, Fit, Metric, Run, Unit};
 
 use super::summary::stack_rank;
 use super::units::{MISSING, Scale, quantity, significant};
+use crate::statistics::regression;
 
 const SIDES: [&str; 2] = ["server", "client"];
 
@@ -18,6 +19,9 @@ const CHAIN: [(&str, &str); 5] = [
     ("arena", "+ free within malloc"),
     ("rss", "+ pages not written, or not malloc's"),
 ];
+
+/// Slopes of heap and resident memory agree that are no farther apart than this share.
+const AGREEING: f64 = 0.15;
 
 /// Both tables and the readings that lie off.
 pub(super) fn section(out: &mut String, run: &Run) {
@@ -50,8 +54,10 @@ fn lines(out: &mut String, cells: &[&Cell]) {
         out,
         "The fit of heap over connections: slope per connection with its 95 % interval over blocks and by \
          the regression (one slope, each block with a fixed cost of its own), what is there without a \
-         connection, and r²\n\n| cell | side | slope | over blocks | by regression | fixed | r² | off the line |\n\
-         |---|---|--:|--:|--:|--:|--:|--:|"
+         connection, r², and the reading that is farthest from its block's line, as a share of what the line has \
+         risen there: r² hardly sees those of few connections\n\n\
+         | cell | side | slope | over blocks | by regression | fixed | r² | farthest | off the line |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|--:|"
     );
     for cell in cells {
         for side in SIDES {
@@ -65,19 +71,42 @@ fn lines(out: &mut String, cells: &[&Cell]) {
             let told = |key: &str| cell.metrics.get(&format!("{side}_heap_{key}"))?.value;
             let _ = writeln!(
                 out,
-                "| `{}` | {side} | {} | {} | {} | {} | {} | {} of {} |",
+                "| `{}` | {side} | {} | {} | {} | {} | {} | {} | {} of {} |",
                 name(cell),
                 bytes(metric.value),
                 interval(metric.ci95_low, metric.ci95_high),
                 interval(fit.ci95_low, fit.ci95_high),
                 bytes(told("fixed_bytes")),
                 told("r_squared_ratio").map_or(MISSING.to_owned(), |r2| format!("{r2:.5}")),
+                farthest(fit).map_or(MISSING.to_owned(), |share| format!(
+                    "{:.2} %",
+                    100.0 * share
+                )),
                 fit.outliers.len(),
                 fit.at.len() * fit.readings.len(),
             );
         }
     }
     out.push('\n');
+}
+
+/// The largest share by which a reading is off its block's line of least squares, of what that line
+/// rises up to it. `None` where a line is flat.
+fn farthest(fit: &Fit) -> Option<f64> {
+    let mut farthest = 0.0_f64;
+    for block in &fit.readings {
+        let points: Vec<(f64, f64)> = fit.at.iter().copied().zip(block.iter().copied()).collect();
+        let line = regression(&points)?;
+        for (at, reading) in points {
+            let rise = line.slope * at;
+            if rise.abs() < f64::EPSILON {
+                return None;
+            }
+            let left = reading - line.intercept - rise;
+            farthest = farthest.max((left / rise).abs());
+        }
+    }
+    Some(farthest)
 }
 
 /// Readings that lie off the line; they are in the figures all the same.
@@ -137,6 +166,7 @@ fn chain(out: &mut String, cells: &[&Cell]) {
                 .map(|b| format!("{b:.0}"))
                 .collect();
             let ratio = levels[CHAIN.len() - 1] / levels[0];
+            let cause = cause(&levels);
             let ratio = if ratio.is_finite() {
                 format!("{}×", significant(ratio))
             } else {
@@ -144,7 +174,7 @@ fn chain(out: &mut String, cells: &[&Cell]) {
             };
             let _ = writeln!(
                 rows,
-                "| `{}` | {side} | {} | {ratio} |",
+                "| `{}` | {side} | {} | {ratio} | {cause} |",
                 name(cell),
                 figures.join(" | ")
             );
@@ -153,11 +183,25 @@ fn chain(out: &mut String, cells: &[&Cell]) {
     if !rows.is_empty() {
         let _ = writeln!(
             out,
-            "From heap to resident memory, bytes per connection\n\n| cell | side | {} | = resident | ÷ heap |\n|---|---|{}\n{rows}",
+            "From heap to resident memory, bytes per connection; where resident memory grows by more than {:.0} % \
+             more or less than the heap, the step that does most of it\n\n\
+             | cell | side | {} | = resident | ÷ heap | why |\n|---|---|{}---|\n{rows}",
+            100.0 * AGREEING,
             headings.join(" | "),
             "--:|".repeat(CHAIN.len() + 2)
         );
     }
+}
+
+/// Why resident memory does not grow as the heap does: the largest of the steps from one to the other.
+fn cause(levels: &[f64]) -> &'static str {
+    let ratio = levels[levels.len() - 1] / levels[0];
+    if !ratio.is_finite() || (ratio - 1.0).abs() <= AGREEING {
+        return "";
+    }
+    let steps = levels.windows(2).map(|pair| (pair[1] - pair[0]).abs());
+    let largest = steps.zip(&CHAIN[1..]).max_by(|a, b| a.0.total_cmp(&b.0));
+    largest.map_or("", |(_, (_, heading))| heading.trim_start_matches("+ "))
 }
 
 fn bytes(value: Option<f64>) -> String {
@@ -205,7 +249,7 @@ mod tests {
         }
         section(&mut out, &run);
         assert!(
-            out.contains("| 1000 | 100 | 50 | 100 | -50 | 1200 | 1.20× |"),
+            out.contains("| 1000 | 100 | 50 | 100 | -50 | 1200 | 1.20× | rounding to chunks |"),
             "{out}"
         );
         assert!(
@@ -213,6 +257,35 @@ mod tests {
             "{out}"
         );
         assert!(out.contains("[0.967 KiB, 0.986 KiB]"), "{out}");
-        assert!(out.contains("| 0 of 2 |"), "{out}");
+        assert!(out.contains("| 0.00 % | 0 of 2 |"), "{out}");
+    }
+
+    #[test]
+    fn the_farthest_reading_is_told_by_its_share_of_the_rise() {
+        let fit = |block: Vec<f64>| Fit {
+            at: vec![1.0, 2.0, 3.0],
+            readings: vec![vec![10.0, 20.0, 30.0], block],
+            ci95_low: None,
+            ci95_high: None,
+            outliers: vec![],
+        };
+        assert!(farthest(&fit(vec![10.0, 20.0, 30.0])).is_some_and(|share| share < 1e-9));
+        // Slope 10, and 2/3 above, 4/3 below, 2/3 above the line: the first is farthest for its rise.
+        let bent = farthest(&fit(vec![12.0, 20.0, 32.0]));
+        assert!(
+            bent.is_some_and(|share| (share - 2.0 / 30.0).abs() < 1e-9),
+            "{bent:?}"
+        );
+        assert_eq!(farthest(&fit(vec![5.0, 5.0, 5.0])), None);
+    }
+
+    #[test]
+    fn what_agrees_needs_no_cause() {
+        assert_eq!(cause(&[1000.0, 1050.0, 1050.0, 1100.0, 1149.0]), "");
+        assert_eq!(
+            cause(&[1000.0, 1000.0, 1300.0, 1310.0, 1200.0]),
+            "C code, caches of threads"
+        );
+        assert_eq!(cause(&[0.0, 1.0, 2.0, 3.0, 4.0]), "");
     }
 }

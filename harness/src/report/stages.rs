@@ -27,6 +27,9 @@ const FIGURES: [(&str, &str); 3] = [
     ),
 ];
 
+/// How long a server remembers what it answered over datagrams: Timer J, 64 times T1.
+const TRANSACTION_SECONDS: f64 = 32.0;
+
 /// A table for each figure: the stacks below each other, the stages beside each other.
 pub(super) fn tables(out: &mut String, summary: &Summary<'_>) {
     let blocks = summary.blocks.iter();
@@ -34,10 +37,17 @@ pub(super) fn tables(out: &mut String, summary: &Summary<'_>) {
         for (metric, name) in FIGURES {
             table(out, block, metric, name);
         }
+        beyond_bare(out, block);
         if let Some(seconds) = idle_seconds(block) {
+            let transactions = if seconds < TRANSACTION_SECONDS {
+                ", fewer than the 32 s that a transaction over datagrams lasts (RFC 3261 §17.2.2): it is among \
+                 what an idle user takes"
+            } else {
+                ""
+            };
             let _ = writeln!(
                 out,
-                "Idle is after {seconds} s in which nothing happened.\n"
+                "Idle is after {seconds} s in which nothing happened{transactions}.\n"
             );
         }
     }
@@ -77,6 +87,42 @@ fn table(out: &mut String, block: &Block<'_>, metric: &str, name: &str) {
     out.push('\n');
 }
 
+/// What the server holds of a connection, what the cryptography alone would, and the rest.
+fn beyond_bare(out: &mut String, block: &Block<'_>) {
+    for (stage, heading) in STAGES {
+        let figures = |row: &Row<'_>| -> Option<(f64, f64)> {
+            let metrics = &row.cell(Some(stage))?.metrics;
+            let value = |key: &str| metrics.get(key)?.value;
+            let bare = value("server_bare_heap_bytes_per_connection")?;
+            Some((value("server_heap_bytes_per_connection")?, bare))
+        };
+        let rows: Vec<_> = block
+            .all_rows()
+            .filter_map(|row| Some((row.name(), figures(row)?)))
+            .collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let scale = Scale::fitting(Unit::Bytes, rows.iter().map(|(_, (whole, _))| *whole));
+        let _ = writeln!(
+            out,
+            "Server heap beyond the bare cryptography, {heading}, per connection in {}: bare are rustls and \
+             boringtun alone, in memory, in this run\n\n| stack | whole | bare | beyond |\n|---|--:|--:|--:|",
+            scale.symbol
+        );
+        for (name, (whole, bare)) in rows {
+            let _ = writeln!(
+                out,
+                "| `{name}` | {} | {} | {} |",
+                scale.number(whole),
+                scale.number(bare),
+                scale.number(whole - bare)
+            );
+        }
+        out.push('\n');
+    }
+}
+
 fn idle_seconds(block: &Block<'_>) -> Option<f64> {
     let idle = |row: &Row<'_>| -> Option<f64> {
         let cell: &Cell = row.cell(Some("idle"))?;
@@ -88,7 +134,7 @@ fn idle_seconds(block: &Block<'_>) -> Option<f64> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use hopbench::record::Run;
+    use hopbench::record::{Metric, Run};
     use serde_json::json;
 
     use super::*;
@@ -120,6 +166,24 @@ mod tests {
         assert!(text.contains("| stack | handshaken | registered | idle |"));
         assert!(text.contains("3.00 |\n"), "{text}");
         assert!(text.contains("Idle is after 5 s"));
+        assert!(text.contains("fewer than the 32 s"), "{text}");
         assert!(!text.contains("kernel"), "nobody measured it: {text}");
+        assert!(!text.contains("bare"), "nobody measured it: {text}");
+    }
+
+    #[test]
+    fn what_a_server_holds_is_told_from_its_cryptography() {
+        let mut run = fixture::run();
+        let is_tls = |cell: &&mut Cell| cell.stack == "tls" && cell.id.contains("stage=registered");
+        let cell = run.cells.iter_mut().find(is_tls).unwrap();
+        for (key, bytes) in [
+            ("server_heap_bytes_per_connection", 9_216.0),
+            ("server_bare_heap_bytes_per_connection", 8_192.0),
+        ] {
+            let metric = Metric::of(key, Some(bytes));
+            cell.metrics.insert(key.to_owned(), metric);
+        }
+        let text = rendered(&run);
+        assert!(text.contains("| `tls` | 9.00 | 8.00 | 1.00 |"), "{text}");
     }
 }

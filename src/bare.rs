@@ -1,15 +1,17 @@
 //! The bare cryptography below the stacks, both ends in memory: without sockets, tasks or SIP. The floor
-//! that no transport gets below, in time or in memory.
+//! that no transport gets below, in time or in memory, and so the control of what a stack adds.
+//!
+//! Everything here panics on what generated credentials cannot bring about.
 
 use std::io;
 use std::sync::Arc;
 
+use crate::transport::{
+    CryptoProvider, Identity, KeyExchangeGroup, Resumption, TlsOptions, TlsSettings, TlsVersion,
+};
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
-use hopbench::transport::{
-    CryptoProvider, Identity, KeyExchangeGroup, Resumption, TlsOptions, TlsSettings, TlsVersion,
-};
 use rustls::crypto::CryptoProvider as Provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -20,7 +22,7 @@ use rustls::{
 };
 
 /// What the stacks negotiate, asked of rustls without them.
-pub(crate) struct TlsEnds {
+pub struct TlsEnds {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
     server_name: ServerName<'static>,
@@ -28,7 +30,11 @@ pub(crate) struct TlsEnds {
 
 impl TlsEnds {
     /// `is_mutual` has the client show a certificate, too.
-    pub(crate) fn new(settings: &TlsSettings, is_mutual: bool) -> Self {
+    ///
+    /// # Panics
+    /// When `settings` are not generated ones: both identities are needed, and must be sound.
+    #[must_use]
+    pub fn new(settings: &TlsSettings, is_mutual: bool) -> Self {
         let (client, server) = configure(settings, is_mutual);
         let server_name = ServerName::try_from(settings.server_name.clone());
         Self {
@@ -39,7 +45,11 @@ impl TlsEnds {
     }
 
     /// Both ends of a connection after their handshake.
-    pub(crate) fn connect(&self) -> (ClientConnection, ServerConnection) {
+    ///
+    /// # Panics
+    /// When the ends do not agree, which both having one configuration excludes.
+    #[must_use]
+    pub fn connect(&self) -> (ClientConnection, ServerConnection) {
         let client = ClientConnection::new(self.client.clone(), self.server_name.clone());
         let mut client = client.expect("a configuration");
         let mut server = ServerConnection::new(self.server.clone()).expect("a configuration");
@@ -152,7 +162,7 @@ fn carry<A, B>(
 }
 
 /// Two peers of WireGuard.
-pub(crate) struct WireguardEnds {
+pub struct WireguardEnds {
     client: Peer,
     server: Peer,
 }
@@ -163,8 +173,16 @@ struct Peer {
     limiter: Arc<RateLimiter>,
 }
 
+impl Default for WireguardEnds {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl WireguardEnds {
-    pub(crate) fn new() -> Self {
+    /// With keys that are always the same.
+    #[must_use]
+    pub fn new() -> Self {
         let peer = |secret: [u8; 32]| {
             let secret = StaticSecret::from(secret);
             let public = PublicKey::from(&secret);
@@ -182,7 +200,11 @@ impl WireguardEnds {
     }
 
     /// Both ends of a tunnel after their handshake and the keep-alive that confirms it.
-    pub(crate) fn connect(&self) -> (Box<Tunn>, Box<Tunn>) {
+    ///
+    /// # Panics
+    /// When boringtun answers a handshake message by anything but the next one.
+    #[must_use]
+    pub fn connect(&self) -> (Box<Tunn>, Box<Tunn>) {
         let end = |own: &Peer, peer: &Peer| {
             let limiter = Some(Arc::clone(&own.limiter));
             Box::new(Tunn::new(
