@@ -27,11 +27,11 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
         "node",
         &["transport", "net", "tunnel", "sip", "measure", "units"],
     ),
+    ("bare", &["transport"]),
     (
         "transport",
         &["net", "tunnel", "sip::framing", "measure::heap", "units"],
     ),
-    ("bare", &["transport"]),
     ("net", &["tunnel", "measure::heap", "units"]),
     ("sip", &["measure::heap", "units"]),
     ("record", &["measure", "units"]),
