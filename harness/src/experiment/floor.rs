@@ -59,24 +59,26 @@ mod tests {
 
     use super::*;
 
-    fn of(stack: &str) -> Vec<(String, Option<f64>)> {
-        let settings = Settings::generate(0).unwrap();
-        bare_heap(find(stack).unwrap(), &settings)
+    fn of(stack: &str, settings: &Settings) -> Vec<(String, Option<f64>)> {
+        bare_heap(find(stack).unwrap(), settings)
     }
 
     #[test]
     fn what_is_plain_has_no_floor() {
+        let settings = Settings::generate(0).unwrap();
         for stack in ["udp", "tcp", "tcp@clear"] {
-            assert_eq!(of(stack), [], "{stack}");
+            assert_eq!(of(stack, &settings), [], "{stack}");
         }
     }
 
     /// Session keys of two directions and the buffers of a deframer are kilobytes; a `Tunn` is hundreds of
-    /// bytes at least, and the floors of two layers add up.
+    /// bytes at least, and the floors of two layers add up. What a session keeps of a certificate's
+    /// signature in DER is some bytes more or less from one handshake to the next.
     #[test]
     fn layers_add_up_on_both_sides() {
+        let settings = Settings::generate(0).unwrap();
         let bytes = |stack: &str| -> Vec<f64> {
-            of(stack)
+            of(stack, &settings)
                 .into_iter()
                 .map(|(_, bytes)| bytes.unwrap())
                 .collect()
@@ -87,10 +89,13 @@ mod tests {
             assert!(tls[side] > 1_000.0, "{tls:?}");
             assert!(tunnel[side] > 500.0, "{tunnel:?}");
             assert!(
-                (tls[side] + tunnel[side] - both[side]).abs() < 1.0,
-                "{both:?}"
+                (tls[side] + tunnel[side] - both[side]).abs() < 128.0,
+                "{both:?} are not {tls:?} and {tunnel:?}"
             );
         }
-        assert_eq!(of("tls")[1].0, "server_bare_heap_bytes_per_connection");
+        assert_eq!(
+            of("tls", &settings)[1].0,
+            "server_bare_heap_bytes_per_connection"
+        );
     }
 }
