@@ -5,13 +5,12 @@
 //! that is printed is in `run.json`, or is read from a histogram that is.
 //!
 //! ```text
-//! table  markdown  excerpt  csv  json  svg     renderers (markdown and excerpt name charts)
+//! table  markdown  excerpt  json  svg          renderers (markdown and excerpt name charts)
 //! summary                             rows and prices
 //! question                            columns and headlines
 //! distribution  units                 quantiles of a stored histogram; figures as text
 //! ```
 
-mod csv;
 mod distribution;
 mod excerpt;
 mod fits;
@@ -50,8 +49,6 @@ pub(crate) enum Format {
     Markdown,
     /// The run itself, indented.
     Json,
-    /// One row a metric, then one row a ratio.
-    Csv,
     /// For a terminal of 100 columns.
     Table,
 }
@@ -61,7 +58,6 @@ pub(crate) fn render(run: &Run, format: Format, colour: bool) -> String {
     match format {
         Format::Markdown => markdown::render(run),
         Format::Json => json::render(run),
-        Format::Csv => csv::render(run),
         Format::Table => table::render(run, colour),
     }
 }
@@ -114,7 +110,6 @@ mod tests {
         let run = fixture::run();
         assert_snapshot("table.txt", &render(&run, Format::Table, false));
         assert_snapshot("report.md", &render(&run, Format::Markdown, false));
-        assert_snapshot("metrics.csv", &render(&run, Format::Csv, false));
         assert_snapshot("excerpt.md", &excerpt(&run, "results/reference/quick/"));
     }
 
@@ -123,7 +118,7 @@ mod tests {
         let mut run = fixture::run();
         run.cells.clear();
         run.ratios.clear();
-        for format in [Format::Markdown, Format::Json, Format::Csv, Format::Table] {
+        for format in [Format::Markdown, Format::Json, Format::Table] {
             assert!(!render(&run, format, true).is_empty(), "{format:?}");
         }
         assert!(svg::charts(&run).is_empty());
