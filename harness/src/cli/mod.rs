@@ -2,6 +2,8 @@
 
 mod compare;
 mod credentials;
+mod export;
+mod history;
 mod list;
 mod load;
 mod node;
@@ -58,6 +60,10 @@ enum Command {
     Credentials(credentials::Args),
     /// Render a run again
     Report(report::Args),
+    /// Write a run in the formats of other programs: CI charts, Prometheus, HdrHistogram
+    Export(export::Args),
+    /// Keep the figures of many runs, find where they changed, draw them
+    History(history::Args),
     /// Hold a run against another one, and fail on what has become worse
     Compare(compare::Args),
     /// Estimate what so many users need, from what a run has measured
@@ -85,6 +91,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Load(args) => load::load(&args),
         Command::Credentials(args) => credentials::credentials(&args),
         Command::Report(args) => report::report(&args),
+        Command::Export(args) => export::export(&args),
+        Command::History(args) => history::history(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::Plan(args) => plan::plan(&args),
     };
