@@ -88,7 +88,7 @@ pub(crate) fn significant(p: &[f64], series: usize) -> Vec<bool> {
     sorted.sort_unstable_by(f64::total_cmp);
     let tests = series.max(p.len()) as f64;
     let holds = |(rank, p): &(usize, &f64)| **p <= FALSE_SHARE * (*rank + 1) as f64 / tests;
-    let limit = sorted.iter().enumerate().filter(holds).last();
+    let limit = sorted.iter().enumerate().rfind(holds);
     let limit = limit.map_or(-1.0, |(_, p)| *p);
     p.iter().map(|p| *p <= limit).collect()
 }
@@ -234,10 +234,10 @@ fn kept(values: &[f64], mut starts: Vec<usize>, test: Test) -> Vec<Change> {
     let selected = starts.len() as f64;
     let mut verdicts: Vec<Option<Verdict>> = vec![None; starts.len()];
     loop {
-        for index in 0..starts.len() {
-            if verdicts[index].is_none() {
+        for (index, known) in verdicts.iter_mut().enumerate() {
+            if known.is_none() {
                 let (before, after) = levels(values, &starts, index);
-                verdicts[index] = Some(verdict(before, after, selected, test));
+                *known = Some(verdict(before, after, selected, test));
             }
         }
         let weakness = |index: &usize| verdicts[*index].map_or(0.0, Verdict::weakness);
