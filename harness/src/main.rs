@@ -12,6 +12,7 @@ mod limits;
 mod plan;
 mod progress;
 mod protocol;
+mod rate;
 mod report;
 mod scenario;
 mod statistics;
