@@ -21,6 +21,7 @@ use crate::progress::Progress;
 use crate::report::{self, Format};
 use crate::scenario::Scenario;
 use crate::testbed::{Placement, Testbed};
+use crate::variant::Handicap;
 
 /// Options of a run.
 #[derive(Debug, clap::Args)]
@@ -54,6 +55,13 @@ pub(crate) struct Args {
     /// `hopbench gate --help` has the grammar
     #[arg(long = "gate", value_name = "EXPR")]
     gates: Vec<Gate>,
+    /// Have every node burn this share of its own processor time on top, to see whether a comparison
+    /// finds it; each cell records it
+    #[arg(long, hide = true, value_name = "RATIO")]
+    handicap_server: Option<f64>,
+    /// The same of the generator
+    #[arg(long, hide = true, value_name = "RATIO")]
+    handicap_generator: Option<f64>,
     #[command(flatten)]
     tunnel: TunnelArgs,
 }
@@ -67,6 +75,7 @@ pub(crate) fn wants_colour() -> bool {
 /// Measures.
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let scenario = args.scenario().map_err(usage)?;
+    let handicap = args.handicap().map_err(usage)?;
     let experiments = experiment::experiments(&scenario.plan, &args.experiments).map_err(usage)?;
     if experiments.is_empty() {
         return Err(usage(anyhow::anyhow!(
@@ -84,7 +93,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         ..Settings::default()
     };
     let certificates = certificates(&experiments)?;
-    let testbed = Testbed::new(Placement::of_this_machine())?;
+    let testbed = Testbed::new(Placement::of_this_machine())?.handicapped(handicap);
     let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
     let seconds = trials.map(Trial::expected_seconds).sum();
     let progress = Progress::new(seconds, args.quiet);
@@ -247,6 +256,15 @@ impl Args {
             gate.check_names(&planned)?;
         }
         Ok(gates)
+    }
+
+    fn handicap(&self) -> anyhow::Result<Handicap> {
+        let handicap = Handicap {
+            server_handicap_ratio: self.handicap_server,
+            generator_handicap_ratio: self.handicap_generator,
+        };
+        handicap.check().map_err(anyhow::Error::msg)?;
+        Ok(handicap)
     }
 
     fn scenario(&self) -> anyhow::Result<Scenario> {

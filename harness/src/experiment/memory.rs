@@ -237,6 +237,7 @@ impl Pair {
         let nodes = bench.testbed.nodes(site, &settings, crew)?;
         let config = GeneratorConfig {
             seed: bench.seed.wrapping_add(u64::from(block)),
+            handicap_ratio: bench.testbed.generator_handicap(site),
             ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
         };
         let load = bench.testbed.load(&config, 1)?;
