@@ -33,7 +33,8 @@ use std::str::FromStr;
 
 use hopbench::record::Cell;
 
-pub(crate) use check::{Finding, Row, Runs};
+use check::Row;
+pub(crate) use check::Runs;
 pub(crate) use error::GateError;
 pub(crate) use text::{markdown, table};
 

@@ -131,8 +131,10 @@ fn is_possible(word: &str) -> bool {
 }
 
 fn unknown(text: &str, word: &str, place: &Range<usize>, cells: &[&Cell]) -> GateError {
-    let of_cells = cells.iter().flat_map(|cell| fields(cell));
-    let known: BTreeSet<&str> = of_cells.chain(vocabulary()).collect();
+    let mut known: BTreeSet<&str> = cells.iter().flat_map(|cell| fields(cell)).collect();
+    for word in vocabulary() {
+        known.insert(word);
+    }
     let likeness = |known: &str| strsim::jaro_winkler(word, known);
     let nearest = known
         .into_iter()
