@@ -76,6 +76,7 @@ fn cell(
         reason: None,
         repetitions: 3,
         metrics: metrics.iter().map(metric).collect(),
+        steps: Vec::new(),
     }
 }
 
