@@ -260,7 +260,7 @@ fn a_build_that_cannot_run_is_named_with_its_words() {
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("setup by BASE") && said.contains("no such profile"),
+        said.contains(" by BASE: ") && said.contains("no such profile"),
         "{said}"
     );
     let missing = run(&["compare", "--interleave", "/nowhere/hopbench", &broken]);

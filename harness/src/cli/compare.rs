@@ -8,8 +8,8 @@ use hopbench::record::Run;
 use serde_json::json;
 
 use super::report::run_file;
-use super::run::{now, run_id, wants_colour};
-use super::{EXIT_GATE, EXIT_OK, usage};
+use super::run::{run_id, wants_colour};
+use super::{EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, usage};
 use crate::compare::{self, Comparison, Judgement};
 use crate::gate::{self, Gate, Outcome, Runs};
 use crate::interleave::{Interleaving, Session};
@@ -118,7 +118,10 @@ fn fail_on(text: &str) -> Result<FailOn, String> {
 /// Compares.
 pub(crate) fn compare(args: &Args) -> anyhow::Result<u8> {
     let [base, head] = if args.interleave {
-        interleaved(args)?
+        match interleaved(args) {
+            Err(_) if interrupt::is_interrupted() => return Ok(EXIT_INTERRUPTED),
+            measured => measured?,
+        }
     } else {
         let [base, head] = [&args.base, &args.head].map(|path| Run::read(&run_file(path)));
         [base.map_err(usage)?, head.map_err(usage)?]
@@ -204,7 +207,7 @@ fn interleaved(args: &Args) -> anyhow::Result<[Run; 2]> {
     let progress = Progress::new(interleaving.steps().map_err(usage)?, false);
     let measured = interleaving.measure(&progress, &session);
     progress.finish();
-    let runs = measured.with_context(|| format!("at {}", now()))?;
+    let runs = measured?;
     let folder = match &args.out {
         Some(folder) => folder.clone(),
         None => Path::new("results/runs").join(&session.id),

@@ -163,7 +163,8 @@ fn hold(gates: &[Gate], run: &Run, is_quiet: bool) -> bool {
         }
     }
     let all_hold = outcomes.iter().all(Outcome::holds);
-    if !outcomes.is_empty() && !(is_quiet && all_hold) {
+    let is_told = !is_quiet || !all_hold;
+    if is_told && !outcomes.is_empty() {
         super::print(&format!("\n{}", gate::table(&outcomes)));
     }
     are_clear && all_hold
@@ -220,7 +221,7 @@ fn certificates(experiments: &[Experiment]) -> anyhow::Result<BTreeMap<KeyType, 
 }
 
 /// RFC 3339, UTC.
-pub(super) fn now() -> String {
+fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 

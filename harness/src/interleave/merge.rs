@@ -232,7 +232,9 @@ mod tests {
     fn block(factor: f64) -> Run {
         let mut run = fixture::run();
         // A dozen cells tell what all would.
-        let is_kept = |id: &str| id.starts_with("setup/register/t") || id.starts_with("throughput/register/t");
+        let is_kept = |id: &str| {
+            id.starts_with("setup/register/t") || id.starts_with("throughput/register/t")
+        };
         run.cells.retain(|cell| is_kept(&cell.id));
         run.ratios.retain(|ratio| is_kept(&ratio.cell_id));
         for metric in run

@@ -111,7 +111,7 @@ pub(crate) fn discovery_limit(all_p: &[f64], rate: f64) -> Option<f64> {
     sorted.sort_unstable_by(f64::total_cmp);
     let n = sorted.len() as f64;
     let found = |(rank, p): &(usize, &f64)| **p <= rate * (rank + 1) as f64 / n;
-    let last = sorted.iter().enumerate().filter(found).last();
+    let last = sorted.iter().enumerate().rfind(found);
     last.map(|(_, p)| *p)
 }
 
