@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use hopbench::record::Run;
 
 use super::report::run_file;
-use super::{EXIT_ERROR, EXIT_OK, usage};
+use super::{EXIT_GATE, EXIT_OK, usage};
 use crate::history::commit::{self, Commit};
 use crate::history::data_js::DataJs;
 use crate::history::entry::Entry;
@@ -272,7 +272,7 @@ fn check(args: &Check) -> anyhow::Result<u8> {
         count => format!("{count} have changed for the worse\n"),
     };
     super::print(&text);
-    Ok(if failed == 0 { EXIT_OK } else { EXIT_ERROR })
+    Ok(if failed == 0 { EXIT_OK } else { EXIT_GATE })
 }
 
 /// A change with its line.
