@@ -24,6 +24,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::statistics::median;
+use crate::statistics::test::discovery_limit;
 
 /// Points that a level has at least, and that a change takes to be seen.
 pub(crate) const LEVEL_POINTS: usize = 3;
@@ -82,15 +83,13 @@ fn changes_by(values: &[f64], seed: u64, permutations: u32) -> Vec<Change> {
 }
 
 /// Which of the `p` of all changes of `series` series to believe, so that one in twenty of these is false.
-#[allow(clippy::cast_precision_loss)] // thousands
 pub(crate) fn significant(p: &[f64], series: usize) -> Vec<bool> {
-    let mut sorted = p.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let tests = series.max(p.len()) as f64;
-    let holds = |(rank, p): &(usize, &f64)| **p <= FALSE_SHARE * (*rank + 1) as f64 / tests;
-    let limit = sorted.iter().enumerate().rfind(holds);
-    let limit = limit.map_or(-1.0, |(_, p)| *p);
-    p.iter().map(|p| *p <= limit).collect()
+    // A series without a candidate is a test that found nothing.
+    let mut all = p.to_vec();
+    all.resize(series.max(p.len()), 1.0);
+    let limit = discovery_limit(&all, FALSE_SHARE);
+    let is_found = |p: &f64| limit.is_some_and(|limit| *p <= limit);
+    p.iter().map(is_found).collect()
 }
 
 /// Starts of levels of the cheapest partition, without the first.
