@@ -17,10 +17,10 @@ use crate::statistics::test::{Difference, Sample, discovery_limit};
 
 /// Of all changes that are claimed, at most this share is expected to be none.
 pub(crate) const FALSE_DISCOVERY_RATE: f64 = 0.05;
-/// What is counted differs by so much between two runs of the same code, since certificates are made
-/// anew (their length varies) and tables fill differently. Interleaved blocks have certificates of their own.
+/// What is counted differs by so much between runs of the same code, since certificates are made anew (their
+/// length varies) and tables fill differently: less is no change that anybody would want to be told of.
 pub(crate) const COUNTED_MARGIN_RATIO: f64 = 0.01;
-/// Bytes per connection below this are rounding.
+/// Of figures of a few bytes, this is rounding.
 const COUNTED_MARGIN: f64 = 16.0;
 
 /// Processor time of the server, which is compared by that of the client in the same window.
@@ -71,7 +71,16 @@ impl<'a> Pairing<'a> {
             },
         };
         if self.is_interleaved {
-            return vec![change(Basis::Pairs, paired(metrics))];
+            let pairs = paired(metrics);
+            let is_counted = !is_timed(key, metrics[1].unit);
+            let pairs = pairs.map(|scaled| {
+                if is_counted {
+                    scaled.beyond_margin(figures)
+                } else {
+                    scaled
+                }
+            });
+            return vec![change(Basis::Pairs, pairs)];
         }
         if !is_timed(key, metrics[1].unit) {
             let counted = samples(self.cells, metrics).map(|scaled| scaled.beyond_margin(figures));

@@ -96,8 +96,9 @@ pub(super) fn summary(comparison: &Comparison<'_>) -> String {
 
 fn method(comparison: &Comparison<'_>) -> &'static str {
     if comparison.is_interleaved {
-        "The runs were interleaved: each block of HEAD is compared with the block of BASE beside it. Of\n\
-         the changes claimed at most one in twenty is expected to be chance (Benjamini–Hochberg)."
+        "The runs were interleaved: each block of HEAD is compared with the block of BASE beside it.\n\
+         Counted figures that differ by less than 1 % count as equal. Of the changes claimed at most one\n\
+         in twenty is expected to be chance (Benjamini–Hochberg)."
     } else {
         "The runs were measured one after the other, so times are compared by what each run measured beside\n\
          them: the control, or the client's CPU; what both share cancels. `hopbench compare --interleave`\n\
