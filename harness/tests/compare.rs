@@ -353,6 +353,34 @@ fn the_gates_of_ci_hold_of_the_committed_run() {
     );
 }
 
+/// What CI does on its main branch, twice: the history grows, and the site shows it.
+#[test]
+fn charts_of_ci_keep_a_history_and_make_a_site() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = folder.path().join("counted.toml");
+    let memory = SCENARIO.split("[[throughput]]").next().unwrap();
+    std::fs::write(&scenario, memory.replace("blocks = 3", "blocks = 1")).unwrap();
+    let (store, site) = (folder.path().join("store"), folder.path().join("site"));
+    for runs in 1..=2 {
+        let output = script("ci-charts")
+            .args([&store, &site])
+            .env("HOPBENCH_SCENARIO", &scenario)
+            .env("HOPBENCH", env!("CARGO_BIN_EXE_hopbench"))
+            .output()
+            .unwrap();
+        let said = format!("{}{}", stdout(&output), stderr(&output));
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(said.contains(&format!("{runs} runs in ")), "{said}");
+    }
+    let text = |file: &str| std::fs::read_to_string(site.join(file)).unwrap();
+    assert!(text("data.js").contains("window.BENCHMARK_DATA"));
+    let page = text("index.html");
+    for file in ["latest/report.md", "history.txt", "data.js"] {
+        assert!(page.contains(&format!("href=\"{file}\"")), "{page}");
+        assert!(!text(file).is_empty(), "{file}");
+    }
+}
+
 #[test]
 fn workflows_are_in_order() {
     let output = script("lint-workflows").output().unwrap();
