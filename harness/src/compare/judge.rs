@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use hopbench::record::{Cell, Direction, Metric, Run, Unit, Verdict};
+use hopbench::record::{Cell, Metric, Run, Unit, Verdict};
 
 use super::{Basis, Change, Estimate, Judgement, Reason};
 use crate::experiment::describes_load;
@@ -42,7 +42,7 @@ pub(super) fn is_judged(key: &str) -> bool {
 }
 
 /// Whether the machine's speed is in it.
-fn is_timed(key: &str, unit: Unit) -> bool {
+pub(super) fn is_timed(key: &str, unit: Unit) -> bool {
     match unit {
         Unit::Ns | Unit::PerSecond => true,
         Unit::Bytes => false,
@@ -273,13 +273,9 @@ pub(super) fn judge(changes: &mut [Change<'_>]) {
         let (Some(p), Some(estimate)) = (change.p, &change.estimate) else {
             continue;
         };
-        let has_grown = estimate.is_growth();
-        change.judgement = match change.direction {
-            _ if p > limit => Judgement::NoChangeShown,
-            Direction::Lower if has_grown => Judgement::Worse,
-            Direction::Higher if !has_grown => Judgement::Worse,
-            Direction::Lower | Direction::Higher => Judgement::Better,
-        };
+        if p <= limit {
+            change.judgement = Judgement::of_growth(change.direction, estimate.is_growth());
+        }
     }
 }
 
