@@ -2,17 +2,20 @@
 //!
 //! Serialised as `run.json`, schema [`SCHEMA`]. Keys are binding, since other programs read them.
 //! Missing is `null`, never zero; every key is always present, but for what an addition to the schema
-//! says of itself, so that earlier runs can be read. The JSON Schema is generated from the
-//! types below and committed as `results/run.schema.json`.
+//! says of itself, so that earlier runs can be read. Reading is strict: a key that is missing, unknown
+//! or there twice is an error, so that no damaged file and no later addition is misread. The JSON Schema
+//! is generated from the types below and committed as `results/run.schema.json`.
 //!
 //! Beside the types: [`CellId`] and the constructors of cells, [`metric`] with the table of metric
 //! keys, the conversions of histograms, and [`Run::read`] and [`Run::write`]. How figures are
 //! obtained is not known here, nor how they are shown.
 
 mod cell;
+mod check;
 mod file;
 mod histogram;
 pub mod metric;
+mod strict;
 
 use std::collections::BTreeMap;
 
@@ -20,13 +23,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use cell::CellId;
-pub use file::FileError;
+pub use file::{FileError, Place};
 
 /// Name and version of the format that [`Run`] serialises to.
 pub const SCHEMA: &str = "hopbench.run/1";
 
 /// All cells of one invocation, with the environment they were measured in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Run {
     /// Always `hopbench.run/1`.
     #[schemars(extend("const" = SCHEMA))]
@@ -36,6 +40,7 @@ pub struct Run {
     /// RFC 3339, UTC.
     pub started_at: String,
     /// RFC 3339, UTC; null while running or if interrupted.
+    #[serde(deserialize_with = "strict::present")]
     pub finished_at: Option<String>,
     /// `quick`, `standard`, `full`, or the name that a scenario gives itself.
     pub profile: String,
@@ -55,44 +60,57 @@ pub struct Run {
 
 /// What was built, from what, by what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Build {
     /// Version of hopbench.
     pub version: String,
     /// Commit that it was built from; null outside a git checkout.
+    #[serde(deserialize_with = "strict::present")]
     pub git_commit: Option<String>,
     /// Whether the sources that it was built from differed from that commit; null when unknown.
+    #[serde(deserialize_with = "strict::present")]
     pub git_dirty: Option<bool>,
     /// `rustc --version`.
     pub rustc: String,
     /// Versions of the libraries that the figures depend on, by crate name.
+    #[serde(deserialize_with = "strict::unique")]
     pub libraries: BTreeMap<String, String>,
 }
 
 /// Where a run was measured. Figures are comparable only between like environments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Environment {
     /// For example `linux`.
     pub os: String,
     /// Kernel release; null when unknown. The same holds for every optional field here.
+    #[serde(deserialize_with = "strict::present")]
     pub kernel: Option<String>,
     /// As the processor names itself.
+    #[serde(deserialize_with = "strict::present")]
     pub cpu_model: Option<String>,
     /// Processors that this process may run on.
     pub cpu_count: u32,
     /// Physical memory.
+    #[serde(deserialize_with = "strict::present")]
     pub memory_bytes: Option<u64>,
     /// Hypervisor vendor, `none` on bare metal.
+    #[serde(deserialize_with = "strict::present")]
     pub hypervisor: Option<String>,
     /// Congestion control of new TCP connections.
+    #[serde(deserialize_with = "strict::present")]
     pub tcp_congestion_control: Option<String>,
     /// Hard limit on open files of one process.
+    #[serde(deserialize_with = "strict::present")]
     pub file_descriptor_limit: Option<u64>,
     /// One-minute load average when the run started: above the processor count, expect noise.
+    #[serde(deserialize_with = "strict::present")]
     pub load_average_at_start: Option<f64>,
 }
 
 /// One experiment × workload × stack × topology × lifecycle × path.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Cell {
     /// `experiment/workload/stack/topology/lifecycle/path`, with `?key=value` for the parameters
     /// that distinguish it.
@@ -110,14 +128,17 @@ pub struct Cell {
     /// `loopback`.
     pub path: String,
     /// Everything else that a reproduction needs: rates, durations, cipher suite, key type, …
+    #[serde(deserialize_with = "strict::unique")]
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// Whether the figures mean what they say.
     pub verdict: Verdict,
     /// Why the verdict is not `ok`; null only for `ok`.
+    #[serde(deserialize_with = "strict::present")]
     pub reason: Option<String>,
     /// Blocks that were measured.
     pub repetitions: u32,
     /// By metric key.
+    #[serde(deserialize_with = "strict::unique")]
     pub metrics: BTreeMap<String, Metric>,
 }
 
@@ -137,18 +158,23 @@ pub enum Verdict {
 
 /// One figure with its uncertainty and, for distributions, its histogram.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Metric {
     /// The figure; of a latency the median from the intended start. Null when it is missing.
+    #[serde(deserialize_with = "strict::present")]
     pub value: Option<f64>,
     /// Lower end of the 95 % interval over blocks.
+    #[serde(deserialize_with = "strict::present")]
     pub ci95_low: Option<f64>,
     /// Upper end of the 95 % interval over blocks.
+    #[serde(deserialize_with = "strict::present")]
     pub ci95_high: Option<f64>,
     /// `ns`, `bytes`, `per_second`, `ratio`, `count`.
     pub unit: Unit,
     /// Which direction is better.
     pub direction: Direction,
     /// The distribution, for metrics that have one.
+    #[serde(deserialize_with = "strict::present")]
     pub histogram: Option<Histogram>,
     /// What the line was fitted to, for metrics that are its slope; absent elsewhere, and in runs of
     /// earlier versions.
@@ -159,6 +185,7 @@ pub struct Metric {
 /// The readings behind a slope, and how well a line fits them. Blocks share the slope, and each has
 /// a fixed cost of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Fit {
     /// What the slope is per, ascending: numbers of connections.
     pub at: Vec<f64>,
@@ -167,8 +194,10 @@ pub struct Fit {
     pub readings: Vec<Vec<f64>>,
     /// Lower end of the slope's 95 % interval by the regression (Student's t), where the metric's
     /// own interval is over blocks; null where a line has no freedom.
+    #[serde(deserialize_with = "strict::present")]
     pub ci95_low: Option<f64>,
     /// Upper end, likewise.
+    #[serde(deserialize_with = "strict::present")]
     pub ci95_high: Option<f64>,
     /// Readings that lie off the line through most of their block (Theil–Sen) by more than 3.5 robust
     /// standard deviations of all and by more than 1 % of what the line rises over `at`: block, then
@@ -199,6 +228,7 @@ pub enum Direction {
 
 /// A distribution, lossless in `hdr_v2_base64`, with the usual figures read from it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Histogram {
     /// Samples.
     pub count: u64,
@@ -224,6 +254,7 @@ pub struct Histogram {
 
 /// One metric of a cell divided by the same metric of its control in the same run, block by block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Ratio {
     /// Metric key.
     pub metric: String,
@@ -234,8 +265,10 @@ pub struct Ratio {
     /// Median of the blocks' ratios.
     pub ratio: f64,
     /// Lower end of the bootstrap 95 % interval over blocks; null with fewer than two blocks.
+    #[serde(deserialize_with = "strict::present")]
     pub ci95_low: Option<f64>,
     /// Upper end, likewise.
+    #[serde(deserialize_with = "strict::present")]
     pub ci95_high: Option<f64>,
     /// Blocks in which both were measured.
     pub blocks: u32,
