@@ -20,6 +20,7 @@ use crate::progress::Progress;
 use crate::report::{self, Format};
 use crate::scenario::{PROFILES, Scenario};
 use crate::testbed::{Placement, Testbed};
+use crate::variant::Handicap;
 
 /// Options of a run.
 #[derive(Debug, clap::Args)]
@@ -63,6 +64,13 @@ pub(crate) struct Args {
     /// Instead of the table, print the run: what is in its run.json, and nothing else
     #[arg(long, help_heading = OUTPUT)]
     json: bool,
+    /// Have every node burn this share of its own processor time on top, to see whether a comparison
+    /// finds it; each cell records it
+    #[arg(long, hide = true, value_name = "RATIO")]
+    handicap_server: Option<f64>,
+    /// The same of the generator
+    #[arg(long, hide = true, value_name = "RATIO")]
+    handicap_generator: Option<f64>,
     #[command(flatten)]
     tunnel: TunnelArgs,
 }
@@ -84,6 +92,7 @@ pub(crate) fn wants_colour() -> bool {
 /// Measures.
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let scenario = args.scenario().map_err(usage)?;
+    let handicap = args.handicap().map_err(usage)?;
     let experiments = experiment::experiments(&scenario.plan, &args.experiments).map_err(usage)?;
     if experiments.is_empty() {
         return Err(usage(anyhow::anyhow!(
@@ -100,7 +109,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         ..Settings::default()
     };
     let certificates = certificates(&experiments)?;
-    let testbed = Testbed::new(Placement::of_this_machine())?;
+    let testbed = Testbed::new(Placement::of_this_machine())?.handicapped(handicap);
     let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
     let seconds = trials.map(Trial::expected_seconds).sum();
     let progress = Progress::new(seconds, args.quiet);
@@ -209,6 +218,15 @@ fn exit_code(run: &Run, conduct: Conduct) -> u8 {
 }
 
 impl Args {
+    fn handicap(&self) -> anyhow::Result<Handicap> {
+        let handicap = Handicap {
+            server_handicap_ratio: self.handicap_server,
+            generator_handicap_ratio: self.handicap_generator,
+        };
+        handicap.check().map_err(anyhow::Error::msg)?;
+        Ok(handicap)
+    }
+
     fn scenario(&self) -> anyhow::Result<Scenario> {
         let mut scenario = match &self.scenario {
             Some(path) => {

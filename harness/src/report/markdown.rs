@@ -8,7 +8,7 @@ use hopbench::record::{Cell, Environment, Ratio, Run, Unit, Verdict};
 use super::question::Question;
 use super::summary::{Block, Price, PriceKind, Row, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
-use super::{CHART_FOLDER, fits, hops, parts, scale, stages, svg, tunnels, variants};
+use super::{CHART_FOLDER, fits, hops, notices, parts, scale, stages, svg, tunnels, variants};
 
 /// What a caveat is about. It is printed when the run has such a cell.
 enum Concern {
@@ -118,6 +118,9 @@ pub(super) fn render(run: &Run) -> String {
         "Run `{}`, profile `{}`, started {}.{finished}\n",
         run.run_id, run.profile, run.started_at
     );
+    for notice in notices::of(run) {
+        let _ = writeln!(out, "**{notice}**\n");
+    }
     answer(&mut out, &summary);
     let charts = svg::charts(run);
     for question in Question::ALL {

@@ -20,6 +20,7 @@ pub(crate) mod fixture;
 mod hops;
 mod json;
 mod markdown;
+mod notices;
 mod parts;
 mod question;
 mod scale;
