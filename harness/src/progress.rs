@@ -10,7 +10,7 @@ use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::interrupt;
 
@@ -21,6 +21,9 @@ pub(crate) use step::Step;
 const TICK: Duration = Duration::from_millis(500);
 /// A step that takes longer has a line of its own in a log, and so have its phases.
 const LONG_SECONDS: f64 = 10.0;
+
+/// Said when the user asks to stop.
+const STOPPING: &str = "stopping: what was measured is kept; Ctrl-C again ends at once";
 
 /// What the user sees of a run at work.
 pub(crate) struct Progress {
@@ -58,6 +61,7 @@ impl Progress {
         } else if can_draw() {
             bars(Arc::clone(&pace))
         } else {
+            interrupt::on_first(|| eprintln!("{STOPPING}"));
             Display::Lines(Mutex::default())
         };
         Self { pace, display }
@@ -168,12 +172,6 @@ fn bars(pace: Arc<Mutex<Pace>>) -> Display {
         .with_key(
             "pace",
             move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
-                if interrupt::is_interrupted() {
-                    let _ = out.write_str(
-                        "stopping, what was measured is kept; Ctrl-C again ends at once",
-                    );
-                    return;
-                }
                 let (pace, now) = (lock(&words), Instant::now());
                 let percent = pace.fraction(now) * 100.0;
                 let (elapsed, left) = (pace.elapsed_words(now), pace.left_words(now));
@@ -181,6 +179,12 @@ fn bars(pace: Arc<Mutex<Pace>>) -> Display {
             },
         );
     let pace = all.add(ProgressBar::no_length().with_style(below));
+    // The terminal shows ^C beneath: what is drawn from then on would be a line too low.
+    let still = all.clone();
+    interrupt::on_first(move || {
+        still.set_draw_target(ProgressDrawTarget::hidden());
+        eprintln!("\n{STOPPING}");
+    });
     pace.enable_steady_tick(TICK);
     Display::Bars { all, step, pace }
 }
