@@ -26,7 +26,7 @@ use crate::variant::Handicap;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     hopbench run                                        a look: every stack, every question\n  \
-    hopbench run --profile standard                     figures to argue with: half an hour\n  \
+    hopbench run --profile standard                     figures to argue with: forty minutes\n  \
     hopbench run --stacks tcp,tls --experiments setup   one question, two stacks\n  \
     hopbench run scenario.toml --out results/mine       what you choose: harness/scenarios has examples\n  \
     hopbench run --quiet --json | jq '.ratios[0]'       for programs\n\n\
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// A scenario file; without one, the profile's built-in scenario
     #[arg(help_heading = WHAT, value_hint = ValueHint::FilePath)]
     scenario: Option<PathBuf>,
-    /// Built-in scenario: quick takes a few minutes, standard half an hour, full is for publication, scale
+    /// Built-in scenario: quick takes a few minutes, standard forty, full is for publication, scale takes
     /// an hour; `hopbench list profiles` says what is in them
     #[arg(long, help_heading = WHAT, default_value = "quick", value_parser = names::profiles(), conflicts_with = "scenario")]
     profile: String,
