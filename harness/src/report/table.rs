@@ -199,15 +199,18 @@ fn grid(out: &mut String, grid: &Grid, paint: Paint) {
     }
 }
 
-/// A name in lines of at most `most` characters: cut between its parts, or else before a value.
+/// A name in lines of at most `most` characters: cut between its parts, or else before a value or what
+/// stands in parentheses.
 fn cut(name: &str, most: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     let parts = name.split_inclusive(", ").flat_map(|part| {
-        if width(part.trim_end()) + 2 > most {
-            part.split_inclusive('=').collect()
-        } else {
+        if width(part.trim_end()) + 2 <= most {
             vec![part]
+        } else if let Some(end) = part.find('(') {
+            vec![&part[..end], &part[end..]]
+        } else {
+            part.split_inclusive('=').collect()
         }
     });
     for part in parts {
@@ -308,6 +311,7 @@ mod tests {
                 "  X25519MLKEM768"
             ]
         );
+        assert_eq!(cut("CPU/call (per-call)", 15), ["CPU/call", "  (per-call)"]);
         assert_eq!(cut("tcp", 1), ["tcp"]);
     }
 
