@@ -64,16 +64,16 @@ fn show(run: &Run, folder: &Path) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// All of what has the shape of a run is shown, also what a file could not say without contradiction.
     #[test]
     fn a_run_that_says_something_odd_is_shown(
-        places in proptest::collection::vec(any::<Index>(), 12),
+        places in proptest::collection::vec(any::<Index>(), 24),
         odd in proptest::collection::vec(select(vec![
             json!(null), json!(0), json!(-1), json!(1.5), json!(1e300), json!(-1e300), json!(u64::MAX),
             json!(""), json!("é".repeat(9)), json!("|`\u{1b}[31m\n"), json!("ok"), json!(true), json!([]),
-        ]), 12),
+        ]), 24),
     ) {
         let mut said = serde_json::to_value(&*SOUND).expect("a run serialises");
         let mut found = Vec::new();
