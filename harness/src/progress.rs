@@ -15,7 +15,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, P
 use crate::interrupt;
 
 use pace::Pace;
-pub(crate) use step::Step;
+pub(crate) use step::{CellStep, Step};
 
 /// How often the time that is left is told anew.
 const TICK: Duration = Duration::from_millis(500);
@@ -67,8 +67,8 @@ impl Progress {
         Self { pace, display }
     }
 
-    /// A cell's block begins, which is expected to take `seconds`.
-    pub(crate) fn begin(&self, step: &Step<'_>, seconds: f64) {
+    /// A step begins, which is expected to take `seconds`.
+    pub(crate) fn begin(&self, step: Step, seconds: f64) {
         let now = Instant::now();
         self.pace().begin(seconds, now);
         match &self.display {
@@ -76,17 +76,13 @@ impl Progress {
             Display::Bars {
                 step: head, pace, ..
             } => {
-                head.set_message(step.words());
-                pace.set_message(step.so_far_words());
+                head.set_message(step.words);
+                pace.set_message(step.so_far);
             }
             Display::Lines(log) => {
                 let mut log = lock(log);
                 log.is_long = seconds >= LONG_SECONDS;
-                let line = if log.is_long {
-                    step.words()
-                } else {
-                    step.round()
-                };
+                let line = if log.is_long { step.words } else { step.round };
                 if log.told.as_ref() != Some(&line) {
                     let pace = self.pace();
                     eprintln!(
@@ -113,7 +109,7 @@ impl Progress {
         }
     }
 
-    /// The block is over.
+    /// The step is over.
     pub(crate) fn end(&self) {
         self.pace().end(Instant::now());
     }

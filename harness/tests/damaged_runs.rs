@@ -81,13 +81,15 @@ const DAMAGES: [Damage; 7] = [
 ];
 
 /// The commands that take a run, with a place for it.
-const COMMANDS: [&[&str]; 8] = [
+const COMMANDS: [&[&str]; 10] = [
     &["report", "RUN"],
     &["report", "RUN", "--format", "json"],
     &["report", "RUN", "--write", "OUT"],
     &["report", "RUN", "--insert-into", "OUT"],
     &["compare", "RUN", REFERENCE],
     &["compare", REFERENCE, "RUN"],
+    &["gate", "RUN", "tcp.failed_count < 1"],
+    &["gate", REFERENCE, "--base", "RUN", "failed_count <= base"],
     &["plan", "--users", "1000", "--run", "RUN"],
     &[
         "plan",

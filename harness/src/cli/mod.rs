@@ -5,6 +5,7 @@ mod completions;
 mod credentials;
 #[cfg(test)]
 mod damaged;
+mod gate;
 mod list;
 mod load;
 mod man;
@@ -29,6 +30,8 @@ use crate::environment;
 pub(crate) const EXIT_OK: u8 = 0;
 /// The command could not do its work.
 pub(crate) const EXIT_ERROR: u8 = 1;
+/// What must hold does not: a gate, or a prediction.
+pub(crate) const EXIT_GATE: u8 = 1;
 /// The command line or the scenario is wrong; clap uses the same code.
 pub(crate) const EXIT_USAGE: u8 = 2;
 /// The run is complete, but some cells failed; or, of `load`, some operations.
@@ -71,8 +74,10 @@ enum Command {
     Credentials(credentials::Args),
     /// Render a run again
     Report(report::Args),
-    /// Hold a run against another one, and fail on what has become worse
+    /// Hold a run against another one, or two builds side by side: what has changed beyond chance
     Compare(compare::Args),
+    /// Hold thresholds against a run
+    Gate(gate::Args),
     /// Estimate what so many users need, from what a run has measured
     Plan(plan::Args),
     /// Print what a shell needs to complete commands, options and names
@@ -108,6 +113,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Credentials(args) => credentials::credentials(&args),
         Command::Report(args) => report::report(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Gate(args) => gate::gate(&args),
         Command::Plan(args) => plan::plan(&args),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),

@@ -7,13 +7,15 @@ use std::time::SystemTime;
 use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context, bail, ensure};
 use clap::ValueHint;
-use hopbench::record::{Run, SCHEMA, Verdict};
+use hopbench::record::{Cell, Run, SCHEMA, Verdict};
 use hopbench::transport::{KeyType, Settings, TlsOptions, TlsSettings, WireguardKeys};
 
+use super::gate::without_base;
 use super::tunnel::TunnelArgs;
-use super::{EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, names, usage};
+use super::{EXIT_FAILED_CELLS, EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, names, usage};
 use crate::environment;
 use crate::experiment::{self, Bench, Conduct, Experiment, Trial};
+use crate::gate::{self, Gate, Outcome, Runs};
 use crate::interrupt;
 use crate::limits::{self, Readings, Unmet};
 use crate::progress::Progress;
@@ -32,8 +34,8 @@ use crate::variant::Handicap;
     hopbench run --quiet --json | jq '.ratios[0]'       for programs\n\n\
     Ctrl-C stops a run and keeps what was measured; `hopbench report results/latest` shows it again, \
     `hopbench list` names all stacks, profiles, experiments and metrics.\n\n\
-    Exit codes: 0 all cells ok; 1 the run could not be made; 2 wrong usage or scenario; 3 some cells \
-    failed; 130 interrupted, what was measured is on disk.")]
+    Exit codes: 0 all cells ok; 1 the run could not be made, or a gate fails; 2 wrong usage or scenario; \
+    3 some cells failed; 130 interrupted, what was measured is on disk.")]
 pub(crate) struct Args {
     /// A scenario file; without one, the profile's built-in scenario
     #[arg(help_heading = WHAT, value_hint = ValueHint::FilePath)]
@@ -64,6 +66,10 @@ pub(crate) struct Args {
     /// Instead of the table, print the run: what is in its run.json, and nothing else
     #[arg(long, help_heading = OUTPUT)]
     json: bool,
+    /// What must hold of the figures, beside the gates of the scenario; may be given several times.
+    /// `hopbench gate --help` has the grammar
+    #[arg(long = "gate", help_heading = OUTPUT, value_name = "EXPR")]
+    gates: Vec<Gate>,
     /// Have every node burn this share of its own processor time on top, to see whether a comparison
     /// finds it; each cell records it
     #[arg(long, hide = true, value_name = "RATIO")]
@@ -77,7 +83,7 @@ pub(crate) struct Args {
 
 /// Heading of the options that say what is measured.
 const WHAT: &str = "What to measure";
-/// Heading of the options that say where it goes.
+/// Heading of the options that say where it goes, and what is expected of it.
 const OUTPUT: &str = "Output";
 
 /// Whether standard output wants colour: on terminals, unless `NO_COLOR` or `CLICOLOR=0` is set; with
@@ -100,6 +106,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
             scenario.plan.name
         )));
     }
+    let gates = args.gates(&scenario, &experiments).map_err(usage)?;
     limits::raise_descriptor_limit();
     let machine = Readings::of_this_machine();
     check_limits(&experiments, &machine)?;
@@ -129,6 +136,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         profile: scenario.plan.name.clone(),
         seed: args.seed,
         scenario_sha256: scenario.sha256.clone(),
+        interleaving: None,
         build: environment::build(),
         environment: environment::environment(),
         cells: Vec::new(),
@@ -157,7 +165,39 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
             folder.path.join("report.md").display()
         ));
     }
-    Ok(exit_code(&run, conduct))
+    let holds = conduct == Conduct::Interrupted || hold(&gates, &run, args);
+    Ok(exit_code(&run, conduct, holds))
+}
+
+/// Whether the gates hold of the run; says so, with what fails even when `quiet`. A gate that does not say
+/// which cell it means holds of none.
+fn hold(gates: &[Gate], run: &Run, args: &Args) -> bool {
+    let runs = Runs {
+        head: run,
+        base: None,
+    };
+    let mut outcomes = Vec::new();
+    let mut are_clear = true;
+    for gate in gates {
+        match gate.check(runs) {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(error) => {
+                are_clear = false;
+                eprintln!("hopbench: {error}");
+            }
+        }
+    }
+    let all_hold = outcomes.iter().all(Outcome::holds);
+    let is_told = !args.quiet || !all_hold;
+    if is_told && !outcomes.is_empty() {
+        let table = format!("\n{}", gate::table(&outcomes));
+        if args.json {
+            eprint!("{table}");
+        } else {
+            super::print(&table);
+        }
+    }
+    are_clear && all_hold
 }
 
 /// Says before anything starts which cells the machine cannot run; they become `unsupported`.
@@ -202,22 +242,39 @@ fn now() -> String {
 }
 
 /// Sorts by time, and differs between runs that start in the same second.
-fn run_id() -> String {
+pub(super) fn run_id() -> String {
     let digits: String = now().chars().filter(char::is_ascii_alphanumeric).collect();
     let suffix: u16 = rand::random();
     format!("{digits}-{suffix:04x}")
 }
 
-fn exit_code(run: &Run, conduct: Conduct) -> u8 {
+fn exit_code(run: &Run, conduct: Conduct, gates_hold: bool) -> u8 {
     let has_failed = run.cells.iter().any(|cell| cell.verdict == Verdict::Failed);
     match conduct {
         Conduct::Interrupted => EXIT_INTERRUPTED,
+        Conduct::Complete if !gates_hold => EXIT_GATE,
         Conduct::Complete if has_failed => EXIT_FAILED_CELLS,
         Conduct::Complete => EXIT_OK,
     }
 }
 
 impl Args {
+    /// The scenario's gates and those of the command line, as far as can be told before anything is
+    /// measured: they need no other run, and name cells that may come to be.
+    fn gates(&self, scenario: &Scenario, experiments: &[Experiment]) -> anyhow::Result<Vec<Gate>> {
+        let mut gates = scenario.plan.gates()?;
+        gates.extend(self.gates.iter().cloned());
+        without_base(&gates, "`hopbench compare` has one")?;
+        let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
+        let planned: Vec<Cell> = trials
+            .map(|trial| trial.subject.id.measured(0, BTreeMap::new()))
+            .collect();
+        for gate in &gates {
+            gate.check_names(&planned)?;
+        }
+        Ok(gates)
+    }
+
     fn handicap(&self) -> anyhow::Result<Handicap> {
         let handicap = Handicap {
             server_handicap_ratio: self.handicap_server,

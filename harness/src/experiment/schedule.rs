@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::collect::{Collected, ratios};
 use super::{Bench, Experiment, Subject, Trial};
-use crate::progress::Step;
+use crate::progress::CellStep;
 use crate::statistics;
 use crate::testbed::Failure;
 
@@ -106,14 +106,14 @@ fn measure(trial: &Trial, cell: &mut Collected, block: u32, bench: &Bench<'_>) -
         progress.skip(seconds);
         return Conduct::Complete;
     }
-    let step = Step {
+    let step = CellStep {
         id,
         rate_per_second: subject_rate(&trial.subject),
         block,
         blocks: *blocks,
         so_far: so_far(cell),
     };
-    progress.begin(&step, seconds);
+    progress.begin(step.into(), seconds);
     match trial.question.measure(bench, site, block) {
         Ok(sample) => {
             cell.samples.insert(block, sample);

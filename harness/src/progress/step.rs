@@ -1,12 +1,44 @@
-//! A block of a cell, in words.
+//! What a run is at, in words.
 
 use std::time::Duration;
 
 use hopbench::record::{CellId, Unit};
 use indicatif::HumanBytes;
 
-/// What is measured now.
-pub(crate) struct Step<'a> {
+/// What goes on now.
+pub(crate) struct Step {
+    /// What it is, that which tells it from other steps first: a narrow terminal cuts the rest off.
+    pub(super) words: String,
+    /// What it has in common with the other steps of its round.
+    pub(super) round: String,
+    /// What is known of it; empty if nothing is.
+    pub(super) so_far: String,
+}
+
+impl Step {
+    /// A block, from 1 on, of something that is no single cell.
+    pub(crate) fn named(name: &str, block: u32, blocks: u32) -> Self {
+        let words = format!("{name}, block {block} of {blocks}");
+        Self {
+            round: words.clone(),
+            words,
+            so_far: String::new(),
+        }
+    }
+}
+
+impl From<CellStep<'_>> for Step {
+    fn from(step: CellStep<'_>) -> Self {
+        Self {
+            words: step.words(),
+            round: step.round(),
+            so_far: step.so_far_words(),
+        }
+    }
+}
+
+/// A block of a cell.
+pub(crate) struct CellStep<'a> {
     /// The cell.
     pub(crate) id: &'a CellId,
     /// Operations a second that it is loaded with, if it is.
@@ -19,9 +51,8 @@ pub(crate) struct Step<'a> {
     pub(crate) so_far: Option<(&'static str, f64, Unit)>,
 }
 
-impl Step<'_> {
-    /// What it is, that which tells it from other steps first: a narrow terminal cuts the rest off.
-    pub(super) fn words(&self) -> String {
+impl CellStep<'_> {
+    fn words(&self) -> String {
         let CellId {
             experiment,
             workload,
@@ -47,8 +78,7 @@ impl Step<'_> {
         words
     }
 
-    /// What it has in common with the other steps of its round.
-    pub(super) fn round(&self) -> String {
+    fn round(&self) -> String {
         let CellId {
             experiment,
             workload,
@@ -63,7 +93,7 @@ impl Step<'_> {
     }
 
     /// `time to registered so far 1.1ms`
-    pub(super) fn so_far_words(&self) -> String {
+    fn so_far_words(&self) -> String {
         let Some((what, figure, unit)) = self.so_far else {
             return String::new();
         };
@@ -95,7 +125,7 @@ mod tests {
             distinguishing: BTreeMap::new(),
         };
         let id = id.with("rate", 500).with("resumption", "ticket");
-        let mut step = Step {
+        let mut step = CellStep {
             id: &id,
             rate_per_second: Some(500.0),
             block: 2,
