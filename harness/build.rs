@@ -54,7 +54,10 @@ fn commit() {
     println!("cargo::rerun-if-env-changed=HOPBENCH_COMMIT");
     if git(&["rev-parse", "--show-prefix"]).as_deref() != Some("harness/") {
         let told = env::var("HOPBENCH_COMMIT").ok();
-        set("HOPBENCH_GIT_COMMIT", told.filter(|commit| !commit.is_empty()));
+        set(
+            "HOPBENCH_GIT_COMMIT",
+            told.filter(|commit| !commit.is_empty()),
+        );
         return;
     }
     // The first changes when another branch is checked out, the second when HEAD moves at all.
