@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Instead of printing, write report.md and the charts into this folder
+    /// Instead of printing, write report.md, report.html and the charts into this folder
     #[arg(long, value_name = "FOLDER", conflicts_with = "format")]
     write: Option<PathBuf>,
     /// Instead of printing, replace the excerpt in a Markdown document, between the lines that begin
@@ -137,8 +137,9 @@ mod tests {
         let names = |folder: &Path| -> BTreeSet<PathBuf> {
             let files = files(folder).into_iter();
             let relative = files.map(|file| file.strip_prefix(folder).expect("beneath").to_owned());
+            // The page is not committed; that it is always the same is asserted in tests/report_html.rs.
             relative
-                .filter(|name| name != Path::new("run.json"))
+                .filter(|name| name != Path::new("run.json") && name != Path::new(report::PAGE))
                 .collect()
         };
         let of_run = names(rendered.path());
