@@ -264,6 +264,7 @@ pub struct Metric {
 
 /// A rate over time: what was counted in each window of each block, without loss.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Series {
     /// Length of a window, in milliseconds.
     pub window_ms: u64,
