@@ -23,7 +23,7 @@ use crate::report::significant;
     hopbench run --profile quick --out bench\n  \
     hopbench history add bench --store history\n  \
     hopbench history check --store history\n  \
-    hopbench history export --store history --out site/data.js"
+    hopbench history render --store history --out site"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
