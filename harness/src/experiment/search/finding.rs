@@ -11,6 +11,9 @@ pub(crate) struct Observation {
     pub(crate) latency_p99_ns: Option<u64>,
     /// Whether the generator was the limit, so that the step says nothing of the server.
     pub(crate) is_generator_bound: bool,
+    /// Whether the generator was busy, and busier than the server: then what is slow is its own doing, be
+    /// it that a limit shows elsewhere.
+    pub(crate) is_generator_busier: bool,
     /// How long the step took, with all that belongs to it.
     pub(crate) seconds: f64,
 }

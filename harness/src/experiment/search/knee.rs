@@ -67,12 +67,15 @@ impl Rung {
         statistics::median(&found.map(|ns| ns as f64).collect::<Vec<_>>())
     }
 
-    /// Whether the generator was the limit at least every second time.
     fn is_generator_bound(&self) -> bool {
-        let bound = self.observed.iter();
-        let bound = bound.filter(|step| step.is_generator_bound).count();
-        bound > 0 && bound * 2 >= self.observed.len()
+        is_most(&self.observed, |step| step.is_generator_bound)
     }
+}
+
+/// Whether something is so at least every second time.
+fn is_most(observed: &[Observation], is_so: fn(&Observation) -> bool) -> bool {
+    let count = observed.iter().filter(|step| is_so(step)).count();
+    count > 0 && count * 2 >= observed.len()
 }
 
 /// What a rate that was offered as often as it should be is to the knee.
@@ -161,6 +164,8 @@ impl Knee {
             .is_some_and(|(base, latency)| latency <= base * LATENCY_FACTOR_MAX);
         if is_prompt && rung.success_ratio() >= SUCCESS_RATIO_MIN {
             Place::Below
+        } else if is_most(&rung.observed, |step| step.is_generator_busier) {
+            Place::Unknown
         } else {
             Place::Past
         }
@@ -278,6 +283,24 @@ mod tests {
         assert!(finding.is_generator_bound(), "{finding:?}");
         assert!(finding.per_second.unwrap() > 900.0, "{rates:?}");
         assert!(rates.len() <= 9, "{rates:?}");
+    }
+
+    /// Latency that grows because the generator is busy is no knee of the server's.
+    #[test]
+    fn a_curve_that_bends_where_the_generator_is_busier_is_not_the_server_s() {
+        let mut server = Simulated::of_capacity(1_000.0);
+        let mut knee = Knee::new(PARAMETERS);
+        while let Some(rate) = knee.next_per_second() {
+            let observed = Observation {
+                is_generator_busier: rate > 700.0,
+                ..server.step(rate)
+            };
+            knee.observe(&observed);
+        }
+        let finding = knee.finding();
+        assert!(finding.is_generator_bound(), "{finding:?}");
+        // Slower than five times the lowest, but below it nothing is held against the generator.
+        assert!(finding.per_second.is_some_and(|found| found >= 700.0));
     }
 
     #[test]

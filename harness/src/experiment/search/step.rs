@@ -10,6 +10,9 @@ use crate::experiment::load::{Readings, generator_bound, latency};
 /// A user that is needed again sooner than this is one of too few, where there is no threshold.
 const PATIENCE_SECONDS: f64 = 0.02;
 
+/// A worker that uses less of its processor than this is not the limit, whatever fails.
+const SUSPECT_BUSY_RATIO: f64 = 0.6;
+
 /// What makes an attempt a failure beyond what the generator calls one.
 pub(super) struct Criteria {
     /// The establishment threshold time of RFC 7501 §3.3.2.
@@ -30,7 +33,11 @@ pub(super) fn taken(plan: &LoadPlan, criteria: &Criteria, readings: &Readings) -
         .usages()
         .map(|node| node.cpu_ns as f64 / node.elapsed_ns as f64)
         .sum();
-    let bound = generator_bound(report, waited).or_else(|| too_few_users(plan, criteria, report));
+    // What the server refuses is its own doing, however busy anybody is.
+    let is_slow = report.failed() == 0 && failed > 0;
+    let bound = generator_bound(report, waited)
+        .or_else(|| too_few_users(plan, criteria, report))
+        .or_else(|| busier(report.busiest_worker_ratio, busy).filter(|_| is_slow));
     let (outcome, reason) = match (bound, failed) {
         (Some(reason), _) => (StepOutcome::GeneratorBound, Some(reason)),
         (None, 0) => (StepOutcome::Held, None),
@@ -89,6 +96,10 @@ pub(super) fn observation(step: &Step, seconds: f64) -> Observation {
             StepOutcome::GeneratorBound => true,
             StepOutcome::Held | StepOutcome::Failed => false,
         },
+        is_generator_busier: step
+            .generator_busy_ratio
+            .zip(step.server_busy_ratio)
+            .is_some_and(|(generator, nodes)| busier(generator, nodes).is_some()),
         seconds,
     }
 }
@@ -112,6 +123,18 @@ fn too_few_users(plan: &LoadPlan, criteria: &Criteria, report: &LoadReport) -> O
             report.without_user,
             report.offered,
             needed.ceil()
+        )
+    })
+}
+
+/// Whose fault a failure is where both sides are busy: on a machine that is not theirs alone, nobody gets
+/// all of a processor, so that one who uses less than all of it may be at its limit all the same.
+fn busier(generator: f64, nodes: f64) -> Option<String> {
+    (generator > SUSPECT_BUSY_RATIO && generator > nodes).then(|| {
+        format!(
+            "a generator worker used {:.0} % of its processor, and the server only {:.0} % of one: add workers",
+            generator * 100.0,
+            nodes * 100.0
         )
     })
 }
@@ -151,6 +174,21 @@ mod tests {
         assert_eq!(late(Some(&waited), 0.1005), 2);
         assert_eq!(late(Some(&waited), 10.0), 0);
         assert_eq!(late(None, 0.1), 0);
+    }
+
+    #[test]
+    fn a_failure_is_the_busier_side_s_unless_neither_is_busy() {
+        // Generator, server; whether the generator is suspected.
+        let cases = [
+            (0.87, 0.53, true),
+            (0.7, 0.9, false),
+            (0.3, 0.1, false),
+            (0.95, 0.95, false),
+        ];
+        for (generator, nodes, expected) in cases {
+            let suspected = busier(generator, nodes).is_some();
+            assert_eq!(suspected, expected, "{generator} and {nodes}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ const SUCCESS: Area = Area {
     width: 226.0,
     height: 26.0,
 };
-const TOP: f64 = 70.0;
+const TOP: f64 = 86.0;
 /// Quantiles and how strongly they are drawn.
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.4), ("p90", 0.65), ("p99", 1.0)];
 /// What the steps at one rate are drawn as.
@@ -158,10 +158,11 @@ impl Sweep<'_> {
     pub(super) fn draw(&self) -> Option<String> {
         let axes = Axes::of(&self.panels)?;
         let rows = self.panels.len().div_ceil(COLUMNS);
-        let columns = self.panels.len().clamp(2, COLUMNS);
-        let (width, height) = (PANEL.0 * columns as f64 + 12.0, TOP + PANEL.1 * rows as f64);
+        // As wide for a few stacks as for many: the title wants room.
+        let width = PANEL.0 * COLUMNS as f64 + 12.0;
+        let height = TOP + PANEL.1 * rows as f64;
         let mut canvas = Canvas::new(width, height, &self.title, &self.subtitle);
-        canvas.legend(30.0, &QUANTILES);
+        canvas.legend(72.0, &QUANTILES);
         for (place, panel) in self.panels.iter().enumerate() {
             let corner = (
                 PANEL.0 * (place % COLUMNS) as f64,
@@ -210,8 +211,8 @@ fn draw_panel(canvas: &mut Canvas, corner: (f64, f64), panel: &Panel<'_>, axes: 
         let right = PLOT.x + PLOT.width;
         let label = quantity(Unit::PerSecond, knee);
         let word = match panel.verdict {
-            Verdict::GeneratorBound => "knee ≥",
-            Verdict::Ok | Verdict::Failed | Verdict::Unsupported => "knee",
+            Verdict::Ok => "knee",
+            Verdict::GeneratorBound | Verdict::Failed | Verdict::Unsupported => "knee ≥",
         };
         let (x, y) = at(right, 14.0);
         canvas.text(x, y, &format!("{word} {label}"), Anchor::End, INK);
@@ -243,12 +244,12 @@ fn draw_success(canvas: &mut Canvas, corner: (f64, f64), panel: &Panel<'_>, axes
     let at = |x: f64, y: f64| (corner.0 + x, corner.1 + y);
     let height = |ratio: f64| SUCCESS.y + SUCCESS.height * (1.0 - ratio);
     let right = SUCCESS.x + SUCCESS.width;
-    for (ratio, label) in [(0.0, "0"), (1.0, "100 %")] {
+    for ratio in [0.0, 1.0] {
         let y = height(ratio);
         canvas.grid_line(at(SUCCESS.x, y), at(right, y));
-        let (x, y) = at(SUCCESS.x - 6.0, y + 4.0);
-        canvas.text(x, y, label, Anchor::End, MUTED);
     }
+    let (x, y) = at(SUCCESS.x - 6.0, SUCCESS.y + 4.0);
+    canvas.text(x, y, "100 %", Anchor::End, MUTED);
     let place = |point: &Point| {
         let y = height(point.success_ratio?);
         Some((at(axes.x.position(point.per_second), y), point.is_bound))
