@@ -6,6 +6,7 @@ mod environment;
 mod experiment;
 mod interrupt;
 mod limits;
+mod method;
 mod plan;
 mod progress;
 mod protocol;

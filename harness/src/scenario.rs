@@ -1,5 +1,6 @@
 //! What a run measures: a TOML file, or one of the profiles that are built in.
 
+mod blocks;
 mod scale;
 
 use std::path::Path;
@@ -11,6 +12,7 @@ use serde::Deserialize;
 
 use crate::topology::{CHAIN_MAX, Site, Topology};
 use crate::variant::Variant;
+pub(crate) use blocks::{Automatic, Blocks};
 pub(crate) use scale::Scale;
 
 /// A scenario and the text that it was read from.
@@ -64,7 +66,7 @@ pub(crate) struct Setup {
     /// The measurement, in each block.
     pub(crate) duration_seconds: f64,
     /// Repetitions, interleaved between the stacks.
-    pub(crate) blocks: u32,
+    pub(crate) blocks: Blocks,
     /// Law of the gaps.
     #[serde(default)]
     pub(crate) arrivals: ArrivalLaw,
@@ -90,7 +92,7 @@ pub(crate) struct Memory {
     /// Points of the regression, ascending.
     pub(crate) connections: Vec<u32>,
     /// Repetitions, interleaved between the stacks.
-    pub(crate) blocks: u32,
+    pub(crate) blocks: Blocks,
     /// Which of the plan's stacks are asked; without the key, all.
     #[serde(default)]
     pub(crate) stacks: Vec<String>,
@@ -129,7 +131,7 @@ pub(crate) struct Throughput {
     /// The measurement, in each block.
     pub(crate) duration_seconds: f64,
     /// Repetitions, interleaved between the stacks.
-    pub(crate) blocks: u32,
+    pub(crate) blocks: Blocks,
     /// Law of the gaps.
     #[serde(default)]
     pub(crate) arrivals: ArrivalLaw,
@@ -174,7 +176,7 @@ pub(crate) struct Chain {
     /// The measurement, in each block.
     pub(crate) duration_seconds: f64,
     /// Repetitions, interleaved between the stacks and the lengths.
-    pub(crate) blocks: u32,
+    pub(crate) blocks: Blocks,
     /// Which of the plan's stacks are asked; without the key, all.
     #[serde(default)]
     pub(crate) stacks: Vec<String>,
@@ -285,6 +287,19 @@ impl Plan {
         Ok(sites)
     }
 
+    /// Lets experiments go on until their ratios are narrow, beyond the blocks that they ask for. Those whose
+    /// blocks take minutes, of idle users and of crowds, are left as they are.
+    pub(crate) fn until_narrow(&mut self) {
+        let setup = self.setup.iter_mut().map(|setup| &mut setup.blocks);
+        let memory = self.memory.iter_mut().map(|memory| &mut memory.blocks);
+        let throughput = self.throughput.iter_mut();
+        let throughput = throughput.map(|throughput| &mut throughput.blocks);
+        let chain = self.chain.iter_mut().map(|chain| &mut chain.blocks);
+        for blocks in setup.chain(memory).chain(throughput).chain(chain) {
+            *blocks = blocks.until_narrow();
+        }
+    }
+
     /// Those of `listed` that are cells of these stacks, each over the usual way of this plan.
     fn variants_of(&self, stacks: [&Stack; 2], listed: &[Variant]) -> Vec<Variant> {
         let concerned = listed.iter().filter(|variant| variant.is_of(stacks));
@@ -301,7 +316,9 @@ impl Plan {
         variants
     }
 
-    fn check(&self) -> anyhow::Result<()> {
+    /// # Errors
+    /// When a part of it makes no sense.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         ensure!(
             !self.stacks.is_empty(),
             "`stacks` is empty: name at least one stack"
@@ -312,7 +329,7 @@ impl Plan {
                 "setup",
                 &[setup.rate_per_second],
                 setup.duration_seconds,
-                setup.blocks,
+                &setup.blocks,
             )?;
             check_seconds("setup.warm_up_seconds", setup.warm_up_seconds)?;
             check_variants("setup", &setup.variants)?;
@@ -354,10 +371,7 @@ fn one_minute() -> f64 {
 
 impl Memory {
     fn check(&self) -> anyhow::Result<()> {
-        ensure!(
-            self.blocks > 0,
-            "`memory.blocks` is 0: a figure needs at least one block"
-        );
+        self.blocks.check("memory")?;
         ensure!(
             !self.stages.is_empty(),
             "`memory.stages` is empty: allowed are \"handshaken\", \"registered\" and \"in-call\""
@@ -399,7 +413,7 @@ impl Throughput {
             place,
             &self.rates_per_second,
             self.duration_seconds,
-            self.blocks,
+            &self.blocks,
         )?;
         for rate in &self.rates_per_second {
             let load = self.load(*rate).check();
@@ -413,7 +427,7 @@ impl Throughput {
 impl Chain {
     fn check(&self) -> anyhow::Result<()> {
         let rates = [self.rate_per_second];
-        check_load("chain", &rates, self.duration_seconds, self.blocks)?;
+        check_load("chain", &rates, self.duration_seconds, &self.blocks)?;
         check_stacks("chain", &self.stacks)?;
         self.load().check().context("in `chain`")?;
         ensure!(
@@ -446,11 +460,8 @@ fn check_variants(place: &str, variants: &[Variant]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check_load(place: &str, rates: &[f64], seconds: f64, blocks: u32) -> anyhow::Result<()> {
-    ensure!(
-        blocks > 0,
-        "`{place}.blocks` is 0: a figure needs at least one block"
-    );
+fn check_load(place: &str, rates: &[f64], seconds: f64, blocks: &Blocks) -> anyhow::Result<()> {
+    blocks.check(place)?;
     ensure!(
         !rates.is_empty(),
         "`{place}.rates_per_second` is empty: name at least one rate"

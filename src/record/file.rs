@@ -172,6 +172,7 @@ mod tests {
             },
             cells: vec![id.measured(5, metrics), id.with("rate", 9).failed("gone")],
             ratios: vec![Ratio {
+                precision: None,
                 metric: "setup_latency_ns".to_owned(),
                 cell_id: "a".to_owned(),
                 control_cell_id: "b".to_owned(),

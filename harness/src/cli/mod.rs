@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod check_method;
 mod compare;
 mod credentials;
 mod list;
@@ -60,6 +61,8 @@ enum Command {
     Report(report::Args),
     /// Hold a run against another one, and fail on what has become worse
     Compare(compare::Args),
+    /// Hold the method against itself: does it see nothing where there is nothing, and a known difference?
+    CheckMethod(check_method::Args),
     /// Estimate what so many users need, from what a run has measured
     Plan(plan::Args),
 }
@@ -86,6 +89,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Credentials(args) => credentials::credentials(&args),
         Command::Report(args) => report::report(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::CheckMethod(args) => check_method::check_method(&args),
         Command::Plan(args) => plan::plan(&args),
     };
     match outcome {

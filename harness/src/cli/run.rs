@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use hopbench::record::{Run, SCHEMA, Verdict};
@@ -43,12 +43,16 @@ pub(crate) struct Args {
     /// Folder for the run's files; by default results/runs/RUN_ID, with results/latest pointing at it
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Seed of arrivals, order and bootstrap
+    /// Seed of arrivals and order
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// No progress, no table; the files are written all the same
     #[arg(long)]
     quiet: bool,
+    /// Go on measuring until the 95 % interval of every ratio is within ±5 %, or so long, for example 10m;
+    /// the scenario's numbers of blocks are the least then
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    budget: Option<Duration>,
     /// Have every node burn this share of its own processor time on top, to see whether a comparison
     /// finds it; each cell records it
     #[arg(long, hide = true, value_name = "RATIO")]
@@ -88,7 +92,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let certificates = certificates(&experiments)?;
     let testbed = Testbed::new(Placement::of_this_machine())?.handicapped(handicap);
     let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
-    let seconds = trials.map(Trial::expected_seconds).sum();
+    let seconds: f64 = trials.map(Trial::expected_seconds).sum();
+    let seconds = args
+        .budget
+        .map_or(seconds, |budget| seconds.min(budget.as_secs_f64()));
     let progress = Progress::new(seconds, args.quiet);
     let bench = Bench {
         testbed: &testbed,
@@ -97,6 +104,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         machine,
         progress: &progress,
         seed: args.seed,
+        budget: args.budget,
     };
     let mut run = Run {
         schema: SCHEMA.into(),
@@ -170,7 +178,9 @@ fn check_limits(experiments: &[Experiment], machine: &Readings) -> anyhow::Resul
 }
 
 /// Certificates for each kind of key that is asked for, made now and never stored.
-fn certificates(experiments: &[Experiment]) -> anyhow::Result<BTreeMap<KeyType, TlsSettings>> {
+pub(super) fn certificates(
+    experiments: &[Experiment],
+) -> anyhow::Result<BTreeMap<KeyType, TlsSettings>> {
     let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
     let kinds: BTreeSet<KeyType> = trials
         .map(|trial| trial.subject.site.variant.tls.key_type)
@@ -241,6 +251,9 @@ impl Args {
                     known.join(", ")
                 );
             }
+        }
+        if self.budget.is_some() {
+            scenario.plan.until_narrow();
         }
         scenario.plan.usual = self.tunnel.variant()?;
         Ok(scenario)

@@ -24,13 +24,15 @@ pub(crate) struct Collected {
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them. How fast a crowd
 /// comes is what the scenario says.
-const NOT_COMPARED: [&str; 11] = [
+const NOT_COMPARED: [&str; 13] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
     "scheduling_lag_ns",
     "generator_busy_ratio",
     "bare_protection_cpu_ns_per_packet",
+    "bare_handshake_cpu_ns",
+    "handshake_cost_ratio",
     "client_bare_heap_bytes_per_connection",
     "server_bare_heap_bytes_per_connection",
     "protection_cost_ratio",
@@ -74,18 +76,18 @@ impl Collected {
     }
 
     /// What is known so far.
-    pub(crate) fn cell(&self, seed: u64) -> Cell {
+    pub(crate) fn cell(&self) -> Cell {
         let counted = self.counted();
         let (verdict, reason) = self.verdict();
         let mut metrics = BTreeMap::new();
         for key in keys(&counted, |sample| sample.scalars.keys()) {
-            metrics.insert(key.clone(), scalar(&counted, &key, seed));
+            metrics.insert(key.clone(), scalar(&counted, &key));
         }
         for key in keys(&counted, |sample| sample.latencies.keys()) {
-            metrics.insert(key.clone(), latency(&counted, &key, seed));
+            metrics.insert(key.clone(), latency(&counted, &key));
         }
         if counted.values().any(|sample| sample.rates.is_some()) {
-            metrics.insert("throughput_per_second".into(), throughput(&counted, seed));
+            metrics.insert("throughput_per_second".into(), throughput(&counted));
         }
         let mut parameters = self.subject.parameters.clone();
         let bound = self.samples.len() - counted.len();
@@ -156,7 +158,7 @@ impl Collected {
 
 /// The ratios of the cells that are ok to their controls that are ok, and of those that are run in
 /// another way to the usual one.
-pub(crate) fn ratios(collected: &[&Collected], seed: u64) -> Vec<Ratio> {
+pub(crate) fn ratios(collected: &[&Collected]) -> Vec<Ratio> {
     let sound: Vec<&Collected> = collected
         .iter()
         .copied()
@@ -171,17 +173,17 @@ pub(crate) fn ratios(collected: &[&Collected], seed: u64) -> Vec<Ratio> {
         for control in controls {
             let control = transport::find(control).expect("the registry names its own rows");
             if let Some(control) = cell.subject.control_ids(control).into_iter().find_map(find) {
-                ratios.extend(ratios_to(cell, control, seed));
+                ratios.extend(ratios_to(cell, control));
             }
         }
         if let Some(usual) = cell.subject.usual_id().and_then(find) {
-            ratios.extend(ratios_to(cell, usual, seed));
+            ratios.extend(ratios_to(cell, usual));
         }
     }
     ratios
 }
 
-fn ratios_to(cell: &Collected, control: &Collected, seed: u64) -> Vec<Ratio> {
+fn ratios_to(cell: &Collected, control: &Collected) -> Vec<Ratio> {
     let counted = cell.counted();
     let all_keys = keys(&counted, |sample| sample.scalars.keys())
         .into_iter()
@@ -195,11 +197,12 @@ fn ratios_to(cell: &Collected, control: &Collected, seed: u64) -> Vec<Ratio> {
             {
                 return None;
             }
-            let blocks = 0..cell.subject.blocks;
+            let blocks = 0..cell.subject.blocks.most();
             let (above, below): (Vec<_>, Vec<_>) = blocks
                 .map(|block| (above.get(&block).copied(), below.get(&block).copied()))
                 .unzip();
-            let estimate = statistics::ratio_of_blocks(&above, &below, seed)?;
+            let stopping = cell.subject.blocks.stopping();
+            let estimate = statistics::ratio_of_blocks(&above, &below, stopping)?;
             let (id, control_id) = (&cell.subject.id, &control.subject.id);
             Some(estimate.record(&key, &id.to_string(), &control_id.to_string()))
         })
@@ -230,7 +233,7 @@ fn value(sample: &Sample, key: &str) -> Option<f64> {
     }
 }
 
-fn scalar(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
+fn scalar(samples: &BTreeMap<u32, &Sample>, key: &str) -> Metric {
     let values: Vec<f64> = samples
         .values()
         .filter_map(|sample| value(sample, key))
@@ -241,7 +244,7 @@ fn scalar(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
     Metric {
         fit: fit(samples, key),
         ..Metric::of(key, statistics::median(&values))
-            .with_interval(statistics::bootstrap_interval(&values, seed).map(Into::into))
+            .with_interval(statistics::of_median(&values).map(Into::into))
     }
 }
 
@@ -255,7 +258,7 @@ fn fit(samples: &BTreeMap<u32, &Sample>, key: &str) -> Option<Fit> {
     statistics::fit::of(at, readings.collect())
 }
 
-fn latency(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
+fn latency(samples: &BTreeMap<u32, &Sample>, key: &str) -> Metric {
     let mut merged: Option<LatencyHistogram> = None;
     for histogram in samples
         .values()
@@ -269,20 +272,19 @@ fn latency(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
         .collect();
     match merged {
         Some(histogram) => Metric::latency(&histogram)
-            .with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into)),
+            .with_interval(statistics::of_median(&medians).map(Into::into)),
         None => Metric::missing(key),
     }
 }
 
-fn throughput(samples: &BTreeMap<u32, &Sample>, seed: u64) -> Metric {
+fn throughput(samples: &BTreeMap<u32, &Sample>) -> Metric {
     let mut merged = RateHistogram::new();
     let mut medians = Vec::new();
     for rates in samples.values().filter_map(|sample| sample.rates.as_ref()) {
         merged.merge(rates);
         medians.extend(rates.quantile_per_second(0.5).map(|rate| rate as f64));
     }
-    Metric::throughput(&merged)
-        .with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into))
+    Metric::throughput(&merged).with_interval(statistics::of_median(&medians).map(Into::into))
 }
 
 #[cfg(test)]
@@ -308,7 +310,7 @@ mod tests {
             id: cell_id("throughput", "invite", &site, "per-call"),
             site,
             parameters: BTreeMap::new(),
-            blocks: 3,
+            blocks: 3.into(),
         });
         let mut first = Sample::default();
         spoil(&mut first);
@@ -333,13 +335,13 @@ mod tests {
                 let sample = cell.samples.get_mut(&block).unwrap();
                 sample.scalars.insert(key.to_owned(), Some(0.0));
             }
-            assert_eq!(cell.cell(1).metrics[key].value, Some(2.0));
+            assert_eq!(cell.cell().metrics[key].value, Some(2.0));
         }
         // What cannot be counted is no zero.
         let nothing = cell(|sample| {
             sample.scalars.insert("failed_count".to_owned(), None);
         });
-        assert_eq!(nothing.cell(1).metrics["failed_count"].value, None);
+        assert_eq!(nothing.cell().metrics["failed_count"].value, None);
     }
 
     /// Users are busy because there are few of them, or because the server is slow: leaving such

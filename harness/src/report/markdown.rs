@@ -8,7 +8,9 @@ use hopbench::record::{Cell, Environment, Ratio, Run, Unit, Verdict};
 use super::question::Question;
 use super::summary::{Block, Price, PriceKind, Row, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
-use super::{CHART_FOLDER, fits, hops, notices, parts, scale, stages, svg, tunnels, variants};
+use super::{
+    CHART_FOLDER, fits, handshakes, hops, notices, parts, scale, stages, svg, tunnels, variants,
+};
 
 /// What a caveat is about. It is printed when the run has such a cell.
 enum Concern {
@@ -137,6 +139,7 @@ pub(super) fn render(run: &Run) -> String {
     }
     prices(&mut out, &summary);
     variants::tables(&mut out, run, &summary);
+    handshakes::section(&mut out, run);
     tunnels::section(&mut out, run, &summary);
     exclusions(&mut out, run);
     failures(&mut out, run);
@@ -179,7 +182,7 @@ fn answer(out: &mut String, summary: &Summary<'_>) {
     }
     let _ = writeln!(
         out,
-        "\nRatios are medians over blocks, with their 95 % interval in brackets.\n"
+        "\nRatios are formed block by block; their 95 % interval over blocks is in brackets.\n"
     );
 }
 
@@ -538,7 +541,7 @@ fn method(out: &mut String, run: &Run) {
         };
         let _ = writeln!(
             out,
-            "- Each cell was measured in {count} blocks; the blocks of the cells that are compared were interleaved at random. A ratio is formed block by block; its interval is a bootstrap over blocks. Ratios survive a change of the machine's speed, absolute figures do not."
+            "- Each cell was measured in {count} blocks; the blocks of the cells that are compared were interleaved at random. A ratio is formed block by block, and its 95 % interval is over blocks. Ratios survive a change of the machine's speed, absolute figures do not."
         );
     }
     let _ = write!(

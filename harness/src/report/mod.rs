@@ -17,6 +17,7 @@ mod excerpt;
 mod fits;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod handshakes;
 mod hops;
 mod json;
 mod markdown;
