@@ -10,6 +10,7 @@ mod method;
 mod plan;
 mod progress;
 mod protocol;
+mod rate;
 mod report;
 mod scenario;
 mod statistics;

@@ -5,11 +5,12 @@
 //! compared with the stack, and the interval should hold 1. In the power test the handicapped server is, and
 //! the interval should lie above 1. Each repetition is a run of its own, with a seed of its own.
 
-use hopbench::load::{ArrivalLaw, BackOff, Lifecycle, Mix, Workload};
+use hopbench::load::{ArrivalLaw, BackOff, Course, Lifecycle, Mix, Workload};
 use hopbench::record::Ratio;
 use serde::Serialize;
 
 use crate::experiment::{self, Bench, Conduct, Experiment};
+use crate::rate::OfferedRate;
 use crate::scenario::{Blocks, Plan, Throughput};
 use crate::statistics::proportion::Proportion;
 use crate::statistics::{Interval, median};
@@ -87,7 +88,10 @@ impl Check {
         let throughput = Throughput {
             workload: Workload::Invite,
             lifecycle: Lifecycle::PerRegistration,
-            rates_per_second: vec![self.rate_per_second],
+            rates_per_second: vec![OfferedRate {
+                per_second: self.rate_per_second,
+                course: Course::Steady,
+            }],
             users: USERS,
             warm_up_seconds: self.warm_up_seconds,
             duration_seconds: self.duration_seconds,
@@ -117,6 +121,8 @@ impl Check {
             throughput: vec![throughput],
             chain: None,
             scale: Vec::new(),
+            search: Vec::new(),
+            knee: Vec::new(),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::scenario::{Blocks, Memory, Plan, Selection};
 use crate::statistics::{self, Regression};
 use crate::testbed::{Crew, Failure, Generators, Nodes, Outcome};
 use crate::topology::{Site, Topology};
+use crate::variant::Variant;
 
 /// Memory is read when two readings this far apart agree.
 const CALM: Duration = Duration::from_millis(8);
@@ -41,15 +42,17 @@ struct Ramp {
 /// The cells of the experiment `memory`.
 pub(crate) fn trials(memory: &Memory, plan: &Plan) -> anyhow::Result<Vec<Trial>> {
     let lifecycle = Lifecycle::PerRegistration.name();
-    let selection = Selection {
-        stacks: &memory.stacks,
-        variants: &memory.variants,
-        authenticate_calls: false,
+    let sites = |variants| {
+        let selection = Selection {
+            stacks: &memory.stacks,
+            variants,
+            authenticate_calls: false,
+        };
+        plan.sites(Topology::Direct, &selection)
     };
-    let sites = plan.sites(Topology::Direct, &selection)?;
     let mut trials = Vec::new();
-    for (ramp, blocks) in ramps(memory) {
-        for site in &sites {
+    for (ramp, variants, blocks) in ramps(memory) {
+        for site in &sites(variants)? {
             let id = cell_id("memory", Workload::Register.name(), site, lifecycle);
             trials.push(Trial {
                 subject: Subject {
@@ -65,15 +68,15 @@ pub(crate) fn trials(memory: &Memory, plan: &Plan) -> anyhow::Result<Vec<Trial>>
     Ok(trials)
 }
 
-/// What is measured of each stack, and how often.
-fn ramps(memory: &Memory) -> impl Iterator<Item = (Ramp, Blocks)> {
+/// What is measured of each stack, in which ways to run it, and how often.
+fn ramps(memory: &Memory) -> impl Iterator<Item = (Ramp, &[Variant], Blocks)> {
     let stages = memory.stages.iter().map(|stage| {
         let ramp = Ramp {
             stage: *stage,
             idle: Duration::ZERO,
             connections: memory.connections.clone(),
         };
-        (ramp, memory.blocks.clone())
+        (ramp, memory.variants.as_slice(), memory.blocks.clone())
     });
     let idle = memory.idle.iter().map(|idle| {
         let ramp = Ramp {
@@ -81,7 +84,7 @@ fn ramps(memory: &Memory) -> impl Iterator<Item = (Ramp, Blocks)> {
             idle: Duration::from_secs_f64(idle.seconds),
             connections: idle.connections.clone(),
         };
-        (ramp, idle.blocks.into())
+        (ramp, idle.variants.as_slice(), idle.blocks.into())
     });
     stages.chain(idle)
 }
@@ -232,6 +235,7 @@ impl Pair {
         let crew = Crew {
             users,
             ring_seconds: 0.0,
+            calls_per_second_limit: None,
             workers: 1,
         };
         let nodes = bench.testbed.nodes(site, &settings, crew)?;

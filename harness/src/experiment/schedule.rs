@@ -190,7 +190,9 @@ impl<'e> Course<'e> {
         }
         let derive = self.experiment.derive;
         let derived = derive.map_or_else(Vec::new, |derive| derive(&self.collected));
-        let all: Vec<&Collected> = self.collected.iter().chain(&derived).collect();
+        let own = self.collected.iter();
+        let own = own.filter(|_| !self.experiment.is_condensed);
+        let all: Vec<&Collected> = own.chain(&derived).collect();
         let mut own = ratios(&all);
         let is_narrow = ending::judge(&mut own, &all, because);
         let started = all.iter().filter(|cell| {
@@ -228,7 +230,7 @@ fn measure(trial: &Trial, cell: &mut Collected, block: u32, bench: &Bench<'_>) -
     } = &trial.subject;
     let seconds = trial.expected_seconds_of_block();
     let is_given_up = cell.failure.is_some() || cell.unsupported.is_some();
-    if is_given_up {
+    if is_given_up || trial.question.is_done() {
         progress.skip(seconds);
         return Conduct::Complete;
     }
