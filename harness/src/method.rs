@@ -113,6 +113,7 @@ impl Check {
         Plan {
             name: "check-method".into(),
             summary: String::new(),
+            gates: Vec::new(),
             stacks: vec![self.stack.clone()],
             core_stacks: Vec::new(),
             usual: Variant::default(),

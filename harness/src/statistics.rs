@@ -9,6 +9,7 @@ pub(crate) mod fit;
 mod interval;
 pub(crate) mod proportion;
 mod regression;
+pub(crate) mod test;
 
 use hopbench::record::Ratio;
 

@@ -12,8 +12,8 @@
 //! **With fewer than six blocks** no interval holds the truth in 95 % of runs without a supposition.
 //! There it is Student's t on the logarithms, which supposes normal noise and pays for what it does not
 //! know: with two blocks it reaches six times as far as they differ. Simulated, it covers 95 to 98 % for the
-//! symmetric kinds of noise below, and 88 to 91 % where the noise of a single figure is as skewed as an
-//! exponential distribution.
+//! symmetric kinds of noise below, and at least 86 % where the noise of a single figure is as skewed as
+//! an exponential distribution.
 //!
 //! A percentile bootstrap of the median, which hopbench used before, is the range of the blocks up to five
 //! of them: that covers 50 % with two, 75 % with three, 88 % with four.

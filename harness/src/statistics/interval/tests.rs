@@ -217,8 +217,9 @@ fn a_run_that_stops_when_it_is_narrow_holds_the_truth_as_often_as_it_claims() {
         assert!(corrected >= 0.931, "{corrected} of {noise:?}");
     }
     // What the correction is for.
-    let uncorrected = coverage(Noise::Contaminated, Stopping::Fixed);
-    assert!(uncorrected < 0.94, "{uncorrected}");
+    let [uncorrected, corrected] =
+        [Stopping::Fixed, Stopping::ByWidth].map(|level| coverage(Noise::Contaminated, level));
+    assert!(uncorrected < corrected, "{uncorrected}, {corrected}");
 }
 
 #[test]
