@@ -3,7 +3,9 @@
 mod check_method;
 mod compare;
 mod credentials;
+mod export;
 mod gate;
+mod history;
 mod list;
 mod load;
 mod node;
@@ -62,6 +64,10 @@ enum Command {
     Credentials(credentials::Args),
     /// Render a run again
     Report(report::Args),
+    /// Write a run in the formats of other programs: CI charts, Prometheus, HdrHistogram
+    Export(export::Args),
+    /// Keep the figures of many runs, find where they changed, draw them
+    History(history::Args),
     /// Hold a run against another one, or two builds side by side: what has changed beyond chance
     Compare(compare::Args),
     /// Hold the method against itself: does it see nothing where there is nothing, and a known difference?
@@ -93,6 +99,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Load(args) => load::load(&args),
         Command::Credentials(args) => credentials::credentials(&args),
         Command::Report(args) => report::report(&args),
+        Command::Export(args) => export::export(&args),
+        Command::History(args) => history::history(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::CheckMethod(args) => check_method::check_method(&args),
         Command::Gate(args) => gate::gate(&args),
