@@ -145,7 +145,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         super::print(&report::render(&run, Format::Table, wants_colour()));
         super::print(&format!(
             "\nreport: {}\n",
-            folder.path.join("report.md").display()
+            folder.path.join(report::PAGE).display()
         ));
     }
     let holds = conduct == Conduct::Interrupted || hold(&gates, &run, args.quiet);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hopbench::measure::histogram::{LatencyHistogram, RateHistogram};
-use hopbench::record::{Cell, Fit, Metric, Ratio, Run, Unit, Verdict};
+use hopbench::record::{Cell, Fit, Metric, Ratio, Run, Series, Unit, Verdict};
 
 use crate::experiment::is_mishap;
 use crate::statistics::{Stopping, fit, median, of_median, ratio_of_blocks};
@@ -117,6 +117,7 @@ impl Session {
         }
         let mut merged = distribution(rounds).unwrap_or_else(|| scalar(median(&figures)));
         merged.fit = fitted(rounds);
+        merged.series = course(rounds);
         merged
             .with_interval(of_median(&figures).map(Into::into))
             .with_blocks(blocks)
@@ -204,6 +205,15 @@ fn distribution(rounds: &BTreeMap<u32, &Metric>) -> Option<Metric> {
     Some(Metric::latency(&all))
 }
 
+/// The windows of all rounds, one round after another.
+fn course(rounds: &BTreeMap<u32, &Metric>) -> Option<Series> {
+    let series = || rounds.values().filter_map(|metric| metric.series.as_ref());
+    Some(Series {
+        window_ms: series().next()?.window_ms,
+        counts: series().flat_map(|it| it.counts.clone()).collect(),
+    })
+}
+
 /// The readings of all rounds under one slope.
 fn fitted(rounds: &BTreeMap<u32, &Metric>) -> Option<Fit> {
     let fits: Vec<_> = rounds
@@ -280,10 +290,9 @@ mod tests {
         let (metric, value) = (&cell.metrics[key], same.metrics[key].value.unwrap());
         assert_eq!(metric.value, Some(2.0 * value));
         assert_eq!(metric.blocks, rounds.map(|factor| Some(factor * value)));
-        assert_eq!(
-            (metric.ci95_low, metric.ci95_high),
-            (Some(value), Some(3.0 * value))
-        );
+        let interval = of_median(&rounds.map(|factor| factor * value)).unwrap();
+        let expected = (Some(interval.low), Some(interval.high));
+        assert_eq!((metric.ci95_low, metric.ci95_high), expected);
         assert_eq!(cell.repetitions, 3);
         // Both sides of a ratio grow alike in a round.
         assert!(!run.ratios.is_empty());

@@ -9,11 +9,11 @@
 //! dependencies. Its ready-made plots are not used: they neither write values at bars nor mark single
 //! bars, which the rules of measurement ask for.
 
-mod axis;
-mod bars;
+pub(super) mod axis;
+pub(super) mod bars;
 mod canvas;
-mod lines;
-mod percentiles;
+pub(super) mod lines;
+pub(super) mod percentiles;
 mod ranges;
 mod sweep;
 
@@ -30,7 +30,7 @@ use super::stages;
 use super::summary::{Block, Row, Summary, tls_handshake_ns, tunnel_handshake_ns};
 
 /// A drawn chart.
-pub(super) struct Chart {
+pub(super) struct Chart<'a> {
     /// Without its folder.
     pub(super) file_name: String,
     /// What it shows, in its unit; the alternative text.
@@ -38,6 +38,17 @@ pub(super) struct Chart {
     pub(super) question: Question,
     /// The whole document.
     pub(super) svg: String,
+    /// What was drawn, for renderers that draw in another way.
+    pub(super) drawing: Drawing<'a>,
+}
+
+/// The figures of a chart.
+pub(super) enum Drawing<'a> {
+    Bars(Bars<'a>),
+    Lines(Lines<'a>),
+    Percentiles(Percentiles<'a>),
+    /// Told by the document alone.
+    Still,
 }
 
 const PHASES: [(&str, f64); 5] = [
@@ -65,7 +76,7 @@ const HOLDERS: [(&str, f64); 3] = [
 const SIDES: [(&str, f64); 2] = [("server", 1.0), ("client", 0.4)];
 
 /// The charts that `run` has figures for, in the order of the report.
-pub(super) fn charts(run: &Run) -> Vec<Chart> {
+pub(super) fn charts(run: &Run) -> Vec<Chart<'_>> {
     let summary = Summary::of(run);
     let of = |question| -> Vec<&Block<'_>> {
         summary
@@ -92,9 +103,10 @@ pub(super) fn charts(run: &Run) -> Vec<Chart> {
         let chart = latency(run, block);
         charts.push(chart.draw().map(|svg| Chart {
             file_name: block_file("latency", &throughput, block),
-            title: chart.title,
+            title: chart.title.clone(),
             question: Question::Throughput,
             svg,
+            drawing: Drawing::Percentiles(chart),
         }));
     }
     charts.push(bar_chart(
@@ -108,6 +120,7 @@ pub(super) fn charts(run: &Run) -> Vec<Chart> {
         title: spread.title,
         question: Question::Throughput,
         svg,
+        drawing: Drawing::Still,
     }));
     charts.push(line_chart("chain", lines::chain(run), Question::Chain));
     for operation in ["call", "registration"] {
@@ -132,28 +145,31 @@ pub(super) fn charts(run: &Run) -> Vec<Chart> {
             title: chart.title,
             question: Question::Knee,
             svg,
+            drawing: Drawing::Still,
         }));
     }
     charts.into_iter().flatten().collect()
 }
 
-fn bar_chart(name: &str, bars: Bars<'_>, question: Question) -> Option<Chart> {
+fn bar_chart<'a>(name: &str, bars: Bars<'a>, question: Question) -> Option<Chart<'a>> {
     let svg = bars.draw()?;
     Some(Chart {
         file_name: format!("{name}.svg"),
-        title: bars.title,
+        title: bars.title.clone(),
         question,
         svg,
+        drawing: Drawing::Bars(bars),
     })
 }
 
-fn line_chart(name: &str, lines: Lines<'_>, question: Question) -> Option<Chart> {
+fn line_chart<'a>(name: &str, lines: Lines<'a>, question: Question) -> Option<Chart<'a>> {
     let svg = lines.draw()?;
     Some(Chart {
         file_name: format!("{name}.svg"),
-        title: lines.title,
+        title: lines.title.clone(),
         question,
         svg,
+        drawing: Drawing::Lines(lines),
     })
 }
 
@@ -330,7 +346,7 @@ fn scale_memory<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
 }
 
 /// `latency-invite.svg`; with the lifecycle when a workload has several.
-fn block_file(name: &str, blocks: &[&Block<'_>], block: &Block<'_>) -> String {
+pub(super) fn block_file(name: &str, blocks: &[&Block<'_>], block: &Block<'_>) -> String {
     let alike = blocks
         .iter()
         .filter(|other| other.workload == block.workload)
@@ -365,13 +381,16 @@ fn latency<'a>(run: &Run, block: &Block<'a>) -> Percentiles<'a> {
             "Time until the user is registered",
         ),
     };
+    let distribution = |stack: &str, key: &str| {
+        let histogram = block.metric(stack, key, None)?.histogram.as_ref();
+        histogram.and_then(Distribution::read)
+    };
+    let uncorrected = key.replace("_ns", "_uncorrected_ns");
     let curve = |row: &Row<'a>| Curve {
         stack: row.stack,
         verdict: row.verdict,
-        distribution: block
-            .metric(row.stack, key, None)
-            .and_then(|metric| metric.histogram.as_ref())
-            .and_then(Distribution::read),
+        distribution: distribution(row.stack, key),
+        uncorrected: distribution(row.stack, &uncorrected),
     };
     Percentiles {
         title: match block.qualifier.as_str() {
@@ -435,7 +454,8 @@ mod tests {
     }
 
     fn chart(name: &str) -> Vec<String> {
-        let charts = charts(&fixture::run());
+        let run = fixture::run();
+        let charts = charts(&run);
         let found = charts.iter().find(|chart| chart.file_name == name);
         texts(&found.unwrap_or_else(|| panic!("{name} is drawn")).svg)
     }
@@ -488,7 +508,8 @@ mod tests {
 
     #[test]
     fn parts_of_memory_are_stacked_stage_by_stage() {
-        let charts = charts(&run_with_parts());
+        let run = run_with_parts();
+        let charts = charts(&run);
         let chart = charts
             .iter()
             .find(|chart| chart.file_name == "memory-parts.svg");
@@ -519,7 +540,8 @@ mod tests {
 
     #[test]
     fn the_same_run_gives_the_same_bytes() {
-        let (first, second) = (charts(&fixture::run()), charts(&fixture::run()));
+        let run = fixture::run();
+        let (first, second) = (charts(&run), charts(&run));
         for (first, second) in first.iter().zip(&second) {
             assert_eq!(first.svg, second.svg, "{}", first.file_name);
         }
