@@ -22,7 +22,7 @@ use crate::report::significant;
     hopbench run --profile quick --out bench\n  \
     hopbench history add bench --store history\n  \
     hopbench history check --store history\n  \
-    hopbench history render --store history --out site"
+    hopbench history export --store history --out site/data.js"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
