@@ -45,7 +45,7 @@ pub struct Run {
     pub finished_at: Option<String>,
     /// `quick`, `standard`, `full`, or the name that a scenario gives itself.
     pub profile: String,
-    /// Seed of every random choice: arrivals, order of the blocks, bootstrap.
+    /// Seed of every random choice: arrivals, order of the blocks.
     pub seed: u64,
     /// SHA-256 of the scenario text, in hexadecimal.
     pub scenario_sha256: String,
@@ -353,9 +353,11 @@ pub struct Ratio {
     pub cell_id: String,
     /// The cell below the line.
     pub control_cell_id: String,
-    /// Median of the blocks' ratios.
+    /// Pseudo-median of the blocks' ratios: the median of the geometric means of all pairs of blocks. In
+    /// runs of earlier versions the median.
     pub ratio: f64,
-    /// Lower end of the bootstrap 95 % interval over blocks; null with fewer than two blocks.
+    /// Lower end of the 95 % interval over blocks (signed ranks of logarithms; in runs of earlier versions
+    /// bootstrap); null with fewer than two blocks.
     #[serde(deserialize_with = "strict::present")]
     pub ci95_low: Option<f64>,
     /// Upper end, likewise.
@@ -363,4 +365,30 @@ pub struct Ratio {
     pub ci95_high: Option<f64>,
     /// Blocks in which both were measured.
     pub blocks: u32,
+    /// How narrow the interval was to be, where that decided the number of blocks; absent elsewhere, and in
+    /// runs of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
+}
+
+/// What was asked of a ratio's interval, and whether it came to that.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Precision {
+    /// Half of the interval's width ÷ the ratio, at most.
+    pub half_width_ratio_max: f64,
+    /// Why blocks ended although the interval is wider than that; null where it is not.
+    #[serde(deserialize_with = "strict::present")]
+    pub wide_because: Option<WideBecause>,
+}
+
+/// Why blocks ended before an interval was narrow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WideBecause {
+    /// There were as many as the scenario allows.
+    MostBlocks,
+    /// The run's time was spent.
+    BudgetSpent,
+    /// The run was interrupted, or goes on.
+    Unfinished,
 }

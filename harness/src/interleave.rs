@@ -161,7 +161,7 @@ fn single_block(value: &mut Value) {
     match value {
         Value::Table(table) => {
             for (key, value) in table {
-                if key == "blocks" && value.is_integer() {
+                if key == "blocks" && (value.is_integer() || value.is_table()) {
                     *value = Value::Integer(1);
                 } else {
                     single_block(value);
@@ -188,11 +188,12 @@ mod tests {
                 let file = folder.path().join("part.toml");
                 std::fs::write(&file, &part.text).unwrap();
                 let plan = Scenario::read(&file).unwrap().plan;
-                let setup = plan.setup.iter().map(|setup| setup.blocks);
-                let memory = plan.memory.iter().map(|memory| memory.blocks);
+                let setup = plan.setup.iter().map(|setup| setup.blocks.most());
+                let memory = plan.memory.iter().map(|memory| memory.blocks.most());
                 let idle = plan.memory.iter().filter_map(|memory| memory.idle.as_ref());
-                let throughput = plan.throughput.iter().map(|throughput| throughput.blocks);
-                let chain = plan.chain.iter().map(|chain| chain.blocks);
+                let throughput = plan.throughput.iter();
+                let throughput = throughput.map(|throughput| throughput.blocks.most());
+                let chain = plan.chain.iter().map(|chain| chain.blocks.most());
                 let blocks = setup.chain(memory).chain(idle.map(|idle| idle.blocks));
                 let blocks: Vec<u32> = blocks.chain(throughput).chain(chain).collect();
                 assert!(

@@ -11,6 +11,7 @@ mod history;
 mod interleave;
 mod interrupt;
 mod limits;
+mod method;
 mod plan;
 mod progress;
 mod protocol;

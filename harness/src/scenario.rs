@@ -1,5 +1,6 @@
 //! What a run measures: a TOML file, or one of the profiles that are built in.
 
+mod blocks;
 mod scale;
 mod search;
 
@@ -14,6 +15,7 @@ use crate::gate::Gate;
 use crate::rate::{OfferedRate, RATES_PER_SECOND};
 use crate::topology::{CHAIN_MAX, Site, Topology};
 use crate::variant::Variant;
+pub(crate) use blocks::{Automatic, Blocks};
 pub(crate) use scale::Scale;
 pub(crate) use search::{KneeSweep, Search};
 
@@ -77,7 +79,7 @@ pub(crate) struct Setup {
     /// The measurement, in each block.
     pub(crate) duration_seconds: f64,
     /// Repetitions, interleaved between the stacks.
-    pub(crate) blocks: u32,
+    pub(crate) blocks: Blocks,
     /// Law of the gaps.
     #[serde(default)]
     pub(crate) arrivals: ArrivalLaw,
@@ -103,7 +105,7 @@ pub(crate) struct Memory {
     /// Points of the regression, ascending.
     pub(crate) connections: Vec<u32>,
     /// Repetitions, interleaved between the stacks.
-    pub(crate) blocks: u32,
+    pub(crate) blocks: Blocks,
     /// Which of the plan's stacks are asked; without the key, all.
     #[serde(default)]
     pub(crate) stacks: Vec<String>,
@@ -146,7 +148,7 @@ pub(crate) struct Throughput {
     /// The measurement, in each block.
     pub(crate) duration_seconds: f64,
     /// Repetitions, interleaved between the stacks.
-    pub(crate) blocks: u32,
+    pub(crate) blocks: Blocks,
     /// Law of the gaps.
     #[serde(default)]
     pub(crate) arrivals: ArrivalLaw,
@@ -191,7 +193,7 @@ pub(crate) struct Chain {
     /// The measurement, in each block.
     pub(crate) duration_seconds: f64,
     /// Repetitions, interleaved between the stacks and the lengths.
-    pub(crate) blocks: u32,
+    pub(crate) blocks: Blocks,
     /// Which of the plan's stacks are asked; without the key, all.
     #[serde(default)]
     pub(crate) stacks: Vec<String>,
@@ -316,6 +318,19 @@ impl Plan {
         Ok(sites)
     }
 
+    /// Lets experiments go on until their ratios are narrow, beyond the blocks that they ask for. Those whose
+    /// blocks take minutes, of idle users and of crowds, are left as they are.
+    pub(crate) fn until_narrow(&mut self) {
+        let setup = self.setup.iter_mut().map(|setup| &mut setup.blocks);
+        let memory = self.memory.iter_mut().map(|memory| &mut memory.blocks);
+        let throughput = self.throughput.iter_mut();
+        let throughput = throughput.map(|throughput| &mut throughput.blocks);
+        let chain = self.chain.iter_mut().map(|chain| &mut chain.blocks);
+        for blocks in setup.chain(memory).chain(throughput).chain(chain) {
+            *blocks = blocks.until_narrow();
+        }
+    }
+
     /// Those of `listed` that are cells of these stacks, each over the usual way of this plan.
     fn variants_of(&self, stacks: [&Stack; 2], listed: &[Variant]) -> Vec<Variant> {
         let concerned = listed.iter().filter(|variant| variant.is_of(stacks));
@@ -341,7 +356,9 @@ impl Plan {
         gates.collect()
     }
 
-    fn check(&self) -> anyhow::Result<()> {
+    /// # Errors
+    /// When a part of it makes no sense.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.gates()?;
         ensure!(
             !self.stacks.is_empty(),
@@ -353,7 +370,7 @@ impl Plan {
                 "setup",
                 &[setup.rate_per_second],
                 setup.duration_seconds,
-                setup.blocks,
+                &setup.blocks,
             )?;
             check_seconds("setup.warm_up_seconds", setup.warm_up_seconds)?;
             check_variants("setup", &setup.variants)?;
@@ -401,10 +418,7 @@ fn one_minute() -> f64 {
 
 impl Memory {
     fn check(&self) -> anyhow::Result<()> {
-        ensure!(
-            self.blocks > 0,
-            "`memory.blocks` is 0: a figure needs at least one block"
-        );
+        self.blocks.check("memory")?;
         ensure!(
             !self.stages.is_empty(),
             "`memory.stages` is empty: allowed are \"handshaken\", \"registered\" and \"in-call\""
@@ -445,7 +459,7 @@ impl Throughput {
     fn check(&self, place: &str) -> anyhow::Result<()> {
         let rates = self.rates_per_second.iter();
         let rates: Vec<f64> = rates.map(|rate| rate.per_second).collect();
-        check_load(place, &rates, self.duration_seconds, self.blocks)?;
+        check_load(place, &rates, self.duration_seconds, &self.blocks)?;
         for rate in &self.rates_per_second {
             let load = self.load(rate).check();
             load.with_context(|| format!("in `{place}`"))?;
@@ -458,7 +472,7 @@ impl Throughput {
 impl Chain {
     fn check(&self) -> anyhow::Result<()> {
         let rates = [self.rate_per_second];
-        check_load("chain", &rates, self.duration_seconds, self.blocks)?;
+        check_load("chain", &rates, self.duration_seconds, &self.blocks)?;
         check_stacks("chain", &self.stacks)?;
         self.load().check().context("in `chain`")?;
         ensure!(
@@ -491,11 +505,8 @@ fn check_variants(place: &str, variants: &[Variant]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check_load(place: &str, rates: &[f64], seconds: f64, blocks: u32) -> anyhow::Result<()> {
-    ensure!(
-        blocks > 0,
-        "`{place}.blocks` is 0: a figure needs at least one block"
-    );
+fn check_load(place: &str, rates: &[f64], seconds: f64, blocks: &Blocks) -> anyhow::Result<()> {
+    blocks.check(place)?;
     ensure!(
         !rates.is_empty(),
         "`{place}.rates_per_second` is empty: name at least one rate"

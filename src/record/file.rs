@@ -330,6 +330,7 @@ mod tests {
                 id.clone().with("rate", 9).failed("gone"),
             ],
             ratios: vec![Ratio {
+                precision: None,
                 metric: "setup_latency_ns".to_owned(),
                 cell_id: id.to_string(),
                 control_cell_id: id.with("rate", 9).to_string(),

@@ -178,6 +178,15 @@ const COMMON: &[Known] = &[
         "CPU of protecting a packet ÷ that of boringtun alone",
     ),
     lower_ns(
+        "bare_handshake_cpu_ns",
+        "CPU of the bare handshake, both ends in memory",
+    ),
+    lower(
+        "handshake_cost_ratio",
+        Unit::Ratio,
+        "CPU of a registration over a new hop ÷ that of the bare handshake and of the same without protection",
+    ),
+    lower_ns(
         "session_request_delay_fixed_ns",
         "Session request delay without a proxy, by the fit",
     ),

@@ -68,7 +68,7 @@ pub(crate) struct Args {
     /// How often each question is asked of each build
     #[arg(long, requires = "interleave", default_value_t = 6)]
     rounds: u32,
-    /// Seed of arrivals, order and bootstrap
+    /// Seed of arrivals and order
     #[arg(long, requires = "interleave", default_value_t = 1)]
     seed: u64,
     /// Folder for base/run.json and head/run.json; by default results/runs/ID

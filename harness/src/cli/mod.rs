@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod check_method;
 mod compare;
 mod completions;
 mod credentials;
@@ -82,6 +83,8 @@ enum Command {
     History(history::Args),
     /// Hold a run against another one, or two builds side by side: what has changed beyond chance
     Compare(compare::Args),
+    /// Hold the method against itself: does it see nothing where there is nothing, and a known difference?
+    CheckMethod(check_method::Args),
     /// Hold thresholds against a run
     Gate(gate::Args),
     /// Estimate what so many users need, from what a run has measured
@@ -121,6 +124,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Export(args) => export::export(&args),
         Command::History(args) => history::history(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::CheckMethod(args) => check_method::check_method(&args),
         Command::Gate(args) => gate::gate(&args),
         Command::Plan(args) => plan::plan(&args),
         Command::Completions(args) => completions::completions(&args),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context, bail, ensure};
@@ -54,7 +54,7 @@ pub(crate) struct Args {
     /// Only these experiments
     #[arg(long, help_heading = WHAT, value_delimiter = ',', value_name = "EXPERIMENT,…", value_parser = names::experiments())]
     experiments: Vec<String>,
-    /// Seed of arrivals, order and bootstrap
+    /// Seed of arrivals and order
     #[arg(long, help_heading = WHAT, default_value_t = 1)]
     seed: u64,
     /// Folder for the run's files; by default results/runs/RUN_ID, with results/latest pointing at it
@@ -63,6 +63,10 @@ pub(crate) struct Args {
     /// No progress, no table; the files are written all the same, and what fails is said
     #[arg(long, help_heading = OUTPUT)]
     quiet: bool,
+    /// Go on measuring until the 95 % interval of every ratio is within ±5 %, or so long, for example 10m;
+    /// the scenario's numbers of blocks are the least then
+    #[arg(long, help_heading = WHAT, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    budget: Option<Duration>,
     /// Instead of the table, print the run: what is in its run.json, and nothing else
     #[arg(long, help_heading = OUTPUT)]
     json: bool,
@@ -118,7 +122,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let certificates = certificates(&experiments)?;
     let testbed = Testbed::new(Placement::of_this_machine())?.handicapped(handicap);
     let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
-    let seconds = trials.map(Trial::expected_seconds).sum();
+    let seconds: f64 = trials.map(Trial::expected_seconds).sum();
+    let seconds = args
+        .budget
+        .map_or(seconds, |budget| seconds.min(budget.as_secs_f64()));
     let progress = Progress::new(seconds, args.quiet);
     let bench = Bench {
         testbed: &testbed,
@@ -127,6 +134,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         machine,
         progress: &progress,
         seed: args.seed,
+        budget: args.budget,
     };
     let mut run = Run {
         schema: SCHEMA.into(),
@@ -221,7 +229,9 @@ fn check_limits(experiments: &[Experiment], machine: &Readings) -> anyhow::Resul
 }
 
 /// Certificates for each kind of key that is asked for, made now and never stored.
-fn certificates(experiments: &[Experiment]) -> anyhow::Result<BTreeMap<KeyType, TlsSettings>> {
+pub(super) fn certificates(
+    experiments: &[Experiment],
+) -> anyhow::Result<BTreeMap<KeyType, TlsSettings>> {
     let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
     let kinds: BTreeSet<KeyType> = trials
         .map(|trial| trial.subject.site.variant.tls.key_type)
@@ -303,6 +313,9 @@ impl Args {
         }
         if !self.core_stacks.is_empty() {
             scenario.plan.core_stacks.clone_from(&self.core_stacks);
+        }
+        if self.budget.is_some() {
+            scenario.plan.until_narrow();
         }
         scenario.plan.usual = self.tunnel.variant()?;
         Ok(scenario)

@@ -2,7 +2,7 @@
 //! tell together: of each stack a fixed cost and the cost of each further proxy.
 //!
 //! A line is fitted inside each block, so that the fit's figures have blocks like any other: their
-//! interval is a bootstrap over blocks, and the ratio to the control's fit is formed block by block.
+//! interval is over blocks, and the ratio to the control's fit is formed block by block.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,7 +83,7 @@ pub(super) fn trials(chain: &Chain, plan: &Plan) -> anyhow::Result<Vec<Trial>> {
         let sites = sites
             .iter()
             .filter(|site| site.core.name == site.stack.name);
-        trials.extend(sites.map(|site| load.trial("chain", site, chain.blocks)));
+        trials.extend(sites.map(|site| load.trial("chain", site, &chain.blocks)));
     }
     Ok(trials)
 }
@@ -213,7 +213,7 @@ mod tests {
             id: cell_id("chain", "invite", &site, "per-registration"),
             site,
             parameters: BTreeMap::from([("users".to_owned(), json!(9))]),
-            blocks: u32::try_from(speeds.len()).unwrap(),
+            blocks: u32::try_from(speeds.len()).unwrap().into(),
         });
         for (block, speed) in (0..).zip(speeds) {
             let value = speed * (fixed + slope * f64::from(proxies));
@@ -241,7 +241,7 @@ mod tests {
             .unwrap();
         let id = tls.subject.id.to_string();
         assert_eq!(id, "chain/invite/tls/chain/per-registration/loopback");
-        let found = tls.cell(1);
+        let found = tls.cell();
         assert_eq!(found.verdict, Verdict::Ok);
         assert_eq!(found.repetitions, 3);
         let metric = |key: &str| &found.metrics[key];
@@ -249,12 +249,13 @@ mod tests {
             |found: Option<f64>, wanted: f64| (found.unwrap() - wanted).abs() < 1e-6 * wanted;
         assert!(near(metric("server_cpu_fixed_ns").value, 44_000.0));
         assert!(near(metric("server_cpu_per_hop_ns").value, 30_000.0));
-        assert!(near(metric("server_cpu_per_hop_ns").ci95_high, 60_000.0));
+        // Three blocks of which one is twice as slow know little of an absolute figure.
+        assert!(metric("server_cpu_per_hop_ns").ci95_high.unwrap() > 60_000.0);
         assert!(near(metric("server_cpu_r_squared_ratio").value, 1.0));
         assert_eq!(metric("session_request_delay_per_hop_ns").value, None);
 
         let known: Vec<&Collected> = cells.iter().chain(&fits).collect();
-        let ratios = super::super::collect::ratios(&known, 1);
+        let ratios = super::super::collect::ratios(&known);
         let ratio = |metric: &str| {
             let found = ratios
                 .iter()

@@ -26,13 +26,15 @@ pub(crate) struct Collected {
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them. How fast a crowd
 /// comes is what the scenario says.
-const NOT_COMPARED: [&str; 14] = [
+const NOT_COMPARED: [&str; 16] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
     "scheduling_lag_ns",
     "generator_busy_ratio",
     "bare_protection_cpu_ns_per_packet",
+    "bare_handshake_cpu_ns",
+    "handshake_cost_ratio",
     "client_bare_heap_bytes_per_connection",
     "server_bare_heap_bytes_per_connection",
     "protection_cost_ratio",
@@ -86,18 +88,18 @@ impl Collected {
     }
 
     /// What is known so far.
-    pub(crate) fn cell(&self, seed: u64) -> Cell {
+    pub(crate) fn cell(&self) -> Cell {
         let counted = self.counted();
         let (verdict, reason) = self.verdict();
         let mut metrics = BTreeMap::new();
         for key in keys(&counted, |sample| sample.scalars.keys()) {
-            metrics.insert(key.clone(), scalar(&counted, &key, seed));
+            metrics.insert(key.clone(), scalar(&counted, &key));
         }
         for key in keys(&counted, |sample| sample.latencies.keys()) {
-            metrics.insert(key.clone(), latency(&counted, &key, seed));
+            metrics.insert(key.clone(), latency(&counted, &key));
         }
         if counted.values().any(|sample| sample.windows.is_some()) {
-            metrics.insert("throughput_per_second".into(), throughput(&counted, seed));
+            metrics.insert("throughput_per_second".into(), throughput(&counted));
         }
         let mut parameters = self.subject.parameters.clone();
         let bound = self.samples.len() - counted.len();
@@ -169,7 +171,7 @@ impl Collected {
 
 /// The ratios of the cells that are ok to their controls that are ok, and of those that are run in
 /// another way to the usual one.
-pub(crate) fn ratios(collected: &[&Collected], seed: u64) -> Vec<Ratio> {
+pub(crate) fn ratios(collected: &[&Collected]) -> Vec<Ratio> {
     let sound: Vec<&Collected> = collected
         .iter()
         .copied()
@@ -184,17 +186,17 @@ pub(crate) fn ratios(collected: &[&Collected], seed: u64) -> Vec<Ratio> {
         for control in controls {
             let control = transport::find(control).expect("the registry names its own rows");
             if let Some(control) = cell.subject.control_ids(control).into_iter().find_map(find) {
-                ratios.extend(ratios_to(cell, control, seed));
+                ratios.extend(ratios_to(cell, control));
             }
         }
         if let Some(usual) = cell.subject.usual_id().and_then(find) {
-            ratios.extend(ratios_to(cell, usual, seed));
+            ratios.extend(ratios_to(cell, usual));
         }
     }
     ratios
 }
 
-fn ratios_to(cell: &Collected, control: &Collected, seed: u64) -> Vec<Ratio> {
+fn ratios_to(cell: &Collected, control: &Collected) -> Vec<Ratio> {
     let counted = cell.counted();
     let all_keys = keys(&counted, |sample| sample.scalars.keys())
         .into_iter()
@@ -208,11 +210,12 @@ fn ratios_to(cell: &Collected, control: &Collected, seed: u64) -> Vec<Ratio> {
             {
                 return None;
             }
-            let blocks = 0..cell.subject.blocks;
+            let blocks = 0..cell.subject.blocks.most();
             let (above, below): (Vec<_>, Vec<_>) = blocks
                 .map(|block| (above.get(&block).copied(), below.get(&block).copied()))
                 .unzip();
-            let estimate = statistics::ratio_of_blocks(&above, &below, seed)?;
+            let stopping = cell.subject.blocks.stopping();
+            let estimate = statistics::ratio_of_blocks(&above, &below, stopping)?;
             let (id, control_id) = (&cell.subject.id, &control.subject.id);
             Some(estimate.record(&key, &id.to_string(), &control_id.to_string()))
         })
@@ -243,7 +246,7 @@ fn value(sample: &Sample, key: &str) -> Option<f64> {
     }
 }
 
-fn scalar(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
+fn scalar(samples: &BTreeMap<u32, &Sample>, key: &str) -> Metric {
     let blocks = figures(samples, |sample| value(sample, key));
     let values: Vec<f64> = blocks.values().copied().collect();
     let metric = if is_mishap(key) {
@@ -252,7 +255,7 @@ fn scalar(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
         Metric {
             fit: fit(samples, key),
             ..Metric::of(key, statistics::median(&values))
-                .with_interval(statistics::bootstrap_interval(&values, seed).map(Into::into))
+                .with_interval(statistics::of_median(&values).map(Into::into))
         }
     };
     metric.with_blocks(blocks)
@@ -278,7 +281,7 @@ fn fit(samples: &BTreeMap<u32, &Sample>, key: &str) -> Option<Fit> {
     statistics::fit::of(at, readings.collect())
 }
 
-fn latency(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
+fn latency(samples: &BTreeMap<u32, &Sample>, key: &str) -> Metric {
     let mut merged: Option<LatencyHistogram> = None;
     for histogram in samples
         .values()
@@ -292,11 +295,11 @@ fn latency(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
     let blocks = figures(samples, |sample| value(sample, key));
     let medians: Vec<f64> = blocks.values().copied().collect();
     Metric::latency(&histogram)
-        .with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into))
+        .with_interval(statistics::of_median(&medians).map(Into::into))
         .with_blocks(blocks)
 }
 
-fn throughput(samples: &BTreeMap<u32, &Sample>, seed: u64) -> Metric {
+fn throughput(samples: &BTreeMap<u32, &Sample>) -> Metric {
     let mut merged = RateHistogram::new();
     let windows = samples.values();
     let windows: Vec<&WindowCounts> = windows
@@ -311,7 +314,7 @@ fn throughput(samples: &BTreeMap<u32, &Sample>, seed: u64) -> Metric {
     });
     let medians: Vec<f64> = blocks.values().copied().collect();
     let metric = Metric::throughput(&merged)
-        .with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into))
+        .with_interval(statistics::of_median(&medians).map(Into::into))
         .with_blocks(blocks);
     Metric {
         series: (!windows.is_empty()).then(|| Series::of(windows)),
@@ -342,7 +345,7 @@ mod tests {
             id: cell_id("throughput", "invite", &site, "per-call"),
             site,
             parameters: BTreeMap::new(),
-            blocks: 3,
+            blocks: 3.into(),
         });
         let mut first = Sample::default();
         spoil(&mut first);
@@ -367,7 +370,7 @@ mod tests {
                 let sample = cell.samples.get_mut(&block).unwrap();
                 sample.scalars.insert(key.to_owned(), Some(0.0));
             }
-            let metric = &cell.cell(1).metrics[key];
+            let metric = &cell.cell().metrics[key];
             assert_eq!(metric.value, Some(2.0));
             assert_eq!(metric.blocks, [Some(2.0), Some(0.0), Some(0.0)]);
         }
@@ -375,7 +378,7 @@ mod tests {
         let nothing = cell(|sample| {
             sample.scalars.insert("failed_count".to_owned(), None);
         });
-        assert_eq!(nothing.cell(1).metrics["failed_count"].value, None);
+        assert_eq!(nothing.cell().metrics["failed_count"].value, None);
     }
 
     /// Users are busy because there are few of them, or because the server is slow: leaving such

@@ -16,10 +16,10 @@ use hopbench::node::NodeCounters;
 use hopbench::transport::Resumption;
 use serde_json::{Value, json};
 
-use super::{Bench, Question, Sample, Subject, Trial, cell_id, packet, protection};
+use super::{Bench, Question, Sample, Subject, Trial, cell_id, handshake, packet, protection};
 use crate::limits::{self, Demand, Spread};
 use crate::rate::OfferedRate;
-use crate::scenario::{Plan, Selection, Setup, Throughput};
+use crate::scenario::{Blocks, Plan, Selection, Setup, Throughput};
 use crate::testbed::{Crew, Failure, Nodes, Outcome, Wire};
 use crate::topology::{Site, Topology};
 use crate::variant::is_tls;
@@ -110,7 +110,7 @@ pub(crate) fn setup_trials(setup: &Setup, plan: &Plan) -> anyhow::Result<Vec<Tri
     let sites = plan.sites(setup.topology, &selection)?;
     let trials = sites
         .iter()
-        .map(|site| load.trial("setup", site, setup.blocks));
+        .map(|site| load.trial("setup", site, &setup.blocks));
     Ok(trials.collect())
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn throughput_trials(
     for rate in &throughput.rates_per_second {
         let load = Load::with_rates(throughput.load(rate));
         for site in &sites {
-            let mut trial = load.trial("throughput", site, throughput.blocks);
+            let mut trial = load.trial("throughput", site, &throughput.blocks);
             if has_rate_in_id {
                 trial.subject.id = trial.subject.id.with("rate", rate.recorded());
             }
@@ -204,15 +204,24 @@ impl Load {
         }
     }
 
+    /// Whether each operation is a registration over a hop of its own, opened by a full handshake.
+    fn opens_a_hop_each(&self) -> bool {
+        self.has_rates
+            && self.plan.workload == Workload::Register
+            && self.plan.lifecycle == Lifecycle::PerRegistration
+            && self.plan.population().is_none()
+            && !self.resumes
+    }
+
     /// One cell that this load answers, at `site`.
-    pub(super) fn trial(&self, experiment: &str, site: &Site, blocks: u32) -> Trial {
+    pub(super) fn trial(&self, experiment: &str, site: &Site, blocks: &Blocks) -> Trial {
         let (workload, lifecycle) = (self.plan.workload, self.plan.lifecycle);
         Trial {
             subject: Subject {
                 id: cell_id(experiment, workload.name(), site, lifecycle.name()),
                 site: *site,
                 parameters: parameters(&self.plan, blocks),
-                blocks,
+                blocks: blocks.clone(),
             },
             question: Box::new(Self {
                 plan: self.plan.clone(),
@@ -226,7 +235,7 @@ impl Load {
     }
 }
 
-fn parameters(plan: &LoadPlan, blocks: u32) -> BTreeMap<String, Value> {
+fn parameters(plan: &LoadPlan, blocks: &Blocks) -> BTreeMap<String, Value> {
     let law = match plan.arrivals {
         ArrivalLaw::Poisson | ArrivalLaw::Constant => plan.arrivals.name(),
     };
@@ -242,7 +251,7 @@ fn parameters(plan: &LoadPlan, blocks: u32) -> BTreeMap<String, Value> {
         ("users", json!(plan.users)),
         ("talk_seconds", json!(plan.talk_seconds)),
         ("generator_workers", json!(1)),
-        ("blocks", json!(blocks)),
+        ("blocks", blocks.recorded()),
     ]);
     match plan.workload {
         Workload::Mixed => {
@@ -279,6 +288,13 @@ impl Question for Load {
             sample
                 .scalars
                 .insert(protection::BARE_PROTECTION.into(), bare);
+        }
+        if self.opens_a_hop_each() && site.topology == Topology::Direct && site.stack.protected {
+            let settings = bench.settings_for(site, 0)?;
+            sample.scalars.insert(
+                protection::BARE_HANDSHAKE.into(),
+                handshake::bare_handshake_ns(site.stack, &settings),
+            );
         }
         Ok(sample)
     }

@@ -16,7 +16,7 @@ use super::floor;
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
 use crate::interrupt;
 use crate::limits::{Demand, Spread};
-use crate::scenario::{Memory, Plan, Selection};
+use crate::scenario::{Blocks, Memory, Plan, Selection};
 use crate::statistics::{self, Regression};
 use crate::testbed::{Crew, Failure, Generators, Nodes, Outcome};
 use crate::topology::{Site, Topology};
@@ -58,8 +58,8 @@ pub(crate) fn trials(memory: &Memory, plan: &Plan) -> anyhow::Result<Vec<Trial>>
                 subject: Subject {
                     id: id.with("stage", ramp.stage.name()),
                     site: *site,
-                    parameters: parameters(&ramp, blocks),
-                    blocks,
+                    parameters: parameters(&ramp, &blocks),
+                    blocks: blocks.clone(),
                 },
                 question: Box::new(ramp.clone()),
             });
@@ -69,14 +69,14 @@ pub(crate) fn trials(memory: &Memory, plan: &Plan) -> anyhow::Result<Vec<Trial>>
 }
 
 /// What is measured of each stack, in which ways to run it, and how often.
-fn ramps(memory: &Memory) -> impl Iterator<Item = (Ramp, &[Variant], u32)> {
+fn ramps(memory: &Memory) -> impl Iterator<Item = (Ramp, &[Variant], Blocks)> {
     let stages = memory.stages.iter().map(|stage| {
         let ramp = Ramp {
             stage: *stage,
             idle: Duration::ZERO,
             connections: memory.connections.clone(),
         };
-        (ramp, memory.variants.as_slice(), memory.blocks)
+        (ramp, memory.variants.as_slice(), memory.blocks.clone())
     });
     let idle = memory.idle.iter().map(|idle| {
         let ramp = Ramp {
@@ -84,16 +84,16 @@ fn ramps(memory: &Memory) -> impl Iterator<Item = (Ramp, &[Variant], u32)> {
             idle: Duration::from_secs_f64(idle.seconds),
             connections: idle.connections.clone(),
         };
-        (ramp, idle.variants.as_slice(), idle.blocks)
+        (ramp, idle.variants.as_slice(), idle.blocks.into())
     });
     stages.chain(idle)
 }
 
-fn parameters(ramp: &Ramp, blocks: u32) -> BTreeMap<String, Value> {
+fn parameters(ramp: &Ramp, blocks: &Blocks) -> BTreeMap<String, Value> {
     let mut parameters = BTreeMap::from([
         ("stage".to_owned(), json!(ramp.stage.name())),
         ("connections".to_owned(), json!(ramp.connections)),
-        ("blocks".to_owned(), json!(blocks)),
+        ("blocks".to_owned(), blocks.recorded()),
     ]);
     if ramp.stage == Stage::Idle {
         let seconds = ramp.idle.as_secs_f64();

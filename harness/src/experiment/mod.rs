@@ -8,7 +8,9 @@
 mod attribution;
 mod chain;
 mod collect;
+mod ending;
 mod floor;
+mod handshake;
 mod load;
 mod memory;
 mod packet;
@@ -18,6 +20,7 @@ mod schedule;
 pub(crate) mod search;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hopbench::measure::histogram::{LatencyHistogram, WindowCounts};
 use hopbench::record::CellId;
@@ -26,7 +29,7 @@ use serde_json::{Value, json};
 
 use crate::limits::{Demand, Readings, Unmet};
 use crate::progress::Progress;
-use crate::scenario::Plan;
+use crate::scenario::{Blocks, Plan};
 use crate::testbed::{Failure, Outcome, TUNNELS_PROTECT, Testbed};
 use crate::topology::{Site, Topology};
 use crate::variant::{self, Variant};
@@ -81,6 +84,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) progress: &'a Progress,
     /// Seed of the run.
     pub(crate) seed: u64,
+    /// How long the run may take, where experiments go on until their ratios are narrow.
+    pub(crate) budget: Option<Duration>,
 }
 
 /// Cells that are measured together, in interleaved blocks.
@@ -120,7 +125,7 @@ pub(crate) struct Subject {
     /// What a reproduction needs beyond the name.
     pub(crate) parameters: BTreeMap<String, Value>,
     /// Blocks that are wanted.
-    pub(crate) blocks: u32,
+    pub(crate) blocks: Blocks,
 }
 
 /// How a cell is measured.
@@ -178,14 +183,14 @@ pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<
     }
     for throughput in plan.throughput.iter().filter(|_| is_wanted("throughput")) {
         experiments.push(Experiment {
-            complete: Some(protection::add_protection_costs),
+            complete: Some(protection::add_costs),
             ..Experiment::of(load::throughput_trials(throughput, plan)?)
         });
     }
     if let Some(chain) = plan.chain.as_ref().filter(|_| is_wanted("chain")) {
         experiments.push(Experiment {
             derive: Some(chain::fits),
-            complete: Some(protection::add_protection_costs),
+            complete: Some(protection::add_costs),
             ..Experiment::of(chain::trials(chain, plan)?)
         });
     }
@@ -216,6 +221,14 @@ impl Experiment {
         }
     }
 
+    /// About how long it takes if its ratios are narrow at once.
+    fn expected_seconds(&self) -> f64 {
+        let seconds = |trial: &Trial| {
+            trial.expected_seconds_of_block() * f64::from(trial.subject.blocks.least())
+        };
+        self.trials.iter().map(seconds).sum()
+    }
+
     /// Cells whose blocks are steps of a search.
     fn condensed(trials: Vec<Trial>) -> Self {
         Self {
@@ -227,9 +240,9 @@ impl Experiment {
 }
 
 impl Trial {
-    /// About how long all its blocks take.
+    /// About how long all its blocks take, at most.
     pub(crate) fn expected_seconds(&self) -> f64 {
-        self.expected_seconds_of_block() * f64::from(self.subject.blocks)
+        self.expected_seconds_of_block() * f64::from(self.subject.blocks.most())
     }
 
     /// What it needs and the machine does not have, if anything: then it is not measured.
@@ -387,7 +400,7 @@ mod tests {
             id: cell_id("throughput", "invite", &site, "per-call").with("rate", 5),
             site,
             parameters: BTreeMap::new(),
-            blocks: 1,
+            blocks: 1.into(),
         }
     }
 

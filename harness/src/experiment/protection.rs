@@ -1,58 +1,96 @@
-//! What protecting a packet costs beside what it costs at least: a figure of a cell that takes its
-//! control's of the same block.
+//! What protection costs beside what it costs at least: figures of a cell that take its control's of the
+//! same block.
 
+use hopbench::transport::{self, Stack};
+
+use super::Sample;
 use super::collect::Collected;
 
-/// What cryptography itself costs: see [`super::packet`].
+/// What cryptography itself costs for a packet: see [`super::packet`].
 pub(super) const BARE_PROTECTION: &str = "bare_protection_cpu_ns_per_packet";
 const PROTECTION: &str = "protection_cpu_ns_per_packet";
 const COST: &str = "protection_cost_ratio";
+/// What cryptography itself costs to open a hop: see [`super::handshake`].
+pub(super) const BARE_HANDSHAKE: &str = "bare_handshake_cpu_ns";
+const HANDSHAKE_COST: &str = "handshake_cost_ratio";
 
-/// Adds to each cell whose packets were priced what protecting one costs: processor time of both
-/// sides per operation, that of the control taken off, for each packet of an operation. It holds
-/// everything that protection brings, beside the cryptography that the bare price is of.
-pub(super) fn add_protection_costs(collected: &mut [Collected]) {
+/// Adds what protection costs to each cell whose packets, or whose handshakes, were priced.
+pub(super) fn add_costs(collected: &mut [Collected]) {
+    add(collected, BARE_PROTECTION, is_same_carrier, packet_costs);
+    add(collected, BARE_HANDSHAKE, |_, _| true, handshake_cost);
+}
+
+/// Of TLS within a tunnel, the control lacks the protection of TLS as well: what a packet costs there is
+/// not the tunnel's alone.
+fn is_same_carrier(stack: &Stack, control: &Stack) -> bool {
+    control.carrier == stack.carrier
+}
+
+/// Figures by metric key.
+type Figures = Vec<(&'static str, Option<f64>)>;
+
+/// What protecting a packet costs: processor time of both sides per operation, that of the control taken
+/// off, for each packet of an operation. It holds everything that protection brings, beside the
+/// cryptography that the bare price is of.
+fn packet_costs(sample: &Sample, control: Option<&Sample>, bare: Option<f64>) -> Figures {
+    let each = || {
+        let extra_ns = both_sides(sample)? - both_sides(control?)?;
+        Some(extra_ns / figure(sample, "wire_packets_per_operation")?)
+    };
+    let protection = each();
+    let cost = protection.zip(bare).map(|(ns, bare_ns)| ns / bare_ns);
+    vec![(PROTECTION, protection), (COST, cost)]
+}
+
+/// What registering over a new protected hop costs, against the least that it can: the bare handshake, and
+/// the same registration without protection.
+fn handshake_cost(sample: &Sample, control: Option<&Sample>, bare: Option<f64>) -> Figures {
+    let cost = || Some(both_sides(sample)? / (bare? + both_sides(control?)?));
+    vec![(HANDSHAKE_COST, cost())]
+}
+
+/// Processor time of both sides per operation. A figure that the generator bounded, or that failed, is no
+/// term of a difference.
+fn both_sides(sample: &Sample) -> Option<f64> {
+    let reasons = [
+        &sample.generator_bound,
+        &sample.users_short,
+        &sample.shortfall,
+    ];
+    if reasons.iter().any(|reason| reason.is_some()) {
+        return None;
+    }
+    let client = figure(sample, "client_cpu_ns_per_operation")?;
+    Some(client + figure(sample, "server_cpu_ns_per_operation")?)
+}
+
+fn figure(sample: &Sample, key: &str) -> Option<f64> {
+    *sample.scalars.get(key)?
+}
+
+/// Adds what `costs` finds to each block that has a figure for `bare`, beside the same block of the
+/// control, if it is one that `accepts` the stack's.
+fn add(
+    collected: &mut [Collected],
+    bare: &str,
+    accepts: fn(&Stack, &Stack) -> bool,
+    costs: fn(&Sample, Option<&Sample>, Option<f64>) -> Figures,
+) {
     let mut found = Vec::new();
     for (index, cell) in collected.iter().enumerate() {
         let stack = cell.subject.site.stack;
-        let control = stack.control.and_then(|name| {
-            let control = hopbench::transport::find(name).ok()?;
-            // Of TLS within a tunnel, the control lacks the protection of TLS as well.
-            (control.carrier == stack.carrier).then_some(control)
-        });
-        let Some(control) = control else { continue };
+        let control = stack.control.and_then(|name| transport::find(name).ok());
+        let Some(control) = control.filter(|control| accepts(stack, control)) else {
+            continue;
+        };
         let ids = cell.subject.control_ids(control);
         let is_control = |other: &&Collected| ids.first() == Some(&other.subject.id);
         let control = collected.iter().find(is_control);
         for (block, sample) in &cell.samples {
-            let Some(bare) = sample.scalars.get(BARE_PROTECTION) else {
-                continue;
-            };
-            let control = control.and_then(|control| control.samples.get(block));
-            let figure = |sample: &super::Sample, key: &str| *sample.scalars.get(key)?;
-            // A figure that the generator bounded, or that failed, is no term of a difference.
-            let is_sound = |sample: &super::Sample| {
-                let reasons = [
-                    &sample.generator_bound,
-                    &sample.users_short,
-                    &sample.shortfall,
-                ];
-                reasons.iter().all(|reason| reason.is_none())
-            };
-            let both_sides = |sample: &super::Sample| {
-                if !is_sound(sample) {
-                    return None;
-                }
-                let client = figure(sample, "client_cpu_ns_per_operation")?;
-                Some(client + figure(sample, "server_cpu_ns_per_operation")?)
-            };
-            let each = || {
-                let extra_ns = both_sides(sample)? - both_sides(control?)?;
-                Some(extra_ns / figure(sample, "wire_packets_per_operation")?)
-            };
-            let protection = each();
-            let cost = protection.zip(*bare).map(|(ns, bare_ns)| ns / bare_ns);
-            found.push((index, *block, [(PROTECTION, protection), (COST, cost)]));
+            if let Some(bare) = sample.scalars.get(bare) {
+                let control = control.and_then(|control| control.samples.get(block));
+                found.push((index, *block, costs(sample, control, *bare)));
+            }
         }
     }
     for (index, block, figures) in found {
@@ -87,7 +125,7 @@ mod tests {
             id: cell_id(experiment, "register", &site, "per-registration"),
             site,
             parameters: BTreeMap::new(),
-            blocks: 1,
+            blocks: 1.into(),
         });
         let scalars = scalars
             .iter()
@@ -115,7 +153,7 @@ mod tests {
             cpu("udp@clear", 10_000.0, 20_000.0, None),
             cpu("udp@wireguard", 14_000.0, 26_000.0, Some(2_000.0)),
         ];
-        add_protection_costs(&mut cells);
+        add_costs(&mut cells);
         let figures = &cells[1].samples[&0].scalars;
         assert_eq!(figures[PROTECTION], Some(2_500.0));
         assert_eq!(figures[COST], Some(1.25));
@@ -123,11 +161,38 @@ mod tests {
         // What the generator bounded says nothing of the server.
         let bounded = cells[0].samples.get_mut(&0).unwrap();
         bounded.generator_bound = Some("late".to_owned());
-        add_protection_costs(&mut cells);
+        add_costs(&mut cells);
         assert_eq!(cells[1].samples[&0].scalars[PROTECTION], None);
         // Without the control there is no such figure, and that is said.
         cells.remove(0);
-        add_protection_costs(&mut cells);
+        add_costs(&mut cells);
         assert_eq!(cells[0].samples[&0].scalars[COST], None);
+    }
+
+    #[test]
+    fn a_registration_is_held_against_a_bare_handshake_and_a_plain_one() {
+        let cpu = |stack: &str, client: f64, server: f64, bare: Option<f64>| {
+            let mut figures = vec![
+                ("client_cpu_ns_per_operation", client),
+                ("server_cpu_ns_per_operation", server),
+            ];
+            figures.extend(bare.map(|ns| (BARE_HANDSHAKE, ns)));
+            cell("throughput", stack, &figures)
+        };
+        let mut cells = vec![
+            cpu("tcp", 50_000.0, 100_000.0, None),
+            cpu("tls", 300_000.0, 420_000.0, Some(450_000.0)),
+            // Over a tunnel, TLS and the tunnel are both in the bare price.
+            cpu("tcp@clear", 80_000.0, 120_000.0, None),
+            cpu("tls@wireguard", 500_000.0, 700_000.0, Some(800_000.0)),
+        ];
+        add_costs(&mut cells);
+        assert_eq!(cells[1].samples[&0].scalars[HANDSHAKE_COST], Some(1.2));
+        assert_eq!(cells[3].samples[&0].scalars[HANDSHAKE_COST], Some(1.2));
+        assert!(!cells[0].samples[&0].scalars.contains_key(HANDSHAKE_COST));
+        // Without the control there is no such figure, and that is said.
+        cells.remove(0);
+        add_costs(&mut cells);
+        assert_eq!(cells[0].samples[&0].scalars[HANDSHAKE_COST], None);
     }
 }

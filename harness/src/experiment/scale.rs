@@ -72,7 +72,7 @@ pub(super) fn trials(scales: &[Scale], plan: &Plan) -> anyhow::Result<Vec<Trial>
                         id: id.with(USERS, *users),
                         site,
                         parameters: parameters(scale, &site, *users),
-                        blocks: scale.blocks,
+                        blocks: scale.blocks.into(),
                     },
                     question: Box::new(Crowd {
                         users: *users,

@@ -1,16 +1,20 @@
 //! The order in which cells are measured: block by block, and within a block in a seeded random
-//! order, so that a machine that changes speed changes it for all cells of a block alike.
+//! order, so that a machine that changes speed changes it for all cells of a block alike. How many blocks
+//! there are is known before, or seen by how narrow the ratios are ([`super::ending`]).
 
 use std::time::{Duration, Instant};
 
-use hopbench::record::{Cell, Ratio, Unit, metric};
+use hopbench::record::{Cell, Ratio, Unit, WideBecause, metric};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use serde_json::json;
 
 use super::collect::{Collected, ratios};
+use super::ending::{self, Budget};
 use super::{Bench, Experiment, Subject, Trial};
 use crate::progress::CellStep;
+use crate::scenario::Blocks;
 use crate::statistics;
 use crate::testbed::Failure;
 
@@ -37,61 +41,187 @@ pub(crate) fn conduct(
     mut publish: impl FnMut(&[Cell], &[Ratio]) -> anyhow::Result<()>,
 ) -> anyhow::Result<Conduct> {
     let mut order = ChaCha8Rng::seed_from_u64(bench.seed);
-    let (mut cells, mut all_ratios) = (Vec::new(), Vec::new());
-    for Experiment {
-        trials,
-        derive,
-        is_condensed,
-        complete,
-    } in experiments
-    {
-        let (done_cells, done_ratios) = (cells.len(), all_ratios.len());
-        let subjects = trials.iter().map(|trial| {
+    let expected_seconds = experiments.iter().map(Experiment::expected_seconds).sum();
+    let mut budget = Budget::new(bench.budget, expected_seconds);
+    let mut known = Known::default();
+    for experiment in experiments {
+        let deadline = budget.deadline(Instant::now(), experiment.expected_seconds());
+        known.keep();
+        let mut course = Course::new(&experiment, bench);
+        let mut tell = |course: &mut Course<'_>, end: Conduct, because: WideBecause| {
+            let is_narrow = course.tell(end, because, &mut known);
+            publish(&known.cells, &known.ratios).map(|()| is_narrow)
+        };
+        while course.goes_on() {
+            let began = Instant::now();
+            let mut turns: Vec<usize> = (0..experiment.trials.len()).collect();
+            turns.shuffle(&mut order);
+            let mut told = Instant::now();
+            for turn in turns {
+                if course.measure(turn, bench) == Conduct::Interrupted {
+                    tell(&mut course, Conduct::Interrupted, WideBecause::Unfinished)?;
+                    return Ok(Conduct::Interrupted);
+                }
+                // Not everything is told again for each of many short trials.
+                if told.elapsed() >= UNTOLD_MAX {
+                    tell(&mut course, Conduct::Interrupted, WideBecause::Unfinished)?;
+                    told = Instant::now();
+                }
+            }
+            course.block += 1;
+            // Another block takes as long as this one did.
+            let is_late =
+                deadline.is_some_and(|deadline| Instant::now() + began.elapsed() > deadline);
+            let because = course.reason_to_end(is_late);
+            let is_narrow = tell(&mut course, Conduct::Complete, because)?;
+            course.end_if(is_narrow, because);
+        }
+        course.skip_rest(bench);
+    }
+    Ok(Conduct::Complete)
+}
+
+/// What is published: of the experiments before, and of this one.
+#[derive(Default)]
+struct Known {
+    cells: Vec<Cell>,
+    ratios: Vec<Ratio>,
+    /// How many of them are of experiments that are over.
+    kept: (usize, usize),
+}
+
+impl Known {
+    fn keep(&mut self) {
+        self.kept = (self.cells.len(), self.ratios.len());
+    }
+}
+
+/// An experiment being measured.
+struct Course<'e> {
+    experiment: &'e Experiment,
+    collected: Vec<Collected>,
+    /// The next one.
+    block: u32,
+    /// Why trials whose blocks are automatic are over, once they are; `None` if all is narrow.
+    ended: Option<Option<WideBecause>>,
+}
+
+impl<'e> Course<'e> {
+    fn new(experiment: &'e Experiment, bench: &Bench<'_>) -> Self {
+        let collected = experiment.trials.iter().map(|trial| {
             let mut subject = trial.subject.clone();
             subject.parameters.extend(bench.parameters(&subject.site));
+            if let Some(budget) = bench
+                .budget
+                .filter(|_| subject.blocks.automatic().is_some())
+            {
+                let seconds = budget.as_secs_f64();
+                subject
+                    .parameters
+                    .insert("budget_seconds".into(), json!(seconds));
+            }
             Collected {
                 unsupported: trial.unmet(&bench.machine).map(|unmet| unmet.to_string()),
                 ..Collected::new(subject)
             }
         });
-        let mut collected: Vec<Collected> = subjects.collect();
-        let mut tell = |collected: &mut [Collected], end: Conduct| {
-            if let Some(complete) = complete {
-                complete(collected);
-            }
-            let derived = derive.map_or_else(Vec::new, |derive| derive(collected));
-            let own = collected.iter().filter(|_| !is_condensed);
-            let known: Vec<&Collected> = own.chain(&derived).collect();
-            cells.truncate(done_cells);
-            all_ratios.truncate(done_ratios);
-            let started = known.iter().filter(|cell| {
-                end == Conduct::Complete || cell.failure.is_some() || !cell.samples.is_empty()
-            });
-            cells.extend(started.map(|cell| cell.cell(bench.seed)));
-            all_ratios.extend(ratios(&known, bench.seed));
-            publish(&cells, &all_ratios)
-        };
-        let blocks = trials.iter().map(|trial| trial.subject.blocks).max();
-        for block in 0..blocks.unwrap_or_default() {
-            let mut turns: Vec<usize> = (0..trials.len()).collect();
-            turns.shuffle(&mut order);
-            let mut told = Instant::now();
-            for turn in turns {
-                let measured = measure(&trials[turn], &mut collected[turn], block, bench);
-                if measured == Conduct::Interrupted {
-                    tell(&mut collected, Conduct::Interrupted)?;
-                    return Ok(Conduct::Interrupted);
-                }
-                // Not everything is told again for each of many short trials.
-                if told.elapsed() >= UNTOLD_MAX {
-                    tell(&mut collected, Conduct::Interrupted)?;
-                    told = Instant::now();
-                }
-            }
-            tell(&mut collected, Conduct::Complete)?;
+        Self {
+            experiment,
+            collected: collected.collect(),
+            block: 0,
+            ended: None,
         }
     }
-    Ok(Conduct::Complete)
+
+    /// Whether the trial has a block to come.
+    fn is_due(&self, subject: &Subject) -> bool {
+        let is_over = subject.blocks.automatic().is_some() && self.ended.is_some();
+        self.block < subject.blocks.most() && !is_over
+    }
+
+    fn goes_on(&self) -> bool {
+        let mut trials = self.experiment.trials.iter();
+        trials.any(|trial| self.is_due(&trial.subject))
+    }
+
+    fn measure(&mut self, turn: usize, bench: &Bench<'_>) -> Conduct {
+        let trial = &self.experiment.trials[turn];
+        if !self.is_due(&trial.subject) {
+            return Conduct::Complete;
+        }
+        measure(trial, &mut self.collected[turn], self.block, bench)
+    }
+
+    /// Why trials whose blocks are automatic end here even if their ratios are wide.
+    fn reason_to_end(&self, is_late: bool) -> WideBecause {
+        if self.block >= self.automatic(Blocks::most) {
+            WideBecause::MostBlocks
+        } else if is_late && self.block >= self.automatic(Blocks::least) {
+            WideBecause::BudgetSpent
+        } else {
+            WideBecause::Unfinished
+        }
+    }
+
+    /// The most of `number` among trials whose blocks are automatic.
+    fn automatic(&self, number: fn(&Blocks) -> u32) -> u32 {
+        let blocks = self.experiment.trials.iter();
+        let blocks = blocks.map(|trial| &trial.subject.blocks);
+        let automatic = blocks.filter(|blocks| blocks.automatic().is_some());
+        automatic.map(number).max().unwrap_or_default()
+    }
+
+    fn end_if(&mut self, is_narrow: bool, because: WideBecause) {
+        let has_least = self.block >= self.automatic(Blocks::least);
+        if self.ended.is_none() && is_narrow && has_least {
+            self.ended = Some(None);
+        } else if self.ended.is_none() && because != WideBecause::Unfinished {
+            self.ended = Some(Some(because));
+        }
+    }
+
+    /// Puts what is known of this experiment behind what is known of those before. Whether the ratios that
+    /// decide are narrow.
+    fn tell(&mut self, end: Conduct, because: WideBecause, known: &mut Known) -> bool {
+        let because = match self.ended {
+            Some(Some(ended)) => ended,
+            Some(None) | None => because,
+        };
+        if let Some(complete) = self.experiment.complete {
+            complete(&mut self.collected);
+        }
+        let derive = self.experiment.derive;
+        let derived = derive.map_or_else(Vec::new, |derive| derive(&self.collected));
+        let own = self.collected.iter();
+        let own = own.filter(|_| !self.experiment.is_condensed);
+        let all: Vec<&Collected> = own.chain(&derived).collect();
+        let mut own = ratios(&all);
+        let is_narrow = ending::judge(&mut own, &all, because);
+        let started = all.iter().filter(|cell| {
+            end == Conduct::Complete || cell.failure.is_some() || !cell.samples.is_empty()
+        });
+        let (cells, ratios) = known.kept;
+        known.cells.truncate(cells);
+        known.ratios.truncate(ratios);
+        known.cells.extend(started.map(|collected| {
+            let mut cell = collected.cell();
+            if collected.subject.blocks.automatic().is_some() {
+                ending::record_end(&mut cell, is_narrow, because);
+            }
+            cell
+        }));
+        known.ratios.extend(own);
+        is_narrow
+    }
+
+    /// Takes blocks that were not needed off what is expected.
+    fn skip_rest(&self, bench: &Bench<'_>) {
+        for trial in &self.experiment.trials {
+            let rest = trial.subject.blocks.most().saturating_sub(self.block);
+            let seconds = trial.expected_seconds_of_block() * f64::from(rest);
+            bench.progress.skip(seconds);
+        }
+    }
 }
 
 /// Measures one block of one cell, unless there is nothing more to measure of it.
@@ -102,7 +232,7 @@ fn measure(trial: &Trial, cell: &mut Collected, block: u32, bench: &Bench<'_>) -
     } = &trial.subject;
     let seconds = trial.expected_seconds_of_block();
     let is_given_up = cell.failure.is_some() || cell.unsupported.is_some();
-    if block >= *blocks || is_given_up || trial.question.is_done() {
+    if is_given_up || trial.question.is_done() {
         progress.skip(seconds);
         return Conduct::Complete;
     }
@@ -110,7 +240,7 @@ fn measure(trial: &Trial, cell: &mut Collected, block: u32, bench: &Bench<'_>) -
         id,
         rate_per_second: subject_rate(&trial.subject),
         block,
-        blocks: *blocks,
+        blocks: blocks.most(),
         so_far: so_far(cell),
     };
     progress.begin(step.into(), seconds);

@@ -166,7 +166,7 @@ impl Rates {
                 id: cell_id(experiment, workload.name(), site, lifecycle.name()),
                 site: *site,
                 parameters,
-                blocks: self.steps_max,
+                blocks: self.steps_max.into(),
             },
             question: Box::new(self),
         }
@@ -411,7 +411,7 @@ mod tests {
             id: cell_id("search", "invite", &site, "per-registration"),
             site,
             parameters: BTreeMap::new(),
-            blocks: 20,
+            blocks: 20.into(),
         });
         for (block, step) in (0..).zip(steps) {
             let searched = Searched {
@@ -481,7 +481,7 @@ mod tests {
         ];
         for (steps, finding, verdict, reason) in cases {
             let search = collected(steps.clone(), &finding);
-            let cell = condense(&[search])[0].cell(1);
+            let cell = condense(&[search])[0].cell();
             assert_eq!(cell.verdict, verdict, "{finding:?}");
             assert!(
                 cell.reason.unwrap_or_default().contains(reason),
@@ -496,7 +496,7 @@ mod tests {
 
     #[test]
     fn a_search_that_never_began_has_no_figure() {
-        let cell = condense(&[collected(Vec::new(), &Finding::default())])[0].cell(1);
+        let cell = condense(&[collected(Vec::new(), &Finding::default())])[0].cell();
         assert_eq!(cell.verdict, Verdict::Failed);
         assert!(cell.metrics.is_empty() && cell.steps.is_empty());
     }

@@ -6,7 +6,7 @@ use hopbench::measure::histogram::{LatencyHistogram, RateHistogram};
 use hopbench::record::{Cell, Fit, Metric, Ratio, Run, Series, Unit, Verdict};
 
 use crate::experiment::is_mishap;
-use crate::statistics::{bootstrap_interval, fit, median, ratio_of_blocks};
+use crate::statistics::{Stopping, fit, median, of_median, ratio_of_blocks};
 
 /// What both runs of an interleaved measurement have in common.
 pub(crate) struct Session {
@@ -119,7 +119,7 @@ impl Session {
         merged.fit = fitted(rounds);
         merged.series = course(rounds);
         merged
-            .with_interval(bootstrap_interval(&figures, self.seed).map(Into::into))
+            .with_interval(of_median(&figures).map(Into::into))
             .with_blocks(blocks)
     }
 
@@ -134,7 +134,8 @@ impl Session {
                 blocks.resize(rounds as usize, None);
                 Some(blocks)
             };
-            let estimate = ratio_of_blocks(&figures(cell_id)?, &figures(control_id)?, self.seed)?;
+            let (above, below) = (figures(cell_id)?, figures(control_id)?);
+            let estimate = ratio_of_blocks(&above, &below, Stopping::Fixed)?;
             Some(estimate.record(metric, cell_id, control_id))
         };
         pairs.iter().filter_map(ratio).collect()
@@ -289,10 +290,9 @@ mod tests {
         let (metric, value) = (&cell.metrics[key], same.metrics[key].value.unwrap());
         assert_eq!(metric.value, Some(2.0 * value));
         assert_eq!(metric.blocks, rounds.map(|factor| Some(factor * value)));
-        assert_eq!(
-            (metric.ci95_low, metric.ci95_high),
-            (Some(value), Some(3.0 * value))
-        );
+        let interval = of_median(&rounds.map(|factor| factor * value)).unwrap();
+        let expected = (Some(interval.low), Some(interval.high));
+        assert_eq!((metric.ci95_low, metric.ci95_high), expected);
         assert_eq!(cell.repetitions, 3);
         // Both sides of a ratio grow alike in a round.
         assert!(!run.ratios.is_empty());

@@ -570,6 +570,7 @@ fn ratio(key: &str, cell: &Cell, control: &Cell) -> Option<Ratio> {
     let value = |cell: &Cell| cell.metrics.get(key).and_then(|metric| metric.value);
     let ratio = value(cell)? / value(control)?;
     Some(Ratio {
+        precision: None,
         metric: key.to_owned(),
         cell_id: cell.id.clone(),
         control_cell_id: control.id.clone(),

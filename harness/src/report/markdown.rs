@@ -9,7 +9,8 @@ use super::question::Question;
 use super::summary::{Block, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
 use super::{
-    CHART_FOLDER, answer, fits, hops, notices, parts, rates, scale, stages, svg, tunnels, variants,
+    CHART_FOLDER, answer, fits, handshakes, hops, notices, parts, rates, scale, stages, svg,
+    tunnels, variants,
 };
 
 /// What a caveat is about. It is printed when the run has such a cell.
@@ -140,6 +141,7 @@ pub(super) fn render(run: &Run) -> String {
     }
     prices(&mut out, &summary);
     variants::tables(&mut out, run, &summary);
+    handshakes::section(&mut out, run);
     tunnels::section(&mut out, run, &summary);
     exclusions(&mut out, run);
     failures(&mut out, run);
@@ -164,7 +166,7 @@ fn answers(out: &mut String, summary: &Summary<'_>) {
     }
     let _ = writeln!(
         out,
-        "\nRatios are medians over blocks, with their 95 % interval in brackets.\n"
+        "\nRatios are formed block by block; their 95 % interval over blocks is in brackets.\n"
     );
 }
 
@@ -467,7 +469,7 @@ fn method(out: &mut String, run: &Run) {
         };
         let _ = writeln!(
             out,
-            "- Each cell was measured in {count} blocks; the blocks of the cells that are compared were interleaved at random. A ratio is formed block by block; its interval is a bootstrap over blocks. Ratios survive a change of the machine's speed, absolute figures do not."
+            "- Each cell was measured in {count} blocks; the blocks of the cells that are compared were interleaved at random. A ratio is formed block by block, and its 95 % interval is over blocks. Ratios survive a change of the machine's speed, absolute figures do not."
         );
     }
     let _ = write!(

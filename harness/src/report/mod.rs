@@ -19,6 +19,7 @@ mod excerpt;
 mod fits;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod handshakes;
 mod hops;
 mod html;
 mod json;

@@ -1,9 +1,11 @@
-//! What a reader must see before any figure: that a side was burdened on purpose. A part of
+//! What a reader must see before any figure: that a side was burdened on purpose, that intervals did not
+//! become as narrow as they were meant to. A part of
 //! [`super::markdown`] and [`super::table`].
 
-use hopbench::record::Run;
+use hopbench::record::{Run, WideBecause};
 
 use super::significant;
+use super::units::WIDE;
 
 /// The parameters of a cell that say what its sides burnt on purpose.
 const HANDICAPS: [(&str, &str); 2] = [
@@ -31,15 +33,60 @@ pub(super) fn of(run: &Run) -> Vec<String> {
             ));
         }
     }
+    notices.extend(wide(run));
     notices
+}
+
+/// Of ratios whose precision decided the number of blocks: how many did not come to it, and why.
+fn wide(run: &Run) -> Option<String> {
+    let judged: Vec<_> = run
+        .ratios
+        .iter()
+        .filter_map(|each| each.precision)
+        .collect();
+    let causes: Vec<WideBecause> = judged.iter().filter_map(|each| each.wide_because).collect();
+    let because = match causes.first()? {
+        WideBecause::MostBlocks => "there were as many blocks as the scenario allows",
+        WideBecause::BudgetSpent => "the time was spent",
+        WideBecause::Unfinished => "the run did not finish",
+    };
+    let limits = judged.iter().map(|each| each.half_width_ratio_max);
+    let limit = limits.fold(0.0, f64::max);
+    Some(format!(
+        "{} of {} ratios, marked {WIDE}, are less sure than ±{} %: {because}.",
+        causes.len(),
+        judged.len(),
+        significant(limit * 100.0)
+    ))
 }
 
 #[cfg(test)]
 mod tests {
+    use hopbench::record::Precision;
     use serde_json::json;
 
     use super::*;
     use crate::report::fixture;
+
+    #[test]
+    fn ratios_that_are_wide_are_counted_and_marked() {
+        let mut run = fixture::run();
+        let precision = |wide_because| Precision {
+            half_width_ratio_max: 0.05,
+            wide_because,
+        };
+        run.ratios[0].precision = Some(precision(None));
+        assert_eq!(of(&run), Vec::<String>::new());
+        run.ratios[1].precision = Some(precision(Some(WideBecause::BudgetSpent)));
+        let expected = "1 of 2 ratios, marked ~, are less sure than ±5.00 %: the time was spent.";
+        assert_eq!(of(&run), [expected]);
+        let narrow = crate::report::units::ratio(&run.ratios[0]);
+        let wide = crate::report::units::ratio(&run.ratios[1]);
+        assert!(
+            wide.starts_with('~') && !narrow.starts_with('~'),
+            "{wide} {narrow}"
+        );
+    }
 
     #[test]
     fn a_handicap_is_told_and_nothing_else() {

@@ -190,7 +190,7 @@ fn packet_costs(out: &mut String, run: &Run) {
     );
 }
 
-fn with_interval(metric: &Metric) -> String {
+pub(super) fn with_interval(metric: &Metric) -> String {
     let Some(value) = metric.value else {
         return MISSING.to_owned();
     };
@@ -234,7 +234,7 @@ fn drops(out: &mut String, run: &Run) {
 }
 
 /// The cells that are ok and have a figure for `key`, in the order of their stacks.
-fn cells_with<'a>(run: &'a Run, key: &str) -> Vec<&'a Cell> {
+pub(super) fn cells_with<'a>(run: &'a Run, key: &str) -> Vec<&'a Cell> {
     let has = |cell: &&Cell| {
         let metric = cell.metrics.get(key);
         cell.verdict == Verdict::Ok && metric.is_some_and(|metric| metric.value.is_some())

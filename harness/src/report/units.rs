@@ -120,16 +120,28 @@ pub(crate) fn significant(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// `3.10× [2.90, 3.40]`; without the interval when the run has none.
+/// `3.10× [2.90, 3.40]`; without the interval when the run has none. `~` in front where the interval is wider
+/// than the scenario wanted.
 pub(super) fn ratio(ratio: &Ratio) -> String {
+    let is_wide = ratio
+        .precision
+        .is_some_and(|precision| precision.wide_because.is_some());
+    let mark = if is_wide { WIDE } else { "" };
     let figure = significant(ratio.ratio);
     match (ratio.ci95_low, ratio.ci95_high) {
         (Some(low), Some(high)) => {
-            format!("{figure}× [{}, {}]", significant(low), significant(high))
+            format!(
+                "{mark}{figure}× [{}, {}]",
+                significant(low),
+                significant(high)
+            )
         }
-        _ => format!("{figure}×"),
+        _ => format!("{mark}{figure}×"),
     }
 }
+
+/// In front of a ratio that is not as narrow as the scenario wanted.
+pub(super) const WIDE: &str = "~";
 
 #[cfg(test)]
 mod tests {

@@ -156,7 +156,7 @@ impl Search {
         let key = format!("{place}.establishment_threshold_seconds");
         check_seconds(&key, self.establishment_threshold_seconds)?;
         let seconds = f64::from(self.attempts) / self.rate_per_second;
-        check_load(place, &[self.rate_per_second], seconds, 1).with_context(|| {
+        check_load(place, &[self.rate_per_second], seconds, &1.into()).with_context(|| {
             format!("a step of `{place}` takes `attempts` ÷ `rate_per_second` seconds")
         })?;
         let limits = (self.steps_max, self.seconds_max);
@@ -221,7 +221,7 @@ impl KneeSweep {
             place,
             &[self.rate_per_second],
             self.duration_seconds,
-            self.repetitions,
+            &self.repetitions.into(),
         )?;
         let limits = (self.steps_max, self.seconds_max);
         check_step(

@@ -3,7 +3,8 @@
 
 use hopbench::record::Fit;
 
-use super::{median, student_t_975};
+use super::interval::student_t_975;
+use super::median;
 
 /// Off the line by more than so many robust standard deviations…
 const OUTLYING_DEVIATIONS: f64 = 3.5;

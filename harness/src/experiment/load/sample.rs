@@ -224,8 +224,10 @@ pub(in crate::experiment) fn generator_bound(
         .latencies
         .get(Moment::SchedulingLag.key())?
         .median_ns()?;
-    let latency_ns = latency?.median_ns()?;
-    (lag_ns > LAG_NS_MAX && lag_ns > latency_ns / 10).then(|| {
+    // A generator that was so late that nothing ended has no latency to be a part of.
+    let latency_ns = latency.and_then(LatencyHistogram::median_ns);
+    let is_much = latency_ns.is_none_or(|latency_ns| lag_ns > latency_ns / 10);
+    (lag_ns > LAG_NS_MAX && is_much).then(|| {
         format!(
             "half of the operations started more than {} µs late: the generator did not get \
              its processor",

@@ -164,7 +164,7 @@ mod tests {
             id: id.with(USERS, users),
             site,
             parameters: BTreeMap::from([("blocks".to_owned(), json!(values.len()))]),
-            blocks: u32::try_from(values.len()).unwrap(),
+            blocks: u32::try_from(values.len()).unwrap().into(),
         });
         for (block, value) in (0..).zip(values) {
             let mut sample = Sample::default();
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(id, expected);
         let users = &laws[0].subject.parameters[USERS];
         assert_eq!(*users, json!([1_000, 10_000, 100_000]));
-        let found = laws[0].cell(1);
+        let found = laws[0].cell();
         assert_eq!((found.verdict, found.repetitions), (Verdict::Ok, 2));
         let value = |key: &str| found.metrics[key].value;
         let per_decade = value("server_cpu_per_call_growth_per_decade_ratio").unwrap();

@@ -1,0 +1,94 @@
+//! What opening a protected hop and registering over it costs, beside the least that it can: the bare
+//! handshake in memory and the same registration without protection. A part of [`super::markdown`].
+
+use std::fmt::Write;
+
+use hopbench::record::{Cell, Run};
+
+use super::tunnels::{cells_with, with_interval};
+use super::units::{MISSING, significant};
+
+/// The section; nothing for a run without such registrations.
+pub(super) fn section(out: &mut String, run: &Run) {
+    let rows = cells_with(run, "bare_handshake_cpu_ns");
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "## Handshakes\n\nCPU time of a registration over a new hop, both sides together, and of the bare \
+         handshake\n\n\
+         | cell | registration (µs) | bare handshake (µs) | ÷ (bare handshake + unprotected registration) |\n\
+         |---|--:|--:|--:|"
+    );
+    for cell in rows {
+        let metric = |key: &str| cell.metrics.get(key);
+        let cost = metric("handshake_cost_ratio");
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} | {} |",
+            cell.id,
+            microseconds(both_sides(cell)),
+            microseconds(value(cell, "bare_handshake_cpu_ns")),
+            cost.map_or(MISSING.to_owned(), with_interval),
+        );
+    }
+    let _ = writeln!(
+        out,
+        "\nThe bare handshake is that of rustls, of boringtun, or of both, both ends in memory, right after each \
+         block; the fastest of some rounds counts. The unprotected registration is that of the stack's control in \
+         the same block. What a cell takes beyond them is what carries the handshake, seals the messages and \
+         closes the hop. It is a floor: its caches are warm and its processor is awake, those of the cell often \
+         are not.\n"
+    );
+}
+
+fn both_sides(cell: &Cell) -> Option<f64> {
+    let client = value(cell, "client_cpu_ns_per_operation")?;
+    Some(client + value(cell, "server_cpu_ns_per_operation")?)
+}
+
+fn value(cell: &Cell, key: &str) -> Option<f64> {
+    cell.metrics.get(key)?.value
+}
+
+fn microseconds(ns: Option<f64>) -> String {
+    ns.map_or(MISSING.to_owned(), |ns| significant(ns / 1e3))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use hopbench::record::Metric;
+
+    use super::*;
+    use crate::report::fixture;
+
+    fn rendered(run: &Run) -> String {
+        let mut out = String::new();
+        section(&mut out, run);
+        out
+    }
+
+    #[test]
+    fn registrations_stand_beside_the_bare_handshake() {
+        let mut run = fixture::run();
+        assert_eq!(rendered(&run), "");
+        let mut cells = run.cells.iter_mut();
+        let cell = cells.find(|cell| {
+            cell.experiment == "throughput" && cell.workload == "register" && cell.stack == "tls"
+        });
+        let cell = cell.unwrap();
+        for (key, value) in [
+            ("client_cpu_ns_per_operation", 300_000.0),
+            ("server_cpu_ns_per_operation", 420_000.0),
+            ("bare_handshake_cpu_ns", 450_000.0),
+            ("handshake_cost_ratio", 1.2),
+        ] {
+            let metric = Metric::of(key, Some(value));
+            cell.metrics.insert(key.to_owned(), metric);
+        }
+        let row = format!("| `{}` | 720 | 450 | 1.20 |", cell.id);
+        assert!(rendered(&run).contains(&row), "{}", rendered(&run));
+    }
+}
