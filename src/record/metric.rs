@@ -158,6 +158,20 @@ const COMMON: &[Known] = &[
         Unit::Ratio,
         "CPU of protecting a packet ÷ that of boringtun alone",
     ),
+    lower(
+        "instructions_count",
+        Unit::Count,
+        "Instructions of one operation in user space",
+    ),
+    lower_ns(
+        "bare_records_cpu_ns_per_operation",
+        "CPU of rustls alone for the client's records of an operation",
+    ),
+    lower(
+        "client_cpu_to_floor_ratio",
+        Unit::Ratio,
+        "Client CPU over TLS ÷ that over TCP and of rustls alone",
+    ),
     lower_ns(
         "session_request_delay_fixed_ns",
         "Session request delay without a proxy, by the fit",

@@ -2,6 +2,7 @@
 
 mod compare;
 mod credentials;
+mod instructions;
 mod list;
 mod load;
 mod node;
@@ -12,6 +13,7 @@ mod run;
 mod tls;
 mod tunnel;
 mod users;
+mod versus;
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
@@ -62,6 +64,10 @@ enum Command {
     Compare(compare::Args),
     /// Estimate what so many users need, from what a run has measured
     Plan(plan::Args),
+    /// Count the instructions of the hot paths, under valgrind
+    Instructions(instructions::Args),
+    /// Hold the generator against another one: what a call costs each
+    Versus(versus::Args),
 }
 
 /// A wrong command line or scenario: [`EXIT_USAGE`].
@@ -87,6 +93,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Report(args) => report::report(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::Plan(args) => plan::plan(&args),
+        Command::Instructions(args) => instructions::instructions(&args),
+        Command::Versus(args) => versus::versus(&args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

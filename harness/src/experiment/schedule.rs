@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::collect::{Collected, ratios};
+use super::collect::Collected;
 use super::{Bench, Experiment, Subject, Trial};
 use crate::testbed::Failure;
 
@@ -40,6 +40,7 @@ pub(crate) fn conduct(
         trials,
         derive,
         complete,
+        compare,
     } in experiments
     {
         let (done_cells, done_ratios) = (cells.len(), all_ratios.len());
@@ -64,7 +65,7 @@ pub(crate) fn conduct(
                 end == Conduct::Complete || cell.failure.is_some() || !cell.samples.is_empty()
             });
             cells.extend(started.map(|cell| cell.cell(bench.seed)));
-            all_ratios.extend(ratios(&known, bench.seed));
+            all_ratios.extend(compare(&known, bench.seed));
             publish(&cells, &all_ratios)
         };
         let blocks = trials.iter().map(|trial| trial.subject.blocks).max();

@@ -8,7 +8,7 @@ use hopbench::record::{Cell, Environment, Ratio, Run, Unit, Verdict};
 use super::question::Question;
 use super::summary::{Block, Price, PriceKind, Row, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
-use super::{CHART_FOLDER, fits, hops, parts, scale, stages, svg, tunnels, variants};
+use super::{CHART_FOLDER, fits, hops, instructions, parts, scale, stages, svg, tunnels, variants, versus};
 
 /// What a caveat is about. It is printed when the run has such a cell.
 enum Concern {
@@ -118,7 +118,10 @@ pub(super) fn render(run: &Run) -> String {
         "Run `{}`, profile `{}`, started {}.{finished}\n",
         run.run_id, run.profile, run.started_at
     );
-    answer(&mut out, &summary);
+    // How generators compare, and what is counted, is no price of security.
+    if !versus::is_asked(run) && !instructions::is_asked(run) {
+        answer(&mut out, &summary);
+    }
     let charts = svg::charts(run);
     for question in Question::ALL {
         section(&mut out, &summary, question, &charts);
@@ -135,6 +138,8 @@ pub(super) fn render(run: &Run) -> String {
     prices(&mut out, &summary);
     variants::tables(&mut out, run, &summary);
     tunnels::section(&mut out, run, &summary);
+    versus::section(&mut out, run);
+    instructions::section(&mut out, run);
     exclusions(&mut out, run);
     failures(&mut out, run);
     environment(&mut out, run);

@@ -18,6 +18,7 @@ mod fits;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod hops;
+mod instructions;
 mod json;
 mod markdown;
 mod parts;
@@ -30,6 +31,7 @@ mod table;
 mod tunnels;
 mod units;
 mod variants;
+mod versus;
 
 use std::fs;
 use std::io;
@@ -64,6 +66,20 @@ pub(crate) fn render(run: &Run, format: Format, colour: bool) -> String {
         Format::Csv => csv::render(run),
         Format::Table => table::render(run, colour),
     }
+}
+
+/// The comparison of generators, for a terminal.
+pub(crate) fn versus(run: &Run) -> String {
+    let mut out = String::new();
+    versus::section(&mut out, run);
+    out
+}
+
+/// The table of counted instructions, for a terminal.
+pub(crate) fn instructions(run: &Run) -> String {
+    let mut out = String::new();
+    instructions::section(&mut out, run);
+    out
 }
 
 /// The excerpt that other documents show; `folder` is the run's, as such a document names it.
