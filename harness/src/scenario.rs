@@ -110,6 +110,9 @@ pub(crate) struct Idle {
     pub(crate) connections: Vec<u32>,
     /// Repetitions, interleaved between the stacks, each of which takes so long.
     pub(crate) blocks: u32,
+    /// Ways to run the stacks, likewise; without the key the usual one alone, since each waits.
+    #[serde(default)]
+    pub(crate) variants: Vec<Variant>,
 }
 
 /// Cost and latency of operations at given rates.
@@ -378,6 +381,7 @@ impl Memory {
             );
             check_seconds("memory.idle.seconds", idle.seconds)?;
             check_points("memory.idle.connections", &idle.connections)?;
+            check_variants("memory.idle", &idle.variants)?;
         }
         check_stacks("memory", &self.stacks)?;
         check_variants("memory", &self.variants)

@@ -19,6 +19,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::interrupt;
+use crate::topology::Site;
+use crate::variant::Handicap;
 
 pub(crate) use foreign::{Foreign, Side, free_port};
 pub(crate) use generators::{Generators, can_have_sources};
@@ -56,6 +58,7 @@ impl Failure {
 pub(crate) struct Testbed {
     executable: PathBuf,
     placement: Placement,
+    handicap: Handicap,
 }
 
 /// Which processors each side may use; empty leaves it to the scheduler.
@@ -97,7 +100,28 @@ impl Testbed {
         Ok(Self {
             executable: std::env::current_exe()?,
             placement,
+            handicap: Handicap::default(),
         })
+    }
+
+    /// The same whose processes burn processor time on purpose, unless a site says otherwise.
+    pub(crate) fn handicapped(self, handicap: Handicap) -> Self {
+        Self { handicap, ..self }
+    }
+
+    /// What either side of `site` burns on purpose.
+    pub(crate) fn handicap(&self, site: &Site) -> Handicap {
+        site.variant.handicap.over(self.handicap)
+    }
+
+    /// What each node of `site` burns on purpose, of its own processor time.
+    fn server_handicap(&self, site: &Site) -> f64 {
+        self.handicap(site).server_handicap_ratio.unwrap_or(0.0)
+    }
+
+    /// What each worker of its generator burns on purpose, likewise.
+    pub(crate) fn generator_handicap(&self, site: &Site) -> f64 {
+        self.handicap(site).generator_handicap_ratio.unwrap_or(0.0)
     }
 
     /// Which processors each side uses.

@@ -1,5 +1,6 @@
 //! How a cell's stacks are to be run where that is not the usual way: how TLS is spoken, how tunnels
-//! are run, how datagrams pass the kernel. Plain data; a scenario lists variants, a site has one.
+//! are run, how datagrams pass the kernel, what a side is burdened with on purpose. Plain data; a scenario
+//! lists variants, a site has one.
 //!
 //! Every key has an owner and concerns some stacks only. A listed variant is a cell of the sites that
 //! *each* of its keys concerns: `{ resumption = "ticket", mtu_bytes = 1280 }` is one of TLS within a
@@ -10,11 +11,11 @@ use std::collections::BTreeMap;
 
 use hopbench::transport::{Batching, SocketBuffers, Stack, TlsOptions, TunnelOptions};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 /// How a cell's stacks are run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Variant {
     /// How stacks over TLS speak it.
     pub(crate) tls: TlsOptions,
@@ -24,6 +25,18 @@ pub(crate) struct Variant {
     pub(crate) batching: Batching,
     /// How much the kernel may keep for each socket.
     pub(crate) buffers: SocketBuffers,
+    /// What either side burns on purpose.
+    pub(crate) handicap: Handicap,
+}
+
+/// Processor time that a side burns on top of its own, as a share of it: a difference of known size, for
+/// whoever wants to see it found. 0 burns nothing, but is a cell of its own beside the usual one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Handicap {
+    /// Of each node.
+    pub(crate) server_handicap_ratio: Option<f64>,
+    /// Of each worker of the generator.
+    pub(crate) generator_handicap_ratio: Option<f64>,
 }
 
 /// Whose a key is, and with that which stacks it concerns.
@@ -39,6 +52,8 @@ enum Concern {
     Datagrams,
     /// Every stack: each has sockets of the kernel, tunnels below.
     Sockets,
+    /// Every stack: each is spoken by processes.
+    Processes,
 }
 
 /// Values by the key that a scenario, a command line and a cell have for them.
@@ -53,6 +68,7 @@ impl Concern {
             "mtu_bytes" | "tcp_buffer_bytes" => Self::InnerTcp,
             "handshakes_per_second_limit" | "keep_alive_seconds" => Self::Wireguard,
             "socket_send_buffer_bytes" | "socket_receive_buffer_bytes" => Self::Sockets,
+            "server_handicap_ratio" | "generator_handicap_ratio" => Self::Processes,
             // `every_key_has_an_owner` holds the table against the types.
             _ => Self::Tls,
         }
@@ -64,7 +80,7 @@ impl Concern {
             Self::InnerTcp => stack.is_stream() && stack.tunnel.is_some(),
             Self::Wireguard => stack.tunnel == Some("wireguard"),
             Self::Datagrams => is_datagram(stack),
-            Self::Sockets => true,
+            Self::Sockets | Self::Processes => true,
         }
     }
 }
@@ -97,7 +113,12 @@ impl Variant {
     /// Every option, by its key.
     fn parameters(&self) -> Parameters {
         let mut parameters = BTreeMap::from([(BATCHING.to_owned(), value(&self.batching))]);
-        for options in [value(&self.tls), value(&self.tunnel), value(&self.buffers)] {
+        for options in [
+            value(&self.tls),
+            value(&self.tunnel),
+            value(&self.buffers),
+            value(&self.handicap),
+        ] {
             let Value::Object(options) = options else {
                 unreachable!("options serialise to an object, not to {options:?}");
             };
@@ -110,7 +131,7 @@ impl Variant {
     /// When a key does not exist, with the nearest that does, or a value is not allowed.
     fn from_parameters(parameters: Parameters) -> Result<Self, String> {
         let usual = Self::default().parameters();
-        let mut owners: [Map<String, Value>; 4] = Default::default();
+        let mut owners: [Map<String, Value>; 5] = Default::default();
         for (key, value) in parameters {
             if !usual.contains_key(&key) {
                 return Err(unknown(&key, usual.keys().map(String::as_str)));
@@ -120,10 +141,11 @@ impl Variant {
                 Concern::InnerTcp | Concern::Wireguard => 1,
                 Concern::Datagrams => 2,
                 Concern::Sockets => 3,
+                Concern::Processes => 4,
             };
             owners[owner].insert(key, value);
         }
-        let [tls, tunnel, mut batching, buffers] = owners;
+        let [tls, tunnel, mut batching, buffers, handicap] = owners;
         let variant = Self {
             tls: read(Value::Object(tls))?,
             tunnel: read(Value::Object(tunnel))?,
@@ -132,6 +154,7 @@ impl Variant {
                 None => Batching::default(),
             },
             buffers: read(Value::Object(buffers))?,
+            handicap: read(Value::Object(handicap))?,
         };
         variant.check()?;
         Ok(variant)
@@ -182,6 +205,7 @@ impl Variant {
                 within(key, bytes.into(), 2_304, 1 << 30)?;
             }
         }
+        self.handicap.check()?;
         self.tls.check_values().map_err(|error| error.to_string())?;
         Ok(())
     }
@@ -201,18 +225,52 @@ impl Variant {
     }
 
     /// What a cell records beside how the hop is secured: of a tunnel all options, of datagrams
-    /// whether they are batched.
+    /// whether they are batched, of a handicap its size.
     pub(crate) fn recorded(&self, stacks: [&Stack; 2]) -> Parameters {
         let mut parameters = self.parameters();
-        parameters.retain(|key, _| {
+        parameters.retain(|key, value| {
             stacks.iter().any(|stack| match Concern::of_key(key) {
                 Concern::Tls => false,
                 Concern::InnerTcp | Concern::Wireguard => stack.tunnel.is_some(),
                 Concern::Datagrams => is_datagram(stack),
                 Concern::Sockets => true,
+                Concern::Processes => !value.is_null(),
             })
         });
         parameters
+    }
+}
+
+/// A worker that burns more than this is of no use even to show that it is of none.
+const HANDICAP_RATIO_MAX: f64 = 10_000.0;
+
+impl Handicap {
+    /// # Errors
+    /// When a ratio is none.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (key, ratio) in [
+            ("server_handicap_ratio", self.server_handicap_ratio),
+            ("generator_handicap_ratio", self.generator_handicap_ratio),
+        ] {
+            if let Some(ratio) = ratio
+                && !(0.0..=HANDICAP_RATIO_MAX).contains(&ratio)
+            {
+                return Err(format!(
+                    "`{key}` is {ratio}; allowed is 0 to {HANDICAP_RATIO_MAX}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// This one, and where it says nothing `base`.
+    pub(crate) fn over(self, base: Self) -> Self {
+        Self {
+            server_handicap_ratio: self.server_handicap_ratio.or(base.server_handicap_ratio),
+            generator_handicap_ratio: self
+                .generator_handicap_ratio
+                .or(base.generator_handicap_ratio),
+        }
     }
 }
 
@@ -294,6 +352,7 @@ mod tests {
         let datagrams = carriers(&["udp", "udp@clear", "udp@wireguard"], &is_datagram);
         assert_eq!(stacks_of("batching = \"on\""), datagrams);
         assert_eq!(stacks_of("socket_receive_buffer_bytes = 4096"), all);
+        assert_eq!(stacks_of("server_handicap_ratio = 0.1"), all);
         let tls = carriers(&["tls", "mtls"], &is_tls);
         assert_eq!(stacks_of("tls_max_fragment_bytes = 1024"), tls);
         assert_eq!(stacks_of("resumption = \"ticket\""), tls);
@@ -321,6 +380,17 @@ mod tests {
         assert_eq!(usual, variant("batching = \"on\""));
     }
 
+    /// In the null test a cell is held against itself, so its twin needs a name.
+    #[test]
+    fn a_handicap_of_nothing_is_a_cell_of_its_own() {
+        let udp = find("udp").unwrap();
+        let twin = variant("server_handicap_ratio = 0.0");
+        assert_eq!(twin.distinguishing()["server_handicap_ratio"], 0.0);
+        assert_eq!(twin.recorded([udp, udp])["server_handicap_ratio"], 0.0);
+        let usual = Variant::default().recorded([udp, udp]);
+        assert!(!usual.contains_key("server_handicap_ratio"), "{usual:?}");
+    }
+
     #[test]
     fn errors_say_what_there_is() {
         let cases = [
@@ -336,6 +406,7 @@ mod tests {
                 "allowed is 2304 to 1073741824",
             ),
             ("tls_max_fragment_bytes = 1", "allowed is 32 to 16389"),
+            ("server_handicap_ratio = -0.1", "allowed is 0 to 10000"),
             ("session_cache_count = 9", "`resumption` is \"off\""),
         ];
         for (text, expected) in cases {

@@ -13,6 +13,7 @@ use super::pacer::Pacer;
 use super::plan::{Called, GeneratorConfig, LoadPlan, PlanError, Stage};
 use super::population::Population;
 use super::worker::Worker;
+use crate::measure::handicap;
 use crate::measure::snapshot::ProcessSnapshot;
 use crate::transport::{Stack, find};
 
@@ -356,7 +357,11 @@ impl WorkerThread {
         let (orders, mut inbox) = tokio::sync::mpsc::unbounded_channel();
         let (ready, readiness) = mpsc::channel();
         let body = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            if let Some(burn) = handicap::before_sleep(config.handicap_ratio) {
+                builder.on_thread_park(burn);
+            }
+            let runtime = builder
                 .enable_all()
                 .build()
                 .map_err(|error| format!("no runtime: {error}"));

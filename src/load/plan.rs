@@ -164,6 +164,10 @@ pub struct GeneratorConfig {
     pub expires_seconds: Option<u32>,
     /// Seed of Call-IDs, tags and nonces of this generator.
     pub seed: u64,
+    /// Share of its own processor time that each worker burns on top, to show what a slow generator does
+    /// ([`crate::measure::handicap`]).
+    #[serde(default)]
+    pub handicap_ratio: f64,
 }
 
 impl GeneratorConfig {
@@ -188,6 +192,7 @@ impl GeneratorConfig {
             called: None,
             expires_seconds: None,
             seed: 0,
+            handicap_ratio: 0.0,
         }
     }
 

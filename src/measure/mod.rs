@@ -10,12 +10,14 @@
 //! * [`memory`]: resident memory of a process
 //! * [`kernel`]: kernel memory that sockets hold
 //! * [`cpu`]: processor time of this process or thread
+//! * [`handicap`]: a burden of known size, to show what the method can find
 //! * [`socket`]: datagrams that the kernel dropped before they were read
 //! * [`snapshot`]: the meters of one process, read together
 //!
 //! A meter that cannot be read here answers [`Unavailable`] with the reason, never zero.
 
 pub mod cpu;
+pub mod handicap;
 pub mod heap;
 pub mod histogram;
 pub mod kernel;

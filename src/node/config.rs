@@ -40,6 +40,10 @@ pub struct NodeConfig {
     /// Its place, if it is one of several workers of a node; they bind the same address.
     #[serde(default)]
     pub worker: Option<WorkerConfig>,
+    /// Share of its own processor time that its thread burns on top, for whoever makes the node's runtime
+    /// ([`crate::measure::handicap`]).
+    #[serde(default)]
+    pub handicap_ratio: f64,
 }
 
 impl NodeConfig {
@@ -65,6 +69,7 @@ impl NodeConfig {
             datagram_bytes_max: DATAGRAM_BYTES_MAX,
             ring_seconds: 0.0,
             worker: None,
+            handicap_ratio: 0.0,
         }
     }
 }

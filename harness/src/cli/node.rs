@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use hopbench::measure::heap;
 use hopbench::measure::snapshot::ProcessSnapshot;
+use hopbench::measure::{handicap, heap};
 use hopbench::node::{Node, NodeConfig, WORKERS_MAX};
 use hopbench::transport::{self, KeyType, Settings};
 use tokio::sync::mpsc;
@@ -20,6 +20,7 @@ use super::{EXIT_ERROR, EXIT_OK, by_name, credentials, usage};
 use crate::limits;
 use crate::protocol::{NodeOrder, NodeReply, WireReading};
 use crate::testbed::{Failure, Placement, Testbed};
+use crate::variant::Handicap;
 
 /// Longest that calls can ring: a day.
 const RING_SECONDS_MAX: f64 = 86_400.0;
@@ -47,6 +48,9 @@ pub(crate) struct Args {
     /// Seconds from INVITE to its 200
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     ring: f64,
+    /// Burn this share of the node's own processor time on top, to see whether a measurement finds it
+    #[arg(long, hide = true, default_value_t = 0.0, value_name = "RATIO")]
+    handicap: f64,
     /// Be a child of the testbed: configuration and orders on standard input
     #[arg(long, hide = true)]
     control: bool,
@@ -73,6 +77,12 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
             args.ring
         )));
     }
+    let handicap = Handicap {
+        server_handicap_ratio: Some(args.handicap),
+        ..Handicap::default()
+    };
+    let checked = handicap.check().map_err(anyhow::Error::msg);
+    checked.map_err(|error| usage(error.context("--handicap")))?;
     let accounts = args.users.accounts().map_err(usage)?;
     args.tls.check()?;
     let mut settings = match &args.credentials {
@@ -93,6 +103,7 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
     args.tunnel.apply(&mut settings)?;
     let mut config = NodeConfig {
         ring_seconds: args.ring,
+        handicap_ratio: args.handicap,
         ..NodeConfig::answering(stack.name, args.listen, settings, accounts)
     };
     args.proxy.apply(&mut config).map_err(usage)?;
@@ -100,9 +111,7 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         args.proxy.check_workers().map_err(usage)?;
         return serve_with_workers(&config, args.workers);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = runtime(&config)?;
     LocalSet::new().block_on(&runtime, async {
         let node = Node::listen(&config).await?;
         eprintln!(
@@ -120,6 +129,15 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
         ));
         Ok(EXIT_OK)
     })
+}
+
+/// The thread of a node's SIP, with the handicap that it is to have.
+fn runtime(config: &NodeConfig) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    if let Some(burn) = handicap::before_sleep(config.handicap_ratio) {
+        builder.on_thread_park(burn);
+    }
+    builder.enable_all().build()
 }
 
 /// How often it is looked whether all workers are there.
@@ -176,9 +194,7 @@ fn control() -> anyhow::Result<u8> {
             }
         }
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = runtime(&config)?;
     LocalSet::new().block_on(&runtime, async {
         let node = match Node::listen(&config).await {
             Ok(node) => node,

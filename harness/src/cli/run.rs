@@ -19,6 +19,7 @@ use crate::progress::Progress;
 use crate::report::{self, Format};
 use crate::scenario::Scenario;
 use crate::testbed::{Placement, Testbed};
+use crate::variant::Handicap;
 
 /// Options of a run.
 #[derive(Debug, clap::Args)]
@@ -48,6 +49,13 @@ pub(crate) struct Args {
     /// No progress, no table; the files are written all the same
     #[arg(long)]
     quiet: bool,
+    /// Have every node burn this share of its own processor time on top, to see whether a comparison
+    /// finds it; each cell records it
+    #[arg(long, hide = true, value_name = "RATIO")]
+    handicap_server: Option<f64>,
+    /// The same of the generator
+    #[arg(long, hide = true, value_name = "RATIO")]
+    handicap_generator: Option<f64>,
     #[command(flatten)]
     tunnel: TunnelArgs,
 }
@@ -61,6 +69,7 @@ pub(crate) fn wants_colour() -> bool {
 /// Measures.
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let scenario = args.scenario().map_err(usage)?;
+    let handicap = args.handicap().map_err(usage)?;
     let experiments = experiment::experiments(&scenario.plan, &args.experiments).map_err(usage)?;
     if experiments.is_empty() {
         return Err(usage(anyhow::anyhow!(
@@ -111,7 +120,7 @@ pub(super) fn measure(
         ..Settings::default()
     };
     let certificates = certificates(&experiments)?;
-    let testbed = Testbed::new(Placement::of_this_machine())?;
+    let testbed = Testbed::new(Placement::of_this_machine())?.handicapped(handicap);
     let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
     let seconds = trials.map(Trial::expected_seconds).sum();
     let progress = Progress::new(seconds, undertaking.is_quiet);
@@ -225,6 +234,15 @@ pub(super) fn exit_code(run: &Run, conduct: Conduct) -> u8 {
 }
 
 impl Args {
+    fn handicap(&self) -> anyhow::Result<Handicap> {
+        let handicap = Handicap {
+            server_handicap_ratio: self.handicap_server,
+            generator_handicap_ratio: self.handicap_generator,
+        };
+        handicap.check().map_err(anyhow::Error::msg)?;
+        Ok(handicap)
+    }
+
     fn scenario(&self) -> anyhow::Result<Scenario> {
         let mut scenario = match &self.scenario {
             Some(path) => Scenario::read(path)?,

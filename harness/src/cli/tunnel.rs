@@ -69,6 +69,7 @@ impl TunnelArgs {
             tunnel,
             batching,
             buffers,
+            handicap: _,
         } = self.variant()?;
         settings.tunnel = tunnel;
         settings.batching = batching;

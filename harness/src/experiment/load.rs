@@ -269,6 +269,7 @@ impl Question for Load {
         let config = GeneratorConfig {
             callees: nodes.callees().filter(|_| calls(plan.workload)),
             seed: plan.seed,
+            handicap_ratio: bench.testbed.generator_handicap(site),
             ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
         };
         let mut load = bench.testbed.load(&config, 1)?;

@@ -20,6 +20,7 @@ use crate::scenario::{Memory, Plan, Selection};
 use crate::statistics::{self, Regression};
 use crate::testbed::{Crew, Failure, Generators, Nodes, Outcome};
 use crate::topology::{Site, Topology};
+use crate::variant::Variant;
 
 /// Memory is read when two readings this far apart agree.
 const CALM: Duration = Duration::from_millis(8);
@@ -41,15 +42,17 @@ struct Ramp {
 /// The cells of the experiment `memory`.
 pub(crate) fn trials(memory: &Memory, plan: &Plan) -> anyhow::Result<Vec<Trial>> {
     let lifecycle = Lifecycle::PerRegistration.name();
-    let selection = Selection {
-        stacks: &memory.stacks,
-        variants: &memory.variants,
-        authenticate_calls: false,
+    let sites = |variants| {
+        let selection = Selection {
+            stacks: &memory.stacks,
+            variants,
+            authenticate_calls: false,
+        };
+        plan.sites(Topology::Direct, &selection)
     };
-    let sites = plan.sites(Topology::Direct, &selection)?;
     let mut trials = Vec::new();
-    for (ramp, blocks) in ramps(memory) {
-        for site in &sites {
+    for (ramp, variants, blocks) in ramps(memory) {
+        for site in &sites(variants)? {
             let id = cell_id("memory", Workload::Register.name(), site, lifecycle);
             trials.push(Trial {
                 subject: Subject {
@@ -65,15 +68,15 @@ pub(crate) fn trials(memory: &Memory, plan: &Plan) -> anyhow::Result<Vec<Trial>>
     Ok(trials)
 }
 
-/// What is measured of each stack, and how often.
-fn ramps(memory: &Memory) -> impl Iterator<Item = (Ramp, u32)> {
+/// What is measured of each stack, in which ways to run it, and how often.
+fn ramps(memory: &Memory) -> impl Iterator<Item = (Ramp, &[Variant], u32)> {
     let stages = memory.stages.iter().map(|stage| {
         let ramp = Ramp {
             stage: *stage,
             idle: Duration::ZERO,
             connections: memory.connections.clone(),
         };
-        (ramp, memory.blocks)
+        (ramp, memory.variants.as_slice(), memory.blocks)
     });
     let idle = memory.idle.iter().map(|idle| {
         let ramp = Ramp {
@@ -81,7 +84,7 @@ fn ramps(memory: &Memory) -> impl Iterator<Item = (Ramp, u32)> {
             idle: Duration::from_secs_f64(idle.seconds),
             connections: idle.connections.clone(),
         };
-        (ramp, idle.blocks)
+        (ramp, idle.variants.as_slice(), idle.blocks)
     });
     stages.chain(idle)
 }
@@ -237,6 +240,7 @@ impl Pair {
         let nodes = bench.testbed.nodes(site, &settings, crew)?;
         let config = GeneratorConfig {
             seed: bench.seed.wrapping_add(u64::from(block)),
+            handicap_ratio: bench.testbed.generator_handicap(site),
             ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
         };
         let load = bench.testbed.load(&config, 1)?;

@@ -307,7 +307,11 @@ impl Bench<'_> {
             let core = site.core.security(&settings).into_iter();
             parameters.extend(core.map(|(key, value)| (format!("core_{key}"), value)));
         }
-        parameters.extend(site.variant.recorded([site.stack, site.core]));
+        let variant = Variant {
+            handicap: self.testbed.handicap(site),
+            ..site.variant
+        };
+        parameters.extend(variant.recorded([site.stack, site.core]));
         if site.topology != Topology::Direct {
             parameters.insert("tunnels_protect".into(), json!(TUNNELS_PROTECT));
             parameters.insert("uri_scheme".into(), json!("sip"));
@@ -332,6 +336,7 @@ impl Bench<'_> {
             tunnel,
             batching,
             buffers,
+            handicap: _,
         } = site.variant;
         tls.check()
             .map_err(|reason| Failure::Unsupported(reason.to_string()))?;

@@ -231,6 +231,7 @@ impl Scene {
         let config = GeneratorConfig {
             seed,
             expires_seconds: Some(scale.expires_seconds),
+            handicap_ratio: bench.testbed.generator_handicap(site),
             ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
         };
         let answering = GeneratorConfig {

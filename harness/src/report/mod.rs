@@ -21,6 +21,7 @@ mod hops;
 mod instructions;
 mod json;
 mod markdown;
+mod notices;
 mod parts;
 mod question;
 mod scale;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use hopbench::record::{Run, Verdict};
 
+use super::notices;
 use super::question::Question;
 use super::summary::{Block, Price, Summary, verdict_word};
 use super::units::{self, MISSING};
@@ -27,6 +28,9 @@ pub(super) fn render(run: &Run, colour: bool) -> String {
         run.run_id, run.profile, run.build.version
     );
     line(&mut out, &paint.bold(head.trim_end()));
+    for notice in notices::of(run) {
+        line(&mut out, &paint.bold(&notice));
+    }
     if summary.blocks.is_empty() && summary.crowds.is_empty() {
         line(&mut out, "no cell was measured");
     }

@@ -79,6 +79,7 @@ impl Testbed {
                 datagram_bytes_max: DATAGRAM_BYTES_MAX,
                 ring_seconds: crew.ring_seconds,
                 worker: None,
+                handicap_ratio: self.server_handicap(site),
             };
             backwards.push(self.node(&config, workers)?);
         }

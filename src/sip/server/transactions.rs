@@ -39,6 +39,9 @@ pub(super) struct Entry<F> {
 #[derive(Debug)]
 pub(super) struct Transactions<F> {
     entries: HashMap<u64, Entry<F>>,
+    /// The most of them since the table was last cut down: what it has room for. Its own capacity does not
+    /// count the places that removed entries have left behind.
+    most: usize,
     /// Buffers of transactions that have ended.
     spare: Vec<Vec<u8>>,
     /// Capacity of all buffers.
@@ -57,6 +60,7 @@ impl<F: Clone> Transactions<F> {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             entries: HashMap::new(),
+            most: 0,
             spare: Vec::new(),
             kept_bytes: 0,
             limit,
@@ -72,6 +76,7 @@ impl<F: Clone> Transactions<F> {
         owner: Owner,
     ) -> bool {
         let is_full = self.entries.len() >= self.limit;
+        self.most = self.most.max(self.entries.len() + 1);
         match self.entries.entry(id) {
             Place::Occupied(_) => true,
             Place::Vacant(_) if is_full => false,
@@ -142,12 +147,13 @@ impl<F: Clone> Transactions<F> {
             self.kept_bytes -= buffer.capacity();
         }
         // At an eighth, down to half full: each place is moved as seldom as it is when tables grow.
-        let is_sparse = self.entries.capacity() / 8 > wanted;
-        let is_deserted = self.entries.is_empty() && self.entries.capacity() > 2 * SPARE_MIN;
+        let is_sparse = self.most / 8 > wanted;
+        let is_deserted = self.entries.is_empty() && self.most > 2 * SPARE_MIN;
         if is_sparse || is_deserted {
             let places = if is_deserted { SPARE_MIN } else { 2 * wanted };
             self.entries.shrink_to(places);
             self.spare.shrink_to(places);
+            self.most = places;
         }
     }
 }
@@ -161,15 +167,21 @@ mod tests {
 
     #[test]
     fn a_crowd_leaves_nothing_behind() {
-        const CROWD: u64 = 10_000;
+        // 224 entries are as many as a table of 256 places takes.
+        for crowd in [224, 10_000] {
+            leaves_nothing_behind(crowd);
+        }
+    }
+
+    fn leaves_nothing_behind(crowd: u64) {
         let machine =
             ServerTransaction::new(Kind::NonInvite, Reliability::Datagram, Instant::now());
         let mut transactions = Transactions::new(20_000);
-        for id in 0..CROWD {
+        for id in 0..crowd {
             assert!(transactions.open(id, machine, &(), Owner::None));
             transactions.keep(id, &[b'x'; 400]);
         }
-        for id in 0..CROWD {
+        for id in 0..crowd {
             transactions.remove(id);
         }
         assert_eq!(transactions.spare.len(), SPARE_MIN);
