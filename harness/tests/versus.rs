@@ -64,7 +64,10 @@ fn sipp_and_the_generator_call_the_same_servers() {
     let tls = run.cells.iter().find(|cell| cell.id == tls).unwrap();
     let records = tls.metrics["bare_records_cpu_ns_per_operation"].value;
     let over_floor = tls.metrics["client_cpu_to_floor_ratio"].value;
-    assert!(records.unwrap() > 0.0 && over_floor.unwrap() > 0.0, "{tls:#?}");
+    assert!(
+        records.unwrap() > 0.0 && over_floor.unwrap() > 0.0,
+        "{tls:#?}"
+    );
 
     // Of each server, the generator stands above SIPp.
     for server in ["node", "uas"] {

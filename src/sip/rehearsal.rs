@@ -170,22 +170,13 @@ impl Rehearsal {
         loop {
             let requests = take(&mut self.outbox, Way::ToServer, &mut delivered);
             assert!(requests > 0, "somebody waits for ever: {delivered:?}");
-            let first = delivered.len() - requests;
-            for index in first..delivered.len() {
-                serve(
-                    &mut self.server,
-                    now,
-                    &delivered[index].bytes,
-                    &mut self.replies,
-                );
+            for request in &delivered[delivered.len() - requests..] {
+                serve(&mut self.server, now, &request.bytes, &mut self.replies);
             }
             let replies = take(&mut self.replies.0, Way::ToClient, &mut delivered);
-            let first = delivered.len() - replies;
-            for index in first..delivered.len() {
-                let bytes = &delivered[index].bytes;
-                if receive(flow, &agent, now, bytes, &mut self.outbox) {
-                    return delivered;
-                }
+            let mut replies = delivered[delivered.len() - replies..].iter();
+            if replies.any(|reply| receive(flow, &agent, now, &reply.bytes, &mut self.outbox)) {
+                return delivered;
             }
         }
     }

@@ -7,6 +7,7 @@ use super::{EXIT_OK, usage};
 use crate::experiment::instructions::{self, TASKS, Task, Valgrind};
 use crate::limits::Readings;
 use crate::report;
+use crate::variant::Handicap;
 
 /// Options of the count.
 #[derive(Debug, clap::Args)]
@@ -45,6 +46,7 @@ pub(crate) fn instructions(args: &Args) -> anyhow::Result<u8> {
         seed: 1,
         out: args.out.as_deref(),
         is_quiet: args.quiet,
+        handicap: Handicap::default(),
     };
     let machine = Readings::of_this_machine();
     let (run, folder, conduct) = measure(vec![experiment], machine, &undertaking)?;

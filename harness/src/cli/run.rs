@@ -86,6 +86,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         seed: args.seed,
         out: args.out.as_deref(),
         is_quiet: args.quiet,
+        handicap,
     };
     let (run, folder, conduct) = measure(experiments, machine, &undertaking)?;
     if !args.quiet {
@@ -106,6 +107,7 @@ pub(super) struct Undertaking<'a> {
     /// Without one, `results/runs/RUN_ID`.
     pub(super) out: Option<&'a Path>,
     pub(super) is_quiet: bool,
+    pub(super) handicap: Handicap,
 }
 
 /// Measures `experiments` and writes the run's folder, whose path it returns.
@@ -120,7 +122,7 @@ pub(super) fn measure(
         ..Settings::default()
     };
     let certificates = certificates(&experiments)?;
-    let testbed = Testbed::new(Placement::of_this_machine())?.handicapped(handicap);
+    let testbed = Testbed::new(Placement::of_this_machine())?.handicapped(undertaking.handicap);
     let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
     let seconds = trials.map(Trial::expected_seconds).sum();
     let progress = Progress::new(seconds, undertaking.is_quiet);

@@ -9,6 +9,7 @@ use super::usage;
 use crate::experiment::versus::{self, Effort, Sipp};
 use crate::limits::{self, Readings};
 use crate::report;
+use crate::variant::Handicap;
 
 /// Options of the comparison.
 #[derive(Debug, clap::Args)]
@@ -65,6 +66,7 @@ pub(crate) fn versus(args: &Args) -> anyhow::Result<u8> {
         seed: args.seed,
         out: args.out.as_deref(),
         is_quiet: args.quiet,
+        handicap: Handicap::default(),
     };
     let machine = Readings::of_this_machine();
     let (run, folder, conduct) = measure(vec![experiment], machine, &undertaking)?;

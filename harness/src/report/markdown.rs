@@ -8,11 +8,10 @@ use hopbench::record::{Cell, Environment, Ratio, Run, Unit, Verdict};
 use super::question::Question;
 use super::summary::{Block, Price, PriceKind, Row, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
-<<<<<<< HEAD
-use super::{CHART_FOLDER, fits, hops, instructions, parts, scale, stages, svg, tunnels, variants, versus};
-=======
-use super::{CHART_FOLDER, fits, hops, notices, parts, scale, stages, svg, tunnels, variants};
->>>>>>> main
+use super::{
+    CHART_FOLDER, fits, hops, instructions, notices, parts, scale, stages, svg, tunnels, variants,
+    versus,
+};
 
 /// What a caveat is about. It is printed when the run has such a cell.
 enum Concern {
@@ -122,17 +121,13 @@ pub(super) fn render(run: &Run) -> String {
         "Run `{}`, profile `{}`, started {}.{finished}\n",
         run.run_id, run.profile, run.started_at
     );
-<<<<<<< HEAD
+    for notice in notices::of(run) {
+        let _ = writeln!(out, "**{notice}**\n");
+    }
     // How generators compare, and what is counted, is no price of security.
     if !versus::is_asked(run) && !instructions::is_asked(run) {
         answer(&mut out, &summary);
     }
-=======
-    for notice in notices::of(run) {
-        let _ = writeln!(out, "**{notice}**\n");
-    }
-    answer(&mut out, &summary);
->>>>>>> main
     let charts = svg::charts(run);
     for question in Question::ALL {
         section(&mut out, &summary, question, &charts);
