@@ -215,6 +215,14 @@ impl<Reply: DeserializeOwned + Send + 'static> Process<Reply> {
         }
     }
 
+    /// As the kernel numbers it.
+    fn id(&self) -> u32 {
+        self.child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .id()
+    }
+
     fn order(&mut self, order: &impl Serialize) -> Outcome<()> {
         let mut line = serde_json::to_vec(order).expect("orders serialise");
         line.push(b'\n');

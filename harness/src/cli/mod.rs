@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod breakdown;
 mod compare;
 mod credentials;
 mod instructions;
@@ -64,6 +65,8 @@ enum Command {
     Compare(compare::Args),
     /// Estimate what so many users need, from what a run has measured
     Plan(plan::Args),
+    /// Tell where the processor time of an operation goes, by sampling with perf
+    Breakdown(breakdown::Args),
     /// Count the instructions of the hot paths, under valgrind
     Instructions(instructions::Args),
     /// Hold the generator against another one: what a call costs each
@@ -93,6 +96,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Report(args) => report::report(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::Plan(args) => plan::plan(&args),
+        Command::Breakdown(args) => breakdown::breakdown(&args),
         Command::Instructions(args) => instructions::instructions(&args),
         Command::Versus(args) => versus::versus(&args),
     };

@@ -6,6 +6,7 @@
 //! [`Experiment`] may derive further cells from what its own have yielded.
 
 mod attribution;
+pub(crate) mod breakdown;
 mod chain;
 mod collect;
 mod floor;

@@ -9,7 +9,7 @@ use super::question::Question;
 use super::summary::{Block, Price, PriceKind, Row, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
 use super::{
-    CHART_FOLDER, fits, hops, instructions, notices, parts, scale, stages, svg, tunnels, variants,
+    CHART_FOLDER, breakdown, fits, hops, instructions, notices, parts, scale, stages, svg, tunnels, variants,
     versus,
 };
 
@@ -125,7 +125,10 @@ pub(super) fn render(run: &Run) -> String {
         let _ = writeln!(out, "**{notice}**\n");
     }
     // How generators compare, and what is counted, is no price of security.
-    if !versus::is_asked(run) && !instructions::is_asked(run) {
+    if ![versus::is_asked, instructions::is_asked, breakdown::is_asked]
+        .iter()
+        .any(|is_asked| is_asked(run))
+    {
         answer(&mut out, &summary);
     }
     let charts = svg::charts(run);
@@ -144,6 +147,7 @@ pub(super) fn render(run: &Run) -> String {
     prices(&mut out, &summary);
     variants::tables(&mut out, run, &summary);
     tunnels::section(&mut out, run, &summary);
+    breakdown::section(&mut out, run, &charts);
     versus::section(&mut out, run);
     instructions::section(&mut out, run);
     exclusions(&mut out, run);
@@ -258,7 +262,9 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
         .blocks
         .iter()
         .filter(|block| block.question == question);
-    let shown = charts.iter().filter(|chart| chart.question == question);
+    let shown = charts
+        .iter()
+        .filter(|chart| chart.question == question && !breakdown::is_chart(&chart.file_name));
     for (index, block) in blocks.enumerate() {
         if index == 0 {
             let name = match question {

@@ -11,6 +11,7 @@
 //! distribution  units                 quantiles of a stored histogram; figures as text
 //! ```
 
+mod breakdown;
 mod csv;
 mod distribution;
 mod excerpt;
@@ -73,6 +74,13 @@ pub(crate) fn render(run: &Run, format: Format, colour: bool) -> String {
 pub(crate) fn versus(run: &Run) -> String {
     let mut out = String::new();
     versus::section(&mut out, run);
+    out
+}
+
+/// Where processor time goes, for a terminal.
+pub(crate) fn breakdown(run: &Run) -> String {
+    let mut out = String::new();
+    breakdown::section(&mut out, run, &[]);
     out
 }
 

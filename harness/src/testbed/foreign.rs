@@ -89,6 +89,13 @@ impl Foreign {
         Ok(u64::try_from(time.as_nanos()).expect("no process has run for centuries"))
     }
 
+    /// Asks it to end, as Ctrl-C does, and waits; `None` when it has not within `limit`, and is ended.
+    pub(crate) fn interrupt(self, limit: Duration) -> Outcome<Option<Ended>> {
+        // One that has ended meanwhile is waited for all the same.
+        let _ = kill(self.pid, Signal::SIGINT);
+        self.finish(limit)
+    }
+
     /// Waits until it ends by itself; `None` when it has not within `limit`, and is ended.
     pub(crate) fn finish(mut self, limit: Duration) -> Outcome<Option<Ended>> {
         let deadline = Instant::now() + limit;
