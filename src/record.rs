@@ -119,6 +119,61 @@ pub struct Cell {
     pub repetitions: u32,
     /// By metric key.
     pub metrics: BTreeMap<String, Metric>,
+    /// The loads of a search, in the order in which they ran; absent elsewhere, and in runs of earlier
+    /// versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+}
+
+/// One load of a search: a rate, and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Step {
+    /// The rate that was asked for; what arrived is `attempted_count`.
+    pub offered_per_second: f64,
+    /// Operations that ended as they should within the measurement, a second.
+    pub achieved_per_second: Option<f64>,
+    /// Operations whose intended start lies in the measurement.
+    pub attempted_count: u64,
+    /// Those of them that failed, late ones included.
+    pub failed_count: u64,
+    /// Those of them that ended as they should, but after more than the establishment threshold time
+    /// (RFC 7501 §3.3.2); null where there is none.
+    pub late_count: Option<u64>,
+    /// What users wait for, from the intended start: session request delay, or registration. Of what
+    /// succeeded; null if nothing did.
+    pub latency_p50_ns: Option<u64>,
+    /// Its 90th percentile.
+    pub latency_p90_ns: Option<u64>,
+    /// Its 99th percentile.
+    pub latency_p99_ns: Option<u64>,
+    /// The longest.
+    pub latency_max_ns: Option<u64>,
+    /// From the intended to the actual start, which is the generator's doing.
+    pub lag_p50_ns: Option<u64>,
+    /// Its 99th percentile.
+    pub lag_p99_ns: Option<u64>,
+    /// The longest.
+    pub lag_max_ns: Option<u64>,
+    /// Share of its processor that the busiest worker of the generator used.
+    pub generator_busy_ratio: Option<f64>,
+    /// Processors that the nodes kept busy, all together.
+    pub server_busy_ratio: Option<f64>,
+    /// What the step says of the rate.
+    pub outcome: StepOutcome,
+    /// Why the rate was not held; null only if it was.
+    pub reason: Option<String>,
+}
+
+/// What a step says of the rate that it was at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepOutcome {
+    /// Nothing failed.
+    Held,
+    /// Something failed although the generator kept up.
+    Failed,
+    /// The generator was the limit: nothing is said of the server.
+    GeneratorBound,
 }
 
 /// Whether a cell's figures mean what they say.

@@ -9,8 +9,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use hopbench::load::{
-    ArrivalLaw, BackOff, Called, Callees, Generator, GeneratorConfig, GeneratorError, Lifecycle,
-    LoadPlan, LoadReport, Mix, Stage, Standing, Workload,
+    ArrivalLaw, BackOff, Called, Callees, Course, Generator, GeneratorConfig, GeneratorError,
+    Lifecycle, LoadPlan, LoadReport, Mix, Stage, Standing, Workload,
 };
 use hopbench::node::{Node, NodeConfig, NodeCounters};
 use hopbench::sip::{Accounts, Service};
@@ -66,6 +66,7 @@ fn plan(workload: Workload, lifecycle: Lifecycle, users: u32) -> LoadPlan {
         lifecycle,
         arrivals: ArrivalLaw::Poisson,
         rate_per_second: 200.0,
+        course: Course::Steady,
         warm_up_seconds: 0.0,
         duration_seconds: 0.2,
         drain_seconds: 20.0,

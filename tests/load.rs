@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use hopbench::load::{
-    ArrivalLaw, Arrivals, BackOff, Callees, Generator, GeneratorConfig, GeneratorError, KindCounts,
-    Lifecycle, LoadPlan, LoadReport, Mix, PlanError, Stage, Workload,
+    ArrivalLaw, Arrivals, BackOff, Callees, Course, Generator, GeneratorConfig, GeneratorError,
+    KindCounts, Lifecycle, LoadPlan, LoadReport, Mix, PlanError, Stage, Workload,
 };
 use hopbench::node::{Node, NodeConfig};
 use hopbench::sip::{Accounts, Service};
@@ -63,6 +63,7 @@ fn plan() -> LoadPlan {
         lifecycle: Lifecycle::PerRegistration,
         arrivals: ArrivalLaw::Constant,
         rate_per_second: 100.0,
+        course: Course::Steady,
         warm_up_seconds: 0.0,
         duration_seconds: 0.2,
         drain_seconds: 20.0,
@@ -210,7 +211,7 @@ fn what_arrives_is_offered_even_when_the_generator_cannot_start_it() {
     };
     let report = generator.run(&plan, |_| {}).unwrap();
     let (start, end) = (Duration::from_millis(50), Duration::from_millis(150));
-    let arrivals = Arrivals::new(plan.arrivals, plan.rate_per_second, plan.seed, 0, 1)
+    let arrivals = Arrivals::of(&plan, 0, 1)
         .take_while(|offset| *offset < end)
         .filter(|offset| *offset >= start)
         .count();

@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use hopbench::load::{
-    ArrivalLaw, BackOff, Callees, Generator, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix,
-    Workload,
+    ArrivalLaw, BackOff, Callees, Course, Generator, GeneratorConfig, Lifecycle, LoadPlan,
+    LoadReport, Mix, Workload,
 };
 use hopbench::node::{Node, NodeConfig, NodeCounters, WorkerConfig};
 use hopbench::sip::{Accounts, Service};
@@ -103,6 +103,7 @@ fn calls() -> LoadPlan {
         lifecycle: Lifecycle::PerRegistration,
         arrivals: ArrivalLaw::Constant,
         rate_per_second: 200.0,
+        course: Course::Steady,
         warm_up_seconds: 0.0,
         duration_seconds: 0.3,
         drain_seconds: 20.0,

@@ -161,7 +161,7 @@ impl Demand {
 /// beyond five standard deviations is not provided for.
 pub(crate) fn hops_at_once(plan: &LoadPlan) -> u32 {
     let arriving = |seconds: f64| {
-        let mean = plan.rate_per_second * seconds;
+        let mean = plan.course.peak(plan.rate_per_second) * seconds;
         // Also of a load so slow that nothing is expected.
         let most = (mean + 5.0 * mean.sqrt()).ceil() as u32;
         most.saturating_add(16)
@@ -366,7 +366,7 @@ pub(crate) fn raise_descriptor_limit() {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use hopbench::load::{ArrivalLaw, BackOff, Mix};
+    use hopbench::load::{ArrivalLaw, BackOff, Course, Mix};
     use hopbench::transport::find;
 
     use super::*;
@@ -480,6 +480,7 @@ mod tests {
             lifecycle: Lifecycle::PerRegistration,
             arrivals: ArrivalLaw::Poisson,
             rate_per_second: 100.0,
+            course: Course::Steady,
             warm_up_seconds: 1.0,
             duration_seconds: 3.0,
             drain_seconds: 1.0,

@@ -9,6 +9,7 @@ mod limits;
 mod plan;
 mod progress;
 mod protocol;
+mod rate;
 mod report;
 mod scenario;
 mod statistics;

@@ -1,6 +1,7 @@
 //! What a run measures: a TOML file, or one of the profiles that are built in.
 
 mod scale;
+mod search;
 
 use std::path::Path;
 
@@ -9,9 +10,11 @@ use hopbench::load::{ArrivalLaw, BackOff, Lifecycle, Mix, Stage, Workload};
 use hopbench::transport::{self, Stack};
 use serde::Deserialize;
 
+use crate::rate::{OfferedRate, RATES_PER_SECOND};
 use crate::topology::{CHAIN_MAX, Site, Topology};
 use crate::variant::Variant;
 pub(crate) use scale::Scale;
+pub(crate) use search::{KneeSweep, Search};
 
 /// A scenario and the text that it was read from.
 #[derive(Clone, Debug)]
@@ -51,6 +54,12 @@ pub(crate) struct Plan {
     /// The experiments `scale`, whose sizes of crowds are compared with each other.
     #[serde(default)]
     pub(crate) scale: Vec<Scale>,
+    /// The experiments `search`.
+    #[serde(default)]
+    pub(crate) search: Vec<Search>,
+    /// The experiments `knee`.
+    #[serde(default)]
+    pub(crate) knee: Vec<KneeSweep>,
 }
 
 /// Latency by phase of a user who comes, under a light load.
@@ -123,8 +132,9 @@ pub(crate) struct Throughput {
     pub(crate) workload: Workload,
     /// How long a connection is kept.
     pub(crate) lifecycle: Lifecycle,
-    /// Offered rates; each is a cell.
-    pub(crate) rates_per_second: Vec<f64>,
+    /// Offered rates; each is a cell. Numbers, or `"100..2000"` for a ramp, or `"100,400,200"` for
+    /// steps.
+    pub(crate) rates_per_second: Vec<OfferedRate>,
     /// Users that take turns.
     pub(crate) users: u32,
     /// Load before the measurement.
@@ -198,7 +208,7 @@ pub(crate) struct Selection<'a> {
 }
 
 /// The scenarios that are built in: name and text.
-pub(crate) const PROFILES: [(&str, &str); 10] = [
+pub(crate) const PROFILES: [(&str, &str); 11] = [
     ("quick", include_str!("../scenarios/quick.toml")),
     ("standard", include_str!("../scenarios/standard.toml")),
     ("full", include_str!("../scenarios/full.toml")),
@@ -209,6 +219,7 @@ pub(crate) const PROFILES: [(&str, &str); 10] = [
     ("rekey", include_str!("../scenarios/rekey.toml")),
     ("scale", include_str!("../scenarios/scale.toml")),
     ("memory", include_str!("../scenarios/memory.toml")),
+    ("rates", include_str!("../scenarios/rates.toml")),
 ];
 
 impl Scenario {
@@ -337,6 +348,12 @@ impl Plan {
         for (index, scale) in self.scale.iter().enumerate() {
             scale.check(&format!("scale[{index}]"))?;
         }
+        for (index, search) in self.search.iter().enumerate() {
+            search.check(&format!("search[{index}]"))?;
+        }
+        for (index, knee) in self.knee.iter().enumerate() {
+            knee.check(&format!("knee[{index}]"))?;
+        }
         Ok(())
     }
 }
@@ -403,14 +420,11 @@ fn check_points(place: &str, connections: &[u32]) -> anyhow::Result<()> {
 
 impl Throughput {
     fn check(&self, place: &str) -> anyhow::Result<()> {
-        check_load(
-            place,
-            &self.rates_per_second,
-            self.duration_seconds,
-            self.blocks,
-        )?;
+        let rates = self.rates_per_second.iter();
+        let rates: Vec<f64> = rates.map(|rate| rate.per_second).collect();
+        check_load(place, &rates, self.duration_seconds, self.blocks)?;
         for rate in &self.rates_per_second {
-            let load = self.load(*rate).check();
+            let load = self.load(rate).check();
             load.with_context(|| format!("in `{place}`"))?;
         }
         check_stacks(place, &self.stacks)?;
@@ -465,7 +479,7 @@ fn check_load(place: &str, rates: &[f64], seconds: f64, blocks: u32) -> anyhow::
     );
     for rate in rates {
         ensure!(
-            rate.is_finite() && (0.001..=1e6).contains(rate),
+            RATES_PER_SECOND.contains(rate),
             "`{place}`: a rate of {rate} a second; allowed is 0.001 to 1,000,000"
         );
     }
@@ -583,6 +597,16 @@ mod tests {
                 "proxies = [0, 1, 2, 3, 4]",
                 "proxies = [0, 4]",
                 vec!["chain.proxies", "at least 3"],
+            ),
+            (
+                "rates_per_second = [200.0]",
+                "rates_per_second = [\"200..\"]",
+                vec!["line", "FROM..TO"],
+            ),
+            (
+                "rates_per_second = [200.0]",
+                "rates_per_second = [[200.0]]",
+                vec!["line", "\"100..2000\" (a ramp)"],
             ),
             (
                 "users = 100",

@@ -99,11 +99,11 @@ fn wrong_usage_is_explained_and_exits_with_2() {
         ),
         (
             &["load", "--target", "127.0.0.1:1", "--rate", "0"],
-            &["--rate", "0.001 to 1000000"],
+            &["--rate", "0.001 to 1,000,000"],
         ),
         (
             &["load", "--target", "127.0.0.1:1", "--rate", "1e-300"],
-            &["--rate", "0.001 to 1000000"],
+            &["--rate", "0.001 to 1,000,000"],
         ),
         (
             &["load", "--target", "127.0.0.1:1", "--duration", "1e300"],

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use hopbench::load::{
-    ArrivalLaw, BackOff, Callees, Generator, GeneratorConfig, Lifecycle, LoadPlan, Mix,
+    ArrivalLaw, BackOff, Callees, Course, Generator, GeneratorConfig, Lifecycle, LoadPlan, Mix,
     OperationKind, Workload,
 };
 use hopbench::sip::Accounts;
@@ -129,6 +129,7 @@ fn busy_second(users: u32) -> LoadPlan {
         lifecycle: Lifecycle::PerRegistration,
         arrivals: ArrivalLaw::Constant,
         rate_per_second: 60.0,
+        course: Course::Steady,
         warm_up_seconds: 0.0,
         duration_seconds: 1.0,
         drain_seconds: 60.0,

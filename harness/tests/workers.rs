@@ -8,7 +8,8 @@ use std::io::Read;
 use std::process::Stdio;
 
 use hopbench::load::{
-    ArrivalLaw, BackOff, Callees, Generator, GeneratorConfig, Lifecycle, LoadPlan, Mix, Workload,
+    ArrivalLaw, BackOff, Callees, Course, Generator, GeneratorConfig, Lifecycle, LoadPlan, Mix,
+    Workload,
 };
 use hopbench::sip::Accounts;
 use hopbench::transport::Settings;
@@ -70,6 +71,7 @@ fn users_of_different_processes_call_each_other() {
         lifecycle: Lifecycle::PerRegistration,
         arrivals: ArrivalLaw::Constant,
         rate_per_second: 100.0,
+        course: Course::Steady,
         warm_up_seconds: 0.0,
         duration_seconds: 0.4,
         drain_seconds: 20.0,

@@ -1,7 +1,12 @@
 //! When operations are meant to start: an open loop, whatever the server does.
 //!
 //! A schedule is a seeded stream of offsets from the start of the load. The same seed gives the same
-//! offsets on every machine and in every version that keeps ChaCha8.
+//! offsets on every machine and in every version that keeps ChaCha8. The law of the gaps and the
+//! course of the rate are independent of each other: arrivals are drawn as if the rate stayed what it
+//! is at the start, and the course then moves each to where as many are expected before it.
+
+mod course;
+mod schedule;
 
 use std::time::Duration;
 
@@ -9,6 +14,11 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::plan::LoadPlan;
+pub use course::Course;
+use course::Timeline;
+pub(super) use schedule::Schedule;
 
 /// Thirty years: no load lasts that long, and every clock can add it to the present.
 const NEVER_SECONDS: f64 = 1e9;
@@ -20,7 +30,7 @@ pub enum ArrivalLaw {
     /// Exponential gaps: independent users.
     #[default]
     Poisson,
-    /// Equal gaps.
+    /// Equal gaps; where the rate changes, gaps in which equally many are expected.
     Constant,
 }
 
@@ -40,40 +50,39 @@ impl ArrivalLaw {
 pub struct Arrivals {
     law: ArrivalLaw,
     mean_gap_seconds: f64,
-    next_seconds: f64,
+    /// Where the latest arrival would be if the rate stayed what it is at the start.
+    unmoved_seconds: f64,
+    timeline: Timeline,
     random: ChaCha8Rng,
 }
 
 impl Arrivals {
-    /// The stream of one worker out of `workers`, which share `rate_per_second` evenly.
+    /// The stream of one worker out of `workers`, which share the plan's rate evenly.
     ///
     /// # Panics
-    /// Unless the rate is positive and finite and `worker < workers`.
+    /// Unless all rates of the plan are positive and finite and `worker < workers`.
     #[must_use]
-    pub fn new(
-        law: ArrivalLaw,
-        rate_per_second: f64,
-        seed: u64,
-        worker: u32,
-        workers: u32,
-    ) -> Self {
+    pub fn of(plan: &LoadPlan, worker: u32, workers: u32) -> Self {
+        let rate_per_second = plan.rate_per_second;
+        let mut rates = plan.course.rates(rate_per_second);
         assert!(
-            rate_per_second.is_finite() && rate_per_second > 0.0,
+            rates.all(|rate| rate.is_finite() && rate > 0.0),
             "a rate is positive"
         );
         assert!(worker < workers, "workers are numbered from 0");
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut random = ChaCha8Rng::seed_from_u64(plan.seed);
         random.set_stream(u64::from(worker));
         let mean_gap_seconds = f64::from(workers) / rate_per_second;
         // Constant streams of several workers interleave instead of firing together.
-        let offset = match law {
+        let offset = match plan.arrivals {
             ArrivalLaw::Poisson => 0.0,
             ArrivalLaw::Constant => f64::from(worker) / rate_per_second - mean_gap_seconds,
         };
         Self {
-            law,
+            law: plan.arrivals,
             mean_gap_seconds,
-            next_seconds: offset,
+            unmoved_seconds: offset,
+            timeline: Timeline::of(plan),
             random,
         }
     }
@@ -90,16 +99,36 @@ impl Iterator for Arrivals {
                 -(1.0 - self.random.random::<f64>()).ln() * self.mean_gap_seconds
             }
         };
-        self.next_seconds += gap;
-        Some(Duration::from_secs_f64(
-            self.next_seconds.clamp(0.0, NEVER_SECONDS),
-        ))
+        self.unmoved_seconds += gap;
+        let seconds = self.timeline.moved(self.unmoved_seconds);
+        Some(Duration::from_secs_f64(seconds.clamp(0.0, NEVER_SECONDS)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::{BackOff, Lifecycle, Mix, Workload};
+
+    /// A load of 100 a second: a second of warm-up, then the course over four.
+    pub(super) fn plan(law: ArrivalLaw, course: Course, seed: u64) -> LoadPlan {
+        LoadPlan {
+            workload: Workload::Register,
+            lifecycle: Lifecycle::PerRegistration,
+            arrivals: law,
+            rate_per_second: 100.0,
+            course,
+            warm_up_seconds: 1.0,
+            duration_seconds: 4.0,
+            drain_seconds: 1.0,
+            users: 10,
+            talk_seconds: 0.0,
+            ring_seconds: 0.0,
+            mix: Mix::default(),
+            back_off: BackOff::default(),
+            seed,
+        }
+    }
 
     fn offsets(
         law: ArrivalLaw,
@@ -108,9 +137,8 @@ mod tests {
         workers: u32,
         count: usize,
     ) -> Vec<Duration> {
-        Arrivals::new(law, 100.0, seed, worker, workers)
-            .take(count)
-            .collect()
+        let plan = plan(law, Course::Steady, seed);
+        Arrivals::of(&plan, worker, workers).take(count).collect()
     }
 
     #[test]
@@ -144,7 +172,11 @@ mod tests {
     #[test]
     fn the_rarest_arrivals_lie_beyond_every_load_and_within_every_clock() {
         for law in [ArrivalLaw::Poisson, ArrivalLaw::Constant] {
-            let first = Arrivals::new(law, f64::MIN_POSITIVE, 1, 1, 2).next();
+            let plan = LoadPlan {
+                rate_per_second: f64::MIN_POSITIVE,
+                ..plan(law, Course::Steady, 1)
+            };
+            let first = Arrivals::of(&plan, 1, 2).next();
             let first = first.expect("arrivals have no end");
             assert_eq!(first, Duration::from_secs(1_000_000_000));
             assert!(std::time::Instant::now().checked_add(first).is_some());
@@ -163,6 +195,122 @@ mod tests {
                 (offset.as_secs_f64() - expected).abs() < 1e-6,
                 "{index}: {offset:?}"
             );
+        }
+    }
+
+    /// From an offset to another, and how many are expected between.
+    type Expected = (f64, f64, f64);
+
+    /// Courses, and what each is expected to bring, by hand: 100 a second in the warm-up, the last rate
+    /// after the measurement.
+    fn courses() -> [(Course, Vec<Expected>); 4] {
+        [
+            (Course::Steady, vec![(0.0, 1.0, 100.0), (1.0, 5.0, 400.0)]),
+            (
+                // 100 to 300 over 4 s: half of the time up to 200.
+                Course::Ramp {
+                    to_per_second: 300.0,
+                },
+                vec![
+                    (0.0, 1.0, 100.0),
+                    (1.0, 3.0, 300.0),
+                    (3.0, 5.0, 500.0),
+                    (5.0, 6.0, 300.0),
+                ],
+            ),
+            (
+                Course::Ramp {
+                    to_per_second: 20.0,
+                },
+                vec![(0.0, 1.0, 100.0), (1.0, 3.0, 160.0), (3.0, 5.0, 80.0)],
+            ),
+            (
+                // Four steps of a second, the first at 100.
+                Course::Steps {
+                    then_per_second: vec![400.0, 50.0, 200.0],
+                },
+                vec![
+                    (0.0, 2.0, 200.0),
+                    (2.0, 3.0, 400.0),
+                    (3.0, 4.0, 50.0),
+                    (4.0, 6.0, 400.0),
+                ],
+            ),
+        ]
+    }
+
+    #[test]
+    fn as_many_arrive_as_the_course_says_whoever_shares_them() {
+        for (course, expected) in courses() {
+            for workers in [1, 3, 8] {
+                for (law, seed) in [(ArrivalLaw::Constant, 1)]
+                    .into_iter()
+                    .chain((0..20).map(|seed| (ArrivalLaw::Poisson, seed)))
+                {
+                    let plan = plan(law, course.clone(), seed);
+                    let all: Vec<f64> = (0..workers)
+                        .flat_map(|worker| {
+                            let own = Arrivals::of(&plan, worker, workers);
+                            let own = own.map(|offset| offset.as_secs_f64());
+                            own.take_while(|offset| *offset < 6.0)
+                        })
+                        .collect();
+                    for (from, to, mean) in &expected {
+                        let within = |offset: &&f64| (*from..*to).contains(*offset);
+                        let count = all.iter().filter(within).count() as f64;
+                        let allowed = match law {
+                            // One at each end, by rounding.
+                            ArrivalLaw::Constant => 2.0,
+                            // The seeds are fixed, so that this holds always or never; by chance it
+                            // would fail once in two million.
+                            ArrivalLaw::Poisson => 5.0 * mean.sqrt(),
+                        };
+                        assert!(
+                            (count - mean).abs() <= allowed,
+                            "{course:?} {law:?} seed {seed}, {workers} workers: expected {mean} from \
+                             {from} to {to}, found {count}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// All workers together are one Poisson stream: its counts in equal intervals have the variance of
+    /// their mean.
+    #[test]
+    fn workers_together_are_as_random_as_one() {
+        for workers in [1, 4] {
+            let plan = plan(ArrivalLaw::Poisson, Course::Steady, 3);
+            let mut counts = vec![0.0_f64; 2_000];
+            for worker in 0..workers {
+                let mut own = Arrivals::of(&plan, worker, workers).map(|it| it.as_secs_f64());
+                while let Some(count) = own
+                    .next()
+                    .and_then(|it| counts.get_mut((it * 10.0) as usize))
+                {
+                    *count += 1.0;
+                }
+            }
+            let n = counts.len() as f64;
+            let mean = counts.iter().sum::<f64>() / n;
+            let variance = counts.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / n;
+            assert!((mean - 10.0).abs() < 0.4, "{workers} workers: mean {mean}");
+            assert!(
+                (variance / mean - 1.0).abs() < 0.15,
+                "{workers}: {variance}"
+            );
+        }
+    }
+
+    #[test]
+    fn arrivals_never_go_back() {
+        for (course, _) in courses() {
+            for law in [ArrivalLaw::Poisson, ArrivalLaw::Constant] {
+                let plan = plan(law, course.clone(), 9);
+                let offsets: Vec<Duration> = Arrivals::of(&plan, 0, 2).take(1_000).collect();
+                assert!(offsets.is_sorted(), "{course:?} {law:?}");
+            }
         }
     }
 }

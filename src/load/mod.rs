@@ -15,7 +15,7 @@ mod population;
 mod single;
 mod worker;
 
-pub use arrivals::{ArrivalLaw, Arrivals};
+pub use arrivals::{ArrivalLaw, Arrivals, Course};
 pub use generator::{Generator, GeneratorError, Progress};
 pub use operations::OperationKind;
 pub use outcome::{CalleeCounts, KindCounts, LoadReport, Moment, Standing};

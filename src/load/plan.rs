@@ -8,7 +8,7 @@ use std::ops::Range;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::arrivals::ArrivalLaw;
+use super::arrivals::{ArrivalLaw, Course};
 use crate::sip::Accounts;
 use crate::transport::Settings;
 pub use check::PlanError;
@@ -237,6 +237,9 @@ pub struct LoadPlan {
     /// Operations a second, all workers together. An avalanche has one for each user instead, all
     /// meant to start when the hops drop.
     pub rate_per_second: f64,
+    /// How that rate goes on over the measurement.
+    #[serde(default)]
+    pub course: Course,
     /// Load before the measurement starts.
     pub warm_up_seconds: f64,
     /// Length of the measurement.

@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::arrivals::Arrivals;
+use super::arrivals::Schedule;
 use super::generator::Progress;
 use super::keep_alive::KeepAlive;
 use super::operations::{
@@ -264,24 +264,16 @@ impl Worker {
             let called = state.lottery.as_ref().map(Lottery::called);
             state.lottery = called.map(|called| Lottery::new(called, plan.seed, self.index));
         }
-        let (law, rate) = (plan.arrivals, plan.rate_per_second);
-        let mut arrivals = Arrivals::new(law, rate, plan.seed, self.index, self.workers)
-            .map(|offset| epoch + offset);
+        let mut schedule = Schedule::new(plan, self.index, self.workers, epoch);
         let is_avalanche = plan.workload == Workload::Avalanche;
-        let mut next = if is_avalanche {
-            // Everything starts when the hops drop.
-            window_end
-        } else {
-            arrivals.next().expect("arrivals have no end")
-        };
         let mut edges = Edges::default();
         let mut has_finished = false;
         loop {
-            let mut started = 0;
-            while next < window_end && started < STARTS_PER_TURN && next <= Instant::now() {
-                self.start_operation(plan, next);
-                next = arrivals.next().expect("arrivals have no end");
-                started += 1;
+            for _ in 0..STARTS_PER_TURN {
+                let Some(intended) = schedule.take_due(Instant::now()) else {
+                    break;
+                };
+                self.start_operation(plan, intended);
             }
             let now = Instant::now();
             self.fire_timers(now);
@@ -295,7 +287,8 @@ impl Worker {
                 edges.after = Some((on_edge(Progress::MeasurementEnds), cpu::thread_ns(), now));
                 self.state.borrow_mut().wake_below = 1;
             }
-            let is_over = next >= window_end && self.state.borrow().in_flight == 0;
+            let next = schedule.next();
+            let is_over = next.is_none() && self.state.borrow().in_flight == 0;
             if now >= window_end && (is_over || now >= give_up) {
                 if !std::mem::replace(&mut has_finished, true) {
                     running.fetch_sub(1, Ordering::Relaxed);
@@ -306,8 +299,7 @@ impl Worker {
                     break;
                 }
             }
-            let is_behind = next < window_end && next <= now;
-            if is_behind {
+            if next.is_some_and(|next| next <= now) {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -315,18 +307,13 @@ impl Worker {
                 .into_iter()
                 .filter(|edge| *edge > now)
                 .chain(self.next_timer())
-                .chain((next < window_end).then_some(next))
+                .chain(next)
                 .chain(has_finished.then_some(now + FINISH_POLL))
                 .min()
                 .unwrap_or(give_up);
             self.wait(pacer, deadline).await?;
         }
-        let never_started = std::iter::once(next)
-            .chain(arrivals)
-            .take_while(|intended| *intended < window_end)
-            .filter(|intended| *intended >= window_start)
-            .count();
-        Ok(self.close_books(edges, never_started as u64))
+        Ok(self.close_books(edges, schedule.remaining_since(window_start)))
     }
 
     /// Whoever is still under way has failed.

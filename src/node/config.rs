@@ -37,6 +37,10 @@ pub struct NodeConfig {
     pub datagram_bytes_max: usize,
     /// From INVITE to its 200; at least 0, at most what a [`std::time::Duration`] holds.
     pub ring_seconds: f64,
+    /// Calls beyond that many a second are refused with 503, as servers do that protect themselves; of
+    /// several workers, each has this limit.
+    #[serde(default)]
+    pub calls_per_second_limit: Option<u32>,
     /// Its place, if it is one of several workers of a node; they bind the same address.
     #[serde(default)]
     pub worker: Option<WorkerConfig>,
@@ -68,6 +72,7 @@ impl NodeConfig {
             tunnels_protect: false,
             datagram_bytes_max: DATAGRAM_BYTES_MAX,
             ring_seconds: 0.0,
+            calls_per_second_limit: None,
             worker: None,
             handicap_ratio: 0.0,
         }
@@ -216,6 +221,7 @@ impl NodeConfig {
             datagram_bytes_max: self.datagram_bytes_max,
             ring: std::time::Duration::from_secs_f64(self.ring_seconds),
             worker: worker.transpose()?,
+            calls_per_second_limit: self.calls_per_second_limit,
             ..ServerConfig::new(self.accounts.clone(), interfaces)
         })
     }

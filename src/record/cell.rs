@@ -87,6 +87,7 @@ impl CellId {
             reason,
             repetitions: 0,
             metrics: BTreeMap::new(),
+            steps: Vec::new(),
         }
     }
 }

@@ -101,6 +101,25 @@ const COMMON: &[Known] = &[
         Unit::PerSecond,
         "Knee of the latency curve",
     ),
+    higher(
+        "search_ceiling_per_second",
+        Unit::PerSecond,
+        "Lowest rate above what was held that was not",
+    ),
+    lower("search_steps_count", Unit::Count, "Loads of the search"),
+    lower(
+        "search_attempts_count",
+        Unit::Count,
+        "Operations attempted in all loads of the search",
+    ),
+    lower_ns(
+        "lowest_rate_latency_p99_ns",
+        "Latency at the lowest rate, 99th percentile",
+    ),
+    lower_ns(
+        "knee_latency_p99_ns",
+        "Latency at the knee, 99th percentile",
+    ),
     lower("failed_count", Unit::Count, "Failed operations"),
     lower("retransmissions_count", Unit::Count, "Requests sent again"),
     lower(

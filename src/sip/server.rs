@@ -6,6 +6,7 @@
 //! the request may come again; over streams nothing comes again and nothing is kept. Everything
 //! that a peer can make grow is bounded, and beyond the bound is 503.
 
+mod admission;
 mod calls;
 mod config;
 mod forwarding;
@@ -31,6 +32,7 @@ use super::sdp;
 use super::text::Text;
 use super::timer::TimerQueue;
 use super::transaction::{Fired, Kind, OnRequest, Reliability, ServerTransaction};
+use admission::Admission;
 pub use config::{DATAGRAM_BYTES_MAX, Interface, Route, ServerConfig, ServerCounters, Service};
 use transactions::{Owner, Transactions};
 pub use worker::Worker;
@@ -103,6 +105,8 @@ pub struct Server<F> {
     config: ServerConfig,
     registrar: Registrar<F>,
     calls: Calls<F>,
+    /// Present where calls are limited.
+    admission: Option<Admission>,
     transactions: Transactions<F>,
     /// Requests that were forwarded.
     contexts: Contexts<F>,
@@ -143,6 +147,9 @@ impl<F: Clone> Server<F> {
         Self {
             registrar: Registrar::new(nonces, algorithms, config.lifetimes, directory),
             calls: Calls::new(config.calls_max),
+            admission: config
+                .calls_per_second_limit
+                .map(|limit| Admission::new(limit, start)),
             transactions: Transactions::new(config.transactions_max),
             contexts: Contexts::new(config.transactions_max),
             timers: TimerQueue::new(),
@@ -247,6 +254,10 @@ impl<F: Clone> Server<F> {
         }
         self.counters.requests += 1;
         self.note_alias(&exchange, out);
+        if self.is_beyond_limit(&exchange) {
+            self.overload(&exchange, out);
+            return;
+        }
         match (self.config.service, method) {
             (_, Method::Cancel) => self.cancel(&exchange, out),
             (Service::Proxy, _) => self.proxy(&exchange, out),
@@ -310,6 +321,21 @@ impl<F: Clone> Server<F> {
             });
         });
         true
+    }
+
+    /// Whether a request begins one call more than are let in. One that comes again with credentials, as
+    /// it was asked to, is no further call.
+    fn is_beyond_limit(&mut self, exchange: &Exchange<'_, F>) -> bool {
+        let Some(admission) = &mut self.admission else {
+            return false;
+        };
+        let request = &exchange.request;
+        let has = |header| request.lines(header).next().is_some();
+        let begins_call = exchange.method == Method::Invite
+            && request.to().is_ok_and(|to| to.tag().is_none())
+            && !has(Header::Authorization)
+            && !has(Header::ProxyAuthorization);
+        begins_call && !admission.admits(exchange.now)
     }
 
     fn capabilities(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {

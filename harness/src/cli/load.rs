@@ -25,6 +25,7 @@ use super::{
 use crate::interrupt;
 use crate::limits::{self, Demand, Readings};
 use crate::protocol::{LoadOrder, LoadReply};
+use crate::rate::OfferedRate;
 use crate::testbed::{Failure, Outcome, Placement, Testbed, can_have_sources};
 
 /// Options of the generator.
@@ -52,10 +53,11 @@ pub(crate) struct Args {
     /// three, register not per-call, the other workloads per-registration alone
     #[arg(long, default_value = "per-registration", value_parser = by_name::<Lifecycle>)]
     lifecycle: Lifecycle,
-    /// Operations a second, whatever the server does
-    #[arg(long, default_value_t = 100.0, value_name = "PER_SECOND")]
-    rate: f64,
-    /// Gaps between operations: poisson, constant
+    /// Operations a second, whatever the server does; over the measurement it can change evenly
+    /// (100..2000) or in steps of equal length (100,400,200)
+    #[arg(long, default_value = "100", value_name = "PER_SECOND")]
+    rate: OfferedRate,
+    /// Gaps between operations: poisson, constant (where the rate changes, they grow or shrink with it)
     #[arg(long, default_value = "poisson", value_parser = by_name::<ArrivalLaw>)]
     arrivals: ArrivalLaw,
     /// Seconds of load before the measurement
@@ -227,7 +229,8 @@ impl Args {
             workload: self.workload,
             lifecycle: self.lifecycle,
             arrivals: self.arrivals,
-            rate_per_second: within("rate", self.rate, 0.001, 1e6)?,
+            rate_per_second: self.rate.per_second,
+            course: self.rate.course.clone(),
             warm_up_seconds: seconds("warm-up", self.warm_up)?,
             duration_seconds: within("duration", self.duration, 0.1, 86_400.0)?,
             drain_seconds: seconds("drain", self.drain)?,

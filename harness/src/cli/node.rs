@@ -48,6 +48,10 @@ pub(crate) struct Args {
     /// Seconds from INVITE to its 200
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
     ring: f64,
+    /// Refuse calls beyond that many a second with 503, as a server does that protects itself: something
+    /// of known capacity to try a load on. Of several --workers, each has this limit
+    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
+    calls_limit: Option<u32>,
     /// Burn this share of the node's own processor time on top, to see whether a measurement finds it
     #[arg(long, hide = true, default_value_t = 0.0, value_name = "RATIO")]
     handicap: f64,
@@ -103,6 +107,7 @@ pub(crate) fn node(args: &Args) -> anyhow::Result<u8> {
     args.tunnel.apply(&mut settings)?;
     let mut config = NodeConfig {
         ring_seconds: args.ring,
+        calls_per_second_limit: args.calls_limit,
         handicap_ratio: args.handicap,
         ..NodeConfig::answering(stack.name, args.listen, settings, accounts)
     };

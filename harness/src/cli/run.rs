@@ -26,8 +26,8 @@ use crate::variant::Handicap;
 pub(crate) struct Args {
     /// A scenario file; without one, the profile's built-in scenario
     scenario: Option<PathBuf>,
-    /// Built-in scenario: quick (a few minutes), standard (half an hour), full (for publication),
-    /// lifecycles, workloads, tunnels, peers, rekey, memory; `hopbench list profiles` says what is in them
+    /// Built-in scenario: quick (a few minutes), standard (forty minutes), full (for publication),
+    /// lifecycles, workloads, tunnels, peers, rekey, memory, rates; `hopbench list profiles` says what is in them
     #[arg(long, default_value = "quick", conflicts_with = "scenario")]
     profile: String,
     /// Only these stacks; a ratio needs its control as well

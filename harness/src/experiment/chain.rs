@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hopbench::load::{BackOff, Lifecycle, LoadPlan, Mix, Workload};
+use hopbench::load::{BackOff, Course, Lifecycle, LoadPlan, Mix, Workload};
 use hopbench::record::Verdict;
 use serde_json::json;
 
@@ -55,6 +55,7 @@ impl Chain {
             lifecycle: Lifecycle::PerRegistration,
             arrivals: self.arrivals,
             rate_per_second: self.rate_per_second,
+            course: Course::Steady,
             warm_up_seconds: self.warm_up_seconds,
             duration_seconds: self.duration_seconds,
             drain_seconds: DRAIN_SECONDS,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hopbench::measure::histogram::{LatencyHistogram, RateHistogram};
-use hopbench::record::{Cell, CellId, Fit, Metric, Ratio, Verdict};
+use hopbench::record::{Cell, CellId, Fit, Metric, Ratio, Step, Verdict};
 use hopbench::transport;
 use serde_json::json;
 
@@ -20,11 +20,13 @@ pub(crate) struct Collected {
     pub(crate) failure: Option<String>,
     /// Why it cannot be measured here.
     pub(crate) unsupported: Option<String>,
+    /// The loads of a search.
+    pub(crate) steps: Vec<Step>,
 }
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them. How fast a crowd
 /// comes is what the scenario says.
-const NOT_COMPARED: [&str; 11] = [
+const NOT_COMPARED: [&str; 14] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
@@ -36,6 +38,9 @@ const NOT_COMPARED: [&str; 11] = [
     "protection_cost_ratio",
     "population_ns",
     "population_per_second",
+    "search_ceiling_per_second",
+    "lowest_rate_latency_p99_ns",
+    "knee_latency_p99_ns",
 ];
 
 /// Whether ratios are formed of the metric.
@@ -70,6 +75,7 @@ impl Collected {
             samples: BTreeMap::new(),
             failure: None,
             unsupported: None,
+            steps: Vec::new(),
         }
     }
 
@@ -96,6 +102,7 @@ impl Collected {
             parameters,
             verdict,
             reason,
+            steps: self.steps.clone(),
             repetitions: u32::try_from(counted.len()).expect("blocks fit 32 bits"),
             ..self.subject.id.measured(0, metrics)
         }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hopbench::load::{
-    ArrivalLaw, BackOff, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix, Moment, Workload,
+    ArrivalLaw, BackOff, Course, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix, Moment,
+    Workload,
 };
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::measure::socket;
@@ -17,11 +18,12 @@ use serde_json::{Value, json};
 
 use super::{Bench, Question, Sample, Subject, Trial, cell_id, packet, protection};
 use crate::limits::{self, Demand, Spread};
+use crate::rate::OfferedRate;
 use crate::scenario::{Plan, Selection, Setup, Throughput};
 use crate::testbed::{Crew, Failure, Nodes, Outcome, Wire};
 use crate::topology::{Site, Topology};
 use crate::variant::is_tls;
-pub(super) use sample::generator_bound;
+pub(super) use sample::{generator_bound, latency};
 
 /// After the measurement, operations that began in it get this long to end: longer than a call whose
 /// every message is lost once, shorter than SIP's own 32 s.
@@ -76,8 +78,8 @@ pub(super) struct Load {
 }
 
 /// What was read of a load and of the nodes that served it.
-struct Readings {
-    report: LoadReport,
+pub(super) struct Readings {
+    pub(super) report: LoadReport,
     /// Each node when the measurement began, and when it ended.
     edges: Vec<Vec<ProcessSnapshot>>,
     /// Each node after the load, with resident memory.
@@ -126,11 +128,11 @@ pub(crate) fn throughput_trials(
     let has_rate_in_id = throughput.rates_per_second.len() > 1;
     let mut trials = Vec::new();
     for rate in &throughput.rates_per_second {
-        let load = Load::with_rates(throughput.load(*rate));
+        let load = Load::with_rates(throughput.load(rate));
         for site in &sites {
             let mut trial = load.trial("throughput", site, throughput.blocks);
             if has_rate_in_id {
-                trial.subject.id = trial.subject.id.with("rate", *rate);
+                trial.subject.id = trial.subject.id.with("rate", rate.recorded());
             }
             trials.push(trial);
         }
@@ -146,6 +148,7 @@ impl Setup {
             lifecycle: Lifecycle::PerRegistration,
             arrivals: self.arrivals,
             rate_per_second: self.rate_per_second,
+            course: Course::Steady,
             warm_up_seconds: self.warm_up_seconds,
             duration_seconds: self.duration_seconds,
             drain_seconds: DRAIN_SECONDS,
@@ -161,12 +164,13 @@ impl Setup {
 
 impl Throughput {
     /// The load of the cell with this rate.
-    pub(crate) fn load(&self, rate_per_second: f64) -> LoadPlan {
+    pub(crate) fn load(&self, rate: &OfferedRate) -> LoadPlan {
         LoadPlan {
             workload: self.workload,
             lifecycle: self.lifecycle,
             arrivals: self.arrivals,
-            rate_per_second,
+            rate_per_second: rate.per_second,
+            course: rate.course.clone(),
             warm_up_seconds: self.warm_up_seconds,
             duration_seconds: self.duration_seconds,
             drain_seconds: DRAIN_SECONDS,
@@ -226,9 +230,13 @@ fn parameters(plan: &LoadPlan, blocks: u32) -> BTreeMap<String, Value> {
     let law = match plan.arrivals {
         ArrivalLaw::Poisson | ArrivalLaw::Constant => plan.arrivals.name(),
     };
+    let rate = OfferedRate {
+        per_second: plan.rate_per_second,
+        course: plan.course.clone(),
+    };
     let mut parameters = BTreeMap::from([
         ("arrivals", json!(law)),
-        ("rate_per_second", json!(plan.rate_per_second)),
+        ("rate_per_second", rate.recorded()),
         ("warm_up_seconds", json!(plan.warm_up_seconds)),
         ("duration_seconds", json!(plan.duration_seconds)),
         ("users", json!(plan.users)),
@@ -255,52 +263,12 @@ fn parameters(plan: &LoadPlan, blocks: u32) -> BTreeMap<String, Value> {
 
 impl Question for Load {
     fn measure(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Sample> {
-        let settings = bench.settings_for(site, self.plan.users)?;
-        let crew = Crew {
-            users: self.plan.users,
-            ring_seconds: self.plan.ring_seconds,
-            workers: 1,
-        };
-        let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
         let plan = LoadPlan {
             seed: bench.seed.wrapping_add(u64::from(block)),
             ..self.plan.clone()
         };
-        let config = GeneratorConfig {
-            callees: nodes.callees().filter(|_| calls(plan.workload)),
-            seed: plan.seed,
-            handicap_ratio: bench.testbed.generator_handicap(site),
-            ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
-        };
-        let mut load = bench.testbed.load(&config, 1)?;
-        let drops_before = datagram_drops(&nodes);
         let began = Instant::now();
-        if let Some(stage) = plan.population() {
-            load.populate(plan.users, stage, &nodes)?;
-        }
-        let wire_before = nodes.wire()?;
-        let mut edges = Vec::with_capacity(2);
-        let report = load.run(&plan, &mut nodes, |nodes| {
-            edges.push(nodes.usage()?);
-            Ok(())
-        })?;
-        let drops = datagram_drops(&nodes).zip(drops_before);
-        if edges.len() != 2 {
-            return Err(Failure::Failed(
-                "the load ended without a measurement".into(),
-            ));
-        }
-        // The nodes must still be there, otherwise their share is not what it seems.
-        let (after, counters) = nodes.snapshots()?.into_iter().unzip();
-        let readings = Readings {
-            report,
-            edges,
-            after,
-            nodes: counters,
-            wire: nodes.wire()?.since(&wire_before),
-            drops: drops.map(|(after, before)| after.saturating_sub(before) as f64),
-            has_tunnel: site.stack.tunnel.is_some() || site.core.tunnel.is_some(),
-        };
+        let readings = play(&plan, bench, site, None)?;
         let mut sample = self.sample(&readings);
         // A handshake costs a thousand packets: where there are any, this would price them instead.
         let has_handshakes = opens_hops(&self.plan) || began.elapsed() >= REKEY_AFTER;
@@ -328,6 +296,58 @@ impl Question for Load {
         let preparation = PROCESS_SECONDS * processes + USER_SECONDS * f64::from(population);
         self.plan.warm_up_seconds + self.plan.duration_seconds + preparation
     }
+}
+
+/// Runs a load against nodes of its own, which let in so many calls a second at most if they have a
+/// limit.
+pub(super) fn play(
+    plan: &LoadPlan,
+    bench: &Bench<'_>,
+    site: &Site,
+    calls_per_second_limit: Option<u32>,
+) -> Outcome<Readings> {
+    let settings = bench.settings_for(site, plan.users)?;
+    let crew = Crew {
+        users: plan.users,
+        ring_seconds: plan.ring_seconds,
+        calls_per_second_limit,
+        workers: 1,
+    };
+    let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
+    let config = GeneratorConfig {
+        callees: nodes.callees().filter(|_| calls(plan.workload)),
+        seed: plan.seed,
+        handicap_ratio: bench.testbed.generator_handicap(site),
+        ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
+    };
+    let mut load = bench.testbed.load(&config, 1)?;
+    let drops_before = datagram_drops(&nodes);
+    if let Some(stage) = plan.population() {
+        load.populate(plan.users, stage, &nodes)?;
+    }
+    let wire_before = nodes.wire()?;
+    let mut edges = Vec::with_capacity(2);
+    let report = load.run(plan, &mut nodes, |nodes| {
+        edges.push(nodes.usage()?);
+        Ok(())
+    })?;
+    let drops = datagram_drops(&nodes).zip(drops_before);
+    if edges.len() != 2 {
+        return Err(Failure::Failed(
+            "the load ended without a measurement".into(),
+        ));
+    }
+    // The nodes must still be there, otherwise their share is not what it seems.
+    let (after, counters) = nodes.snapshots()?.into_iter().unzip();
+    Ok(Readings {
+        report,
+        edges,
+        after,
+        nodes: counters,
+        wire: nodes.wire()?.since(&wire_before),
+        drops: drops.map(|(after, before)| after.saturating_sub(before) as f64),
+        has_tunnel: site.stack.tunnel.is_some() || site.core.tunnel.is_some(),
+    })
 }
 
 /// Whether its operations open hops, or do with those that were opened before.

@@ -235,6 +235,7 @@ impl Pair {
         let crew = Crew {
             users,
             ring_seconds: 0.0,
+            calls_per_second_limit: None,
             workers: 1,
         };
         let nodes = bench.testbed.nodes(site, &settings, crew)?;

@@ -17,6 +17,7 @@ mod packet;
 mod protection;
 mod scale;
 mod schedule;
+pub(crate) mod search;
 pub(crate) mod versus;
 
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ use collect::Collected;
 pub(crate) use schedule::{Conduct, conduct};
 
 /// The experiments and what they ask, in the order in which they run.
-pub(crate) const NAMES: [(&str, &str); 5] = [
+pub(crate) const NAMES: [(&str, &str); 7] = [
     (
         "setup",
         "how long until a hop is ready, and until its user is registered",
@@ -58,6 +59,14 @@ pub(crate) const NAMES: [(&str, &str); 5] = [
     (
         "scale",
         "whether up to 100,000 users stay registered, and what serving others beside them costs",
+    ),
+    (
+        "search",
+        "the highest rate of calls, registrations or refreshes without a failure (RFC 7502)",
+    ),
+    (
+        "knee",
+        "how latency and success go on over the offered rate, and where they bend",
     ),
 ];
 
@@ -83,6 +92,8 @@ pub(crate) struct Experiment {
     pub(crate) trials: Vec<Trial>,
     /// What else its cells tell together, by block as they do.
     derive: Option<Derive>,
+    /// Whether what is derived is all that is told, as of a search, whose blocks are its steps.
+    is_condensed: bool,
     /// What its cells tell of each other, by block as well.
     complete: Option<Complete>,
     /// Which of its cells are held against which.
@@ -131,6 +142,11 @@ pub(crate) trait Question {
 
     /// About how long that takes over this topology.
     fn expected_seconds(&self, topology: Topology) -> f64;
+
+    /// Whether further blocks would tell nothing more.
+    fn is_done(&self) -> bool {
+        false
+    }
 }
 
 /// What one block of one cell yielded.
@@ -151,6 +167,8 @@ pub(crate) struct Sample {
     pub(crate) users_short: Option<String>,
     /// Why the figures do not count, if too much failed.
     pub(crate) shortfall: Option<String>,
+    /// Of a search, the step that the block was and what is known since.
+    pub(crate) searched: Option<Box<search::Searched>>,
 }
 
 /// The cells of `plan`, for the experiments named in `wanted` (all if it is empty).
@@ -185,6 +203,12 @@ pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<
             ..Experiment::of(scale::trials(&plan.scale, plan)?)
         });
     }
+    for search in plan.search.iter().filter(|_| is_wanted("search")) {
+        experiments.push(Experiment::condensed(search::search_trials(search, plan)?));
+    }
+    for knee in plan.knee.iter().filter(|_| is_wanted("knee")) {
+        experiments.push(Experiment::condensed(search::knee_trials(knee, plan)?));
+    }
     // None of an experiment's own stacks may be among those of the run.
     experiments.retain(|experiment| !experiment.trials.is_empty());
     Ok(experiments)
@@ -195,8 +219,18 @@ impl Experiment {
         Self {
             trials,
             derive: None,
+            is_condensed: false,
             complete: None,
             compare: collect::ratios,
+        }
+    }
+
+    /// Cells whose blocks are steps of a search.
+    fn condensed(trials: Vec<Trial>) -> Self {
+        Self {
+            derive: Some(search::condense),
+            is_condensed: true,
+            ..Self::of(trials)
         }
     }
 }

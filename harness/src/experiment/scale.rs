@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use hopbench::load::{
-    ArrivalLaw, BackOff, Called, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix, Stage,
-    Standing, Workload,
+    ArrivalLaw, BackOff, Called, Course, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix,
+    Stage, Standing, Workload,
 };
 use hopbench::measure::kernel::SocketSlabs;
 use hopbench::measure::snapshot::{ProcessSnapshot, ProcessUsage};
@@ -223,6 +223,7 @@ impl Scene {
             // A layout that knows callees has as many accounts for them again.
             users: everybody.div_ceil(2),
             ring_seconds: 0.0,
+            calls_per_second_limit: None,
             workers: scale.workers,
         };
         let kernel_before = SocketSlabs::read().ok();
@@ -449,6 +450,7 @@ impl Crowd {
             lifecycle: Lifecycle::PerRegistration,
             arrivals: ArrivalLaw::Constant,
             rate_per_second: 1.0,
+            course: Course::Steady,
             warm_up_seconds: WARM_UP_SECONDS,
             duration_seconds: 1.0,
             drain_seconds: DRAIN_SECONDS,

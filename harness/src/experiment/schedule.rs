@@ -39,6 +39,7 @@ pub(crate) fn conduct(
     for Experiment {
         trials,
         derive,
+        is_condensed,
         complete,
         compare,
     } in experiments
@@ -58,7 +59,8 @@ pub(crate) fn conduct(
                 complete(collected);
             }
             let derived = derive.map_or_else(Vec::new, |derive| derive(collected));
-            let known: Vec<&Collected> = collected.iter().chain(&derived).collect();
+            let own = collected.iter().filter(|_| !is_condensed);
+            let known: Vec<&Collected> = own.chain(&derived).collect();
             cells.truncate(done_cells);
             all_ratios.truncate(done_ratios);
             let started = known.iter().filter(|cell| {
@@ -99,7 +101,7 @@ fn measure(trial: &Trial, cell: &mut Collected, block: u32, bench: &Bench<'_>) -
     } = &trial.subject;
     let seconds = trial.expected_seconds_of_block();
     let is_given_up = cell.failure.is_some() || cell.unsupported.is_some();
-    if block >= *blocks || is_given_up {
+    if block >= *blocks || is_given_up || trial.question.is_done() {
         progress.skip(seconds);
         return Conduct::Complete;
     }

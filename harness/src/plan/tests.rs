@@ -75,6 +75,7 @@ fn cell(
         reason: None,
         repetitions: 3,
         metrics: metrics.iter().map(metric).collect(),
+        steps: Vec::new(),
     }
 }
 

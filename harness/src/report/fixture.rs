@@ -1,6 +1,8 @@
 //! A run made by rule, for the renderers' tests: all stacks, one failed cell, one that was bound by
 //! the generator. Its figures are plausible and mean nothing.
 
+mod rates;
+
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -93,6 +95,9 @@ fn built() -> Run {
         cells.extend([1_000, 100_000].map(|users| crowd(stack, users, figures)));
         cells.push(growth(stack));
     }
+    for (stack, figures) in STACKS {
+        cells.extend(rates::cells(stack, figures[7]));
+    }
     spoil(
         &mut cells,
         "scale/idle/mtls",
@@ -176,6 +181,7 @@ fn cell(experiment: &str, workload: &str, stack: &str, lifecycle: &str, paramete
         reason: None,
         repetitions: 5,
         metrics: BTreeMap::new(),
+        steps: Vec::new(),
     }
 }
 
@@ -537,13 +543,17 @@ fn ratios(cells: &[Cell]) -> Vec<Ratio> {
 
 const VARIANTS: [&str; 2] = ["&resumption=ticket", "&batching=on"];
 
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 10] = [
     "server_cpu_ns_per_call",
     "server_cpu_per_hop_ns",
     "hop_ready_to_registered_ns",
     "server_heap_bytes_per_connection",
     "server_cpu_ns_per_operation",
     "client_cpu_ns_per_operation",
+    "session_establishment_rate",
+    "registration_rate",
+    "reregistration_rate",
+    "knee_per_second",
 ];
 
 fn ratio(key: &str, cell: &Cell, control: &Cell) -> Option<Ratio> {

@@ -9,8 +9,8 @@ use super::question::Question;
 use super::summary::{Block, Price, PriceKind, Row, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
 use super::{
-    CHART_FOLDER, breakdown, fits, hops, instructions, notices, parts, scale, stages, svg, tunnels, variants,
-    versus,
+    CHART_FOLDER, breakdown, fits, hops, instructions, notices, parts, rates, scale, stages, svg,
+    tunnels, variants, versus,
 };
 
 /// What a caveat is about. It is printed when the run has such a cell.
@@ -142,6 +142,7 @@ pub(super) fn render(run: &Run) -> String {
         if question == Question::Scale {
             scale::section(&mut out, run, &summary);
         }
+        rates::section(&mut out, run, question);
         hops::tables(&mut out, run, question);
     }
     prices(&mut out, &summary);
@@ -213,6 +214,8 @@ fn clause(block: &Block<'_>, price: &Price<'_>, ratio: &Ratio) -> String {
             let crowd = crowd.map_or("a crowd".to_owned(), |users| format!("{users} idle users"));
             format!("the server's CPU time per call beside {crowd}")
         }
+        Question::Search => format!("the {}", block.headline_name),
+        Question::Knee => format!("the {}", block.headline_name),
     };
     let mut text = format!("{} {of_what}", units::ratio(ratio));
     if let (Some((unit, above)), Some((_, below))) =
@@ -273,12 +276,18 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
                 Question::Throughput => "Throughput",
                 Question::Chain => "Proxies in a row",
                 Question::Scale => "Scale",
+                Question::Search => "Highest rates with zero failures",
+                Question::Knee => "Knee",
             };
             let _ = writeln!(out, "## {name}\n");
         }
         table(out, block);
         match question {
-            Question::Setup | Question::Memory | Question::Throughput => {}
+            Question::Setup
+            | Question::Memory
+            | Question::Throughput
+            | Question::Search
+            | Question::Knee => {}
             Question::Chain => chain_answer(out, block),
             Question::Scale => {
                 let _ = writeln!(out, "{}\n", scale::SERVED_METHOD);

@@ -25,6 +25,8 @@ mod markdown;
 mod notices;
 mod parts;
 mod question;
+mod rates;
+mod rfc7502;
 mod scale;
 mod stages;
 mod summary;
@@ -58,6 +60,8 @@ pub(crate) enum Format {
     Csv,
     /// For a terminal of 100 columns.
     Table,
+    /// The report form of RFC 7502 §5, for each stack whose rates were searched.
+    Rfc7502,
 }
 
 /// Renders `run`. `colour` allows ANSI colours, which only [`Format::Table`] uses.
@@ -67,6 +71,7 @@ pub(crate) fn render(run: &Run, format: Format, colour: bool) -> String {
         Format::Json => json::render(run),
         Format::Csv => csv::render(run),
         Format::Table => table::render(run, colour),
+        Format::Rfc7502 => rfc7502::render(run),
     }
 }
 
@@ -139,6 +144,7 @@ mod tests {
         let run = fixture::run();
         assert_snapshot("table.txt", &render(&run, Format::Table, false));
         assert_snapshot("report.md", &render(&run, Format::Markdown, false));
+        assert_snapshot("rfc7502.txt", &render(&run, Format::Rfc7502, false));
         assert_snapshot("metrics.csv", &render(&run, Format::Csv, false));
         assert_snapshot("excerpt.md", &excerpt(&run, "results/reference/quick/"));
     }
@@ -148,7 +154,13 @@ mod tests {
         let mut run = fixture::run();
         run.cells.clear();
         run.ratios.clear();
-        for format in [Format::Markdown, Format::Json, Format::Csv, Format::Table] {
+        for format in [
+            Format::Markdown,
+            Format::Json,
+            Format::Csv,
+            Format::Table,
+            Format::Rfc7502,
+        ] {
             assert!(!render(&run, format, true).is_empty(), "{format:?}");
         }
         assert!(svg::charts(&run).is_empty());
@@ -171,7 +183,7 @@ mod tests {
             .skip(1)
             .filter_map(|rest| rest.split(')').next())
             .collect();
-        assert_eq!(links.len(), 12, "{links:?}");
+        assert_eq!(links.len(), 13, "{links:?}");
         for link in links {
             assert!(folder.path().join(link).is_file(), "{link}");
         }

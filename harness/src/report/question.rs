@@ -17,6 +17,10 @@ pub(super) enum Question {
     Throughput,
     Chain,
     Scale,
+    /// The highest rate with zero failures.
+    Search,
+    /// Where latency bends.
+    Knee,
 }
 
 /// One figure of a block: where it is found, what it is called.
@@ -45,18 +49,25 @@ pub(super) enum Statistic {
 
 impl Question {
     /// In the order of the report.
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Setup,
         Self::Memory,
         Self::Throughput,
         Self::Chain,
         Self::Scale,
+        Self::Search,
+        Self::Knee,
     ];
 
     /// What tells its rows apart.
     pub(super) fn row_heading(self) -> &'static str {
         match self {
-            Self::Setup | Self::Memory | Self::Throughput | Self::Chain => "stack",
+            Self::Setup
+            | Self::Memory
+            | Self::Throughput
+            | Self::Chain
+            | Self::Search
+            | Self::Knee => "stack",
             Self::Scale => "stack, users",
         }
     }
@@ -71,6 +82,10 @@ impl Question {
             (Self::Throughput, _) => &REGISTER,
             (Self::Chain, _) => &CHAIN,
             (Self::Scale, _) => &SCALE,
+            (Self::Search, "register") => &REGISTRATIONS,
+            (Self::Search, "reregister") => &REREGISTRATIONS,
+            (Self::Search, _) => &SESSIONS,
+            (Self::Knee, _) => &KNEE,
         }
     }
 
@@ -82,13 +97,15 @@ impl Question {
             Self::Throughput => "throughput",
             Self::Chain => "chain",
             Self::Scale => "scale",
+            Self::Search => "search",
+            Self::Knee => "knee",
         }
     }
 
     /// Whether a cell is of its table: of a chain, the fit is; of crowds, those that were there.
     pub(super) fn is_asked_by(self, cell: &Cell) -> bool {
         let is_shown = match self {
-            Self::Setup | Self::Memory | Self::Throughput => true,
+            Self::Setup | Self::Memory | Self::Throughput | Self::Search | Self::Knee => true,
             Self::Chain => cell.topology == FIT,
             Self::Scale => !is_growth(cell),
         };
@@ -103,17 +120,25 @@ impl Question {
             Self::Throughput => "Throughput",
             Self::Chain => "Chain, fixed cost and cost of each further hop",
             Self::Scale => "Scale, serving others beside the crowd",
+            Self::Search => "Highest rate with zero failures",
+            Self::Knee => "Knee of latency over the offered rate",
         }
     }
 
     /// The metric that prices are formed from.
-    pub(super) fn headline(self) -> &'static str {
+    pub(super) fn headline(self, workload: &str) -> &'static str {
         match self {
             Self::Setup => "hop_ready_to_registered_ns",
             Self::Memory => "server_heap_bytes_per_connection",
             Self::Throughput => "server_cpu_ns_per_operation",
             Self::Chain => "server_cpu_per_hop_ns",
             Self::Scale => "server_cpu_ns_per_call",
+            Self::Search => match workload {
+                "register" => "registration_rate",
+                "reregister" => "reregistration_rate",
+                _ => "session_establishment_rate",
+            },
+            Self::Knee => "knee_per_second",
         }
     }
 
@@ -125,13 +150,20 @@ impl Question {
             Self::Throughput => format!("CPU/{}", operation(workload)),
             Self::Chain => "CPU/further hop".to_owned(),
             Self::Scale => "CPU/call beside a crowd".to_owned(),
+            Self::Search => format!("highest {} rate", operation(workload)),
+            Self::Knee => format!("{} rate at the knee", operation(workload)),
         }
     }
 
     /// The stage at which the headline is read.
     pub(super) fn headline_stage(self) -> Option<&'static str> {
         match self {
-            Self::Setup | Self::Throughput | Self::Chain | Self::Scale => None,
+            Self::Setup
+            | Self::Throughput
+            | Self::Chain
+            | Self::Scale
+            | Self::Search
+            | Self::Knee => None,
             Self::Memory => Some("registered"),
         }
     }
@@ -276,6 +308,26 @@ const SCALE: [Column; 7] = [
     column("registered", "hop_ready_to_registered_ns", Unit::Ns),
     column("calls, failed", "call_failed_count", Unit::Count),
 ];
+
+const SESSIONS: [Column; 4] = rate_columns("session_establishment_rate");
+const REGISTRATIONS: [Column; 4] = rate_columns("registration_rate");
+const REREGISTRATIONS: [Column; 4] = rate_columns("reregistration_rate");
+const KNEE: [Column; 5] = [
+    column("knee", "knee_per_second", Unit::PerSecond),
+    column("past, from", "search_ceiling_per_second", Unit::PerSecond),
+    column("p99, lowest", "lowest_rate_latency_p99_ns", Unit::Ns),
+    column("p99, at knee", "knee_latency_p99_ns", Unit::Ns),
+    column("steps", "search_steps_count", Unit::Count),
+];
+
+const fn rate_columns(rate: &'static str) -> [Column; 4] {
+    [
+        column("held", rate, Unit::PerSecond),
+        column("failed, from", "search_ceiling_per_second", Unit::PerSecond),
+        column("steps", "search_steps_count", Unit::Count),
+        column("attempts", "search_attempts_count", Unit::Count),
+    ]
+}
 
 /// How a crowd comes and rests.
 pub(super) const CROWD: [Column; 7] = [

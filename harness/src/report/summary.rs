@@ -187,7 +187,7 @@ impl<'a> Block<'a> {
 
     /// The headline figure of `stack`, in the metric's unit.
     pub(super) fn headline(&self, stack: &str) -> Option<(Unit, f64)> {
-        let key = self.question.headline();
+        let key = self.question.headline(self.workload);
         let metric = self.metric(stack, key, self.question.headline_stage())?;
         Some((metric.unit, metric.value?))
     }
@@ -529,7 +529,7 @@ fn prices<'a>(run: &'a Run, blocks: &[Block<'a>]) -> Vec<Price<'a>> {
         for ratio in run
             .ratios
             .iter()
-            .filter(|ratio| ratio.metric == block.question.headline())
+            .filter(|ratio| ratio.metric == block.question.headline(block.workload))
         {
             let Some((stack, control)) = pair(block, ratio) else {
                 continue;

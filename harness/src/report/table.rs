@@ -71,7 +71,12 @@ enum Style {
 fn block_grid(block: &Block<'_>) -> Grid {
     let names = match block.question {
         // That rows are stacks is plain; that a number is one of users is not.
-        Question::Setup | Question::Memory | Question::Throughput | Question::Chain => "",
+        Question::Setup
+        | Question::Memory
+        | Question::Throughput
+        | Question::Chain
+        | Question::Search
+        | Question::Knee => "",
         Question::Scale => block.question.row_heading(),
     };
     let mut heading = vec![vec![names.to_owned()]];

@@ -41,7 +41,7 @@ fn table(out: &mut String, run: &Run, block: &Block<'_>) {
         Question::Memory => (MEMORY, Some("registered")),
         Question::Throughput => (THROUGHPUT, None),
         // Crowds of other sizes are no other way to run a stack.
-        Question::Chain | Question::Scale => return,
+        Question::Chain | Question::Scale | Question::Search | Question::Knee => return,
     };
     let ratio = |variant: &Row<'_>, key: &str| -> Option<String> {
         let above = variant.cell(stage)?;

@@ -29,6 +29,8 @@ pub(crate) struct Crew {
     pub(crate) users: u32,
     /// From INVITE to its 200 at a node that answers.
     pub(crate) ring_seconds: f64,
+    /// Calls that each node lets in each second; `None` for all.
+    pub(crate) calls_per_second_limit: Option<u32>,
     /// Processes of each node, which share its address and its users; with one there is nothing to
     /// share.
     pub(crate) workers: u32,
@@ -78,6 +80,7 @@ impl Testbed {
                 tunnels_protect: TUNNELS_PROTECT,
                 datagram_bytes_max: DATAGRAM_BYTES_MAX,
                 ring_seconds: crew.ring_seconds,
+                calls_per_second_limit: crew.calls_per_second_limit,
                 worker: None,
                 handicap_ratio: self.server_handicap(site),
             };

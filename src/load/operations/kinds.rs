@@ -119,7 +119,7 @@ fn shares(mix: &Mix) -> [(OperationKind, f64); 5] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::{ArrivalLaw, BackOff, Lifecycle};
+    use crate::load::{ArrivalLaw, BackOff, Course, Lifecycle};
 
     fn plan(mix: Mix) -> LoadPlan {
         LoadPlan {
@@ -127,6 +127,7 @@ mod tests {
             lifecycle: Lifecycle::PerRegistration,
             arrivals: ArrivalLaw::Poisson,
             rate_per_second: 1.0,
+            course: Course::Steady,
             warm_up_seconds: 0.0,
             duration_seconds: 1.0,
             drain_seconds: 1.0,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::load::keep_alive::KeepAlive;
 use crate::load::pacer::Pacer;
-use crate::load::{ArrivalLaw, BackOff, GeneratorConfig, Lifecycle, Mix, Workload};
+use crate::load::{ArrivalLaw, BackOff, Course, GeneratorConfig, Lifecycle, Mix, Workload};
 use crate::sip::Accounts;
 use crate::transport::{Link, SendError, Settings, find};
 
@@ -117,6 +117,7 @@ fn each_turn_is_given_back_once() {
         lifecycle,
         arrivals: ArrivalLaw::Constant,
         rate_per_second: 1.0,
+        course: Course::Steady,
         warm_up_seconds: 0.0,
         duration_seconds: 1.0,
         drain_seconds: 1.0,

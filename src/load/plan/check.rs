@@ -92,12 +92,9 @@ impl LoadPlan {
         for (field, found) in seconds {
             within(field, found, 0.0, SECONDS_MAX)?;
         }
-        within(
-            "rate_per_second",
-            self.rate_per_second,
-            f64::MIN_POSITIVE,
-            RATE_MAX,
-        )?;
+        for rate in self.course.rates(self.rate_per_second) {
+            within("rate_per_second", rate, f64::MIN_POSITIVE, RATE_MAX)?;
+        }
         if self.users == 0 {
             return Err(PlanError::NoUsers);
         }
@@ -122,7 +119,8 @@ impl LoadPlan {
         }
         // In a call a user does nothing else; everything else is over soon.
         let seconds = self.talk_seconds + self.ring_seconds;
-        let needed = self.rate_per_second * self.mix.call / total * seconds;
+        let peak = self.course.peak(self.rate_per_second);
+        let needed = peak * self.mix.call / total * seconds;
         if needed > f64::from(self.users) {
             let users = self.users;
             return Err(PlanError::TooFewUsers { needed, users });
@@ -164,7 +162,7 @@ fn within(field: &'static str, found: f64, low: f64, high: f64) -> Result<(), Pl
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::load::{ArrivalLaw, BackOff};
+    use crate::load::{ArrivalLaw, BackOff, Course};
 
     fn plan(workload: Workload, lifecycle: Lifecycle) -> LoadPlan {
         LoadPlan {
@@ -172,6 +170,7 @@ mod tests {
             lifecycle,
             arrivals: ArrivalLaw::Poisson,
             rate_per_second: 10.0,
+            course: Course::Steady,
             warm_up_seconds: 0.0,
             duration_seconds: 1.0,
             drain_seconds: 1.0,
@@ -264,6 +263,13 @@ mod tests {
             ),
             (
                 LoadPlan {
+                    course: Course::Ramp { to_per_second: 0.0 },
+                    ..mixed()
+                },
+                "`rate_per_second`",
+            ),
+            (
+                LoadPlan {
                     ring_seconds: 0.0,
                     ..mixed()
                 },
@@ -301,7 +307,7 @@ mod tests {
     fn plans_of_before_are_still_read() {
         let mut json = serde_json::to_value(plan(Workload::Invite, Lifecycle::PerCall)).unwrap();
         let fields = json.as_object_mut().unwrap();
-        for added in ["ring_seconds", "mix", "back_off"] {
+        for added in ["ring_seconds", "mix", "back_off", "course"] {
             fields.remove(added);
         }
         let read: LoadPlan = serde_json::from_value(json).unwrap();

@@ -104,6 +104,8 @@ pub struct ServerConfig {
     /// What `Flow-Timer` tells user agents whose first hop this is (RFC 5626 §4.4). `None` leaves
     /// the interval of their keep-alives to them, since no flow is closed here for its silence.
     pub flow_timer_seconds: Option<u32>,
+    /// Most calls that begin in a second; what is beyond is refused with 503. `None` lets all in.
+    pub calls_per_second_limit: Option<u32>,
     /// Most calls at a time.
     pub calls_max: usize,
     /// Most server transactions at a time.
@@ -130,6 +132,7 @@ impl ServerConfig {
             algorithms: vec![Algorithm::Sha256],
             lifetimes: Lifetimes::default(),
             flow_timer_seconds: None,
+            calls_per_second_limit: None,
             calls_max: 1_000_000,
             transactions_max: 1_000_000,
         }

@@ -37,7 +37,7 @@ fn put(sample: &mut Sample, key: &str, value: Option<f64>) {
 
 impl Readings {
     /// Processor time of each node.
-    fn usages(&self) -> impl Iterator<Item = ProcessUsage> {
+    pub(in crate::experiment) fn usages(&self) -> impl Iterator<Item = ProcessUsage> {
         let [before, after] = self.edges.as_slice() else {
             unreachable!("a measurement has a beginning and an end");
         };
@@ -50,7 +50,7 @@ impl Load {
     pub(super) fn sample(&self, readings: &Readings) -> Sample {
         let report = &readings.report;
         let mut sample = Sample {
-            generator_bound: generator_bound(report, self.latency(report)),
+            generator_bound: generator_bound(report, latency(report, self.plan.workload)),
             users_short: Self::users_short(report),
             shortfall: self.shortfall(report).or_else(|| disorder(readings)),
             ..Sample::default()
@@ -132,16 +132,6 @@ impl Load {
         }
     }
 
-    /// What the user of this workload waits for.
-    fn latency<'r>(&self, report: &'r LoadReport) -> Option<&'r LatencyHistogram> {
-        let moment = match self.plan.workload {
-            Workload::Register | Workload::Reregister => Moment::Registered,
-            Workload::Avalanche => Moment::Outage,
-            Workload::Invite | Workload::Mixed => Moment::SessionRequestDelay,
-        };
-        report.latencies.get(moment.key())
-    }
-
     fn users_short(report: &LoadReport) -> Option<String> {
         let is_short = report.without_user as f64 > report.offered as f64 * FAILED_SHARE_MAX;
         is_short.then(|| {
@@ -196,6 +186,19 @@ impl Load {
             )
         })
     }
+}
+
+/// What the user of a workload waits for.
+pub(in crate::experiment) fn latency(
+    report: &LoadReport,
+    workload: Workload,
+) -> Option<&LatencyHistogram> {
+    let moment = match workload {
+        Workload::Register | Workload::Reregister => Moment::Registered,
+        Workload::Avalanche => Moment::Outage,
+        Workload::Invite | Workload::Mixed => Moment::SessionRequestDelay,
+    };
+    report.latencies.get(moment.key())
 }
 
 /// Why the generator was the bottleneck of a load whose operations take `latency`, if it was.

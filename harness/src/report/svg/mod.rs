@@ -15,6 +15,7 @@ mod canvas;
 mod lines;
 mod percentiles;
 mod ranges;
+mod sweep;
 
 use hopbench::record::{Run, Unit};
 
@@ -98,7 +99,7 @@ pub(super) fn charts(run: &Run) -> Vec<Chart> {
     for block in &throughput {
         let chart = latency(run, block);
         charts.push(chart.draw().map(|svg| Chart {
-            file_name: latency_file(&throughput, block),
+            file_name: block_file("latency", &throughput, block),
             title: chart.title,
             question: Question::Throughput,
             svg,
@@ -131,6 +132,16 @@ pub(super) fn charts(run: &Run) -> Vec<Chart> {
         scale_memory(run, &scale),
         Question::Scale,
     ));
+    let knees = of(Question::Knee);
+    for block in &knees {
+        let chart = sweep::sweep(run, block);
+        charts.push(chart.draw().map(|svg| Chart {
+            file_name: block_file("knee", &knees, block),
+            title: chart.title,
+            question: Question::Knee,
+            svg,
+        }));
+    }
     charts.extend(breakdowns(run));
     charts.into_iter().flatten().collect()
 }
@@ -366,15 +377,15 @@ fn scale_memory<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
 }
 
 /// `latency-invite.svg`; with the lifecycle when a workload has several.
-fn latency_file(blocks: &[&Block<'_>], block: &Block<'_>) -> String {
+fn block_file(name: &str, blocks: &[&Block<'_>], block: &Block<'_>) -> String {
     let alike = blocks
         .iter()
         .filter(|other| other.workload == block.workload)
         .count();
     if alike == 1 {
-        return format!("latency-{}.svg", block.workload);
+        return format!("{name}-{}.svg", block.workload);
     }
-    let mut name = format!("latency-{}-{}", block.workload, block.lifecycle);
+    let mut name = format!("{name}-{}-{}", block.workload, block.lifecycle);
     if !block.qualifier.is_empty() {
         let is_plain = |letter: char| letter.is_ascii_alphanumeric();
         name.push('-');
@@ -498,7 +509,8 @@ mod tests {
                 "chain.svg",
                 "scale-call.svg",
                 "scale-registration.svg",
-                "scale-memory.svg"
+                "scale-memory.svg",
+                "knee-invite.svg"
             ]
         );
         for chart in &charts {

@@ -1,0 +1,171 @@
+//! From what a load tells to a step of a search: what failed, and whose limit that was.
+
+use hopbench::load::{LoadPlan, LoadReport, Moment};
+use hopbench::measure::histogram::LatencyHistogram;
+use hopbench::record::{Step, StepOutcome};
+
+use super::finding::Observation;
+use crate::experiment::load::{Readings, generator_bound, latency};
+
+/// A user that is needed again sooner than this is one of too few, where there is no threshold.
+const PATIENCE_SECONDS: f64 = 0.02;
+
+/// What makes an attempt a failure beyond what the generator calls one.
+pub(super) struct Criteria {
+    /// The establishment threshold time of RFC 7501 §3.3.2.
+    pub(super) threshold_seconds: Option<f64>,
+}
+
+/// The step that a load was.
+pub(super) fn taken(plan: &LoadPlan, criteria: &Criteria, readings: &Readings) -> Step {
+    let report = &readings.report;
+    let waited = latency(report, plan.workload);
+    let lag = report.latencies.get(Moment::SchedulingLag.key());
+    let at = |histogram: Option<&LatencyHistogram>, quantile| histogram?.quantile_ns(quantile);
+    let late = criteria
+        .threshold_seconds
+        .map(|seconds| late(waited, seconds));
+    let failed = report.failed() + late.unwrap_or_default();
+    let busy: f64 = readings
+        .usages()
+        .map(|node| node.cpu_ns as f64 / node.elapsed_ns as f64)
+        .sum();
+    let bound = generator_bound(report, waited).or_else(|| too_few_users(plan, criteria, report));
+    let (outcome, reason) = match (bound, failed) {
+        (Some(reason), _) => (StepOutcome::GeneratorBound, Some(reason)),
+        (None, 0) => (StepOutcome::Held, None),
+        (None, _) => (StepOutcome::Failed, Some(told(report, late, criteria))),
+    };
+    Step {
+        offered_per_second: plan.rate_per_second,
+        achieved_per_second: Some(report.completed_in_window as f64 / report.window_seconds),
+        attempted_count: report.offered,
+        // What ended well but late may be what failed afterwards.
+        failed_count: failed.min(report.offered),
+        late_count: late,
+        latency_p50_ns: at(waited, 0.5),
+        latency_p90_ns: at(waited, 0.9),
+        latency_p99_ns: at(waited, 0.99),
+        latency_max_ns: at(waited, 1.0),
+        lag_p50_ns: at(lag, 0.5),
+        lag_p99_ns: at(lag, 0.99),
+        lag_max_ns: at(lag, 1.0),
+        generator_busy_ratio: Some(report.busiest_worker_ratio),
+        server_busy_ratio: Some(busy).filter(|busy| busy.is_finite()),
+        outcome,
+        reason,
+    }
+}
+
+/// A step that the machine has no room for.
+pub(super) fn not_taken(rate_per_second: f64, reason: &str) -> Step {
+    Step {
+        offered_per_second: rate_per_second,
+        achieved_per_second: None,
+        attempted_count: 0,
+        failed_count: 0,
+        late_count: None,
+        latency_p50_ns: None,
+        latency_p90_ns: None,
+        latency_p99_ns: None,
+        latency_max_ns: None,
+        lag_p50_ns: None,
+        lag_p99_ns: None,
+        lag_max_ns: None,
+        generator_busy_ratio: None,
+        server_busy_ratio: None,
+        outcome: StepOutcome::GeneratorBound,
+        reason: Some(reason.to_owned()),
+    }
+}
+
+/// What a search is told of a step that took so long.
+pub(super) fn observation(step: &Step, seconds: f64) -> Observation {
+    Observation {
+        attempted: step.attempted_count,
+        failed: step.failed_count,
+        latency_p99_ns: step.latency_p99_ns,
+        is_generator_bound: match step.outcome {
+            StepOutcome::GeneratorBound => true,
+            StepOutcome::Held | StepOutcome::Failed => false,
+        },
+        seconds,
+    }
+}
+
+/// How many waited for longer.
+fn late(waited: Option<&LatencyHistogram>, threshold_seconds: f64) -> u64 {
+    let threshold_ns = (threshold_seconds * 1e9) as u64;
+    waited.map_or(0, |waited| {
+        waited.values().count_between(threshold_ns + 1, u64::MAX)
+    })
+}
+
+/// A server that is slow keeps users busy; it is the generator's fault only if they are needed again
+/// before they have waited for as long as they may.
+fn too_few_users(plan: &LoadPlan, criteria: &Criteria, report: &LoadReport) -> Option<String> {
+    let patience = criteria.threshold_seconds.unwrap_or(PATIENCE_SECONDS);
+    let needed = plan.rate_per_second * (patience + plan.talk_seconds + plan.ring_seconds);
+    (report.without_user > 0 && f64::from(plan.users) < needed).then(|| {
+        format!(
+            "{} of {} operations found no user of the generator free: raise `users` to {} at least",
+            report.without_user,
+            report.offered,
+            needed.ceil()
+        )
+    })
+}
+
+/// What failed, the most frequent cause first.
+fn told(report: &LoadReport, late: Option<u64>, criteria: &Criteria) -> String {
+    let mut causes: Vec<(u64, String)> = report
+        .failures
+        .iter()
+        .map(|(cause, count)| (*count, cause.clone()))
+        .collect();
+    if let Some((late, seconds)) = late.zip(criteria.threshold_seconds)
+        && late > 0
+    {
+        causes.push((late, format!("established after more than {seconds} s")));
+    }
+    causes.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+    let told = causes.iter().take(2);
+    let told: Vec<String> = told
+        .map(|(count, cause)| format!("{count} {cause}"))
+        .collect();
+    format!("of {} attempts: {}", report.offered, told.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_what_waited_for_longer_than_the_threshold_is_late() {
+        let mut waited = LatencyHistogram::new();
+        for milliseconds in [1, 99, 100, 102, 5_000] {
+            waited.record(Duration::from_millis(milliseconds));
+        }
+        assert_eq!(late(Some(&waited), 0.1005), 2);
+        assert_eq!(late(Some(&waited), 10.0), 0);
+        assert_eq!(late(None, 0.1), 0);
+    }
+
+    #[test]
+    fn the_most_frequent_cause_is_told_first() {
+        let report = LoadReport {
+            offered: 100,
+            failures: [("503 to INVITE".to_owned(), 3), ("no answer".to_owned(), 1)].into(),
+            ..LoadReport::default()
+        };
+        let criteria = Criteria {
+            threshold_seconds: Some(0.5),
+        };
+        assert_eq!(
+            told(&report, Some(2), &criteria),
+            "of 100 attempts: 3 503 to INVITE; 2 established after more than 0.5 s"
+        );
+    }
+}

@@ -1,0 +1,64 @@
+//! How searches of rates went: each step of each, in a line. A part of [`super::markdown`].
+
+use std::fmt::Write;
+
+use hopbench::record::{Cell, Run, Step, StepOutcome};
+
+use super::question::Question;
+use super::summary::stack_rank;
+
+/// How the figures of `search` are formed.
+const SEARCH_METHOD: &str = "Held is the highest rate at which nothing failed, by the algorithm of RFC 7502 §4.10; at `failed from`, the \
+     lowest rate above it that was tried, something did, although the generator kept up. An attempt that \
+     took longer than the cell's `establishment_threshold_seconds` has failed. `hopbench report RUN --format rfc7502` \
+     prints the RFC's own form.";
+/// How the figures of `knee` are formed.
+const KNEE_METHOD: &str = "The knee is the highest offered rate with a success of at least 99.9 % and a 99th percentile of latency of \
+     at most five times that of the lowest rate; `past from` is the lowest rate above it that was offered.";
+
+/// What stands below the tables of a question that is answered by trying rates.
+pub(super) fn section(out: &mut String, run: &Run, question: Question) {
+    let method = match question {
+        Question::Search => SEARCH_METHOD,
+        Question::Knee => KNEE_METHOD,
+        Question::Setup
+        | Question::Memory
+        | Question::Throughput
+        | Question::Chain
+        | Question::Scale => return,
+    };
+    let cells = run.cells.iter();
+    let cells = cells.filter(|cell| question.is_asked_by(cell) && !cell.steps.is_empty());
+    let mut cells: Vec<&Cell> = cells.collect();
+    if cells.is_empty() {
+        return;
+    }
+    cells.sort_by_key(|cell| {
+        (
+            cell.workload.as_str(),
+            stack_rank(&cell.stack),
+            cell.id.as_str(),
+        )
+    });
+    let _ = writeln!(
+        out,
+        "{method} ✓ nothing failed, ✗ something did, ○ the generator was the limit:\n\n\
+         | cell | rates a second, as they were tried | ended |\n|---|---|---|"
+    );
+    for cell in cells {
+        let steps: Vec<String> = cell.steps.iter().map(mark).collect();
+        let end = cell.parameters.get("search_end");
+        let end = end.and_then(|end| end.as_str()).unwrap_or("too early");
+        let _ = writeln!(out, "| `{}` | {} | {end} |", cell.id, steps.join(" "));
+    }
+    out.push('\n');
+}
+
+fn mark(step: &Step) -> String {
+    let mark = match step.outcome {
+        StepOutcome::Held => '✓',
+        StepOutcome::Failed => '✗',
+        StepOutcome::GeneratorBound => '○',
+    };
+    format!("{:.0}{mark}", step.offered_per_second)
+}
