@@ -10,9 +10,7 @@ mod perf;
 
 use std::collections::BTreeMap;
 
-use hopbench::load::{
-    ArrivalLaw, BackOff, GeneratorConfig, Lifecycle, LoadPlan, Mix, Workload,
-};
+use hopbench::load::{ArrivalLaw, BackOff, Course, GeneratorConfig, Lifecycle, LoadPlan, Mix, Workload};
 use hopbench::transport;
 use serde_json::json;
 
@@ -125,6 +123,7 @@ impl Operation {
             lifecycle: self.lifecycle,
             arrivals: ArrivalLaw::Poisson,
             rate_per_second: self.per_second,
+            course: Course::Steady,
             warm_up_seconds: 0.5,
             duration_seconds: seconds,
             drain_seconds: DRAIN_SECONDS,
@@ -144,6 +143,7 @@ impl Question for Sampling {
         let crew = Crew {
             users: self.plan.users,
             ring_seconds: 0.0,
+            calls_per_second_limit: None,
             workers: 1,
         };
         let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
@@ -159,7 +159,10 @@ impl Question for Sampling {
         if let Some(stage) = plan.population() {
             load.populate(plan.users, stage, &nodes)?;
         }
-        let sides = [("client", load.process_ids()), ("server", nodes.process_ids())];
+        let sides = [
+            ("client", load.process_ids()),
+            ("server", nodes.process_ids()),
+        ];
         let all: Vec<u32> = sides.iter().flat_map(|(_, ids)| ids.clone()).collect();
         let mut recording = None;
         let mut server_ns = Vec::with_capacity(2);

@@ -100,9 +100,10 @@ fn read_total(file: &Path) -> Result<u64, String> {
 }
 
 fn parse_total(text: &str) -> Result<u64, String> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("totals:").or(line.strip_prefix("summary:")));
+    let line = text.lines().find_map(|line| {
+        line.strip_prefix("totals:")
+            .or(line.strip_prefix("summary:"))
+    });
     let total = line.and_then(|line| line.trim().parse().ok());
     total.ok_or_else(|| "expected a line `totals: N` of callgrind, found none".to_owned())
 }

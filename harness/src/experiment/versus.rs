@@ -432,11 +432,7 @@ fn compare(collected: &[&Collected], seed: u64) -> Vec<Ratio> {
     };
     let mut ratios = Vec::new();
     for cell in sound() {
-        let rival = cell
-            .subject
-            .id
-            .clone()
-            .with("caller", Caller::Sipp.name());
+        let rival = cell.subject.id.clone().with("caller", Caller::Sipp.name());
         if rival == cell.subject.id {
             continue;
         }

@@ -125,9 +125,13 @@ pub(super) fn render(run: &Run) -> String {
         let _ = writeln!(out, "**{notice}**\n");
     }
     // How generators compare, and what is counted, is no price of security.
-    if ![versus::is_asked, instructions::is_asked, breakdown::is_asked]
-        .iter()
-        .any(|is_asked| is_asked(run))
+    if ![
+        versus::is_asked,
+        instructions::is_asked,
+        breakdown::is_asked,
+    ]
+    .iter()
+    .any(|is_asked| is_asked(run))
     {
         answer(&mut out, &summary);
     }

@@ -44,12 +44,7 @@ pub(crate) struct Ended {
 
 impl Testbed {
     /// Starts `command` on the processors of `side`. What it says goes to the file `log`.
-    pub(crate) fn foreign(
-        &self,
-        side: Side,
-        mut command: Command,
-        log: &Path,
-    ) -> Outcome<Foreign> {
+    pub(crate) fn foreign(&self, side: Side, mut command: Command, log: &Path) -> Outcome<Foreign> {
         let name = command.get_program().to_string_lossy().into_owned();
         let failed = |error: std::io::Error| Failure::of(format!("cannot start {name}: {error}"));
         let file = File::create(log).map_err(failed)?;

@@ -142,9 +142,11 @@ pub(super) fn part_of(found: &Found) -> Part {
 fn path_of(symbol: &str) -> &str {
     let mut path = symbol;
     loop {
-        let shorter = ["_<", "<", "&", "mut ", "dyn ", "[", "(", "*const ", "*mut ", "impl "]
-            .iter()
-            .find_map(|noise| path.strip_prefix(noise));
+        let shorter = [
+            "_<", "<", "&", "mut ", "dyn ", "[", "(", "*const ", "*mut ", "impl ",
+        ]
+        .iter()
+        .find_map(|noise| path.strip_prefix(noise));
         match shorter {
             Some(shorter) => path = shorter,
             None => return path,
@@ -159,20 +161,48 @@ mod tests {
     #[test]
     fn names_are_attributed_by_where_they_were_written() {
         let cases = [
-            ("hopbench::sip::message::Message::parse", "hopbench", Part::Sip),
+            (
+                "hopbench::sip::message::Message::parse",
+                "hopbench",
+                Part::Sip,
+            ),
             (
                 "<hopbench::transport::udp::Udp as hopbench::transport::Transport>::open",
                 "hopbench",
                 Part::Transport,
             ),
-            ("ring_core_0_17_14__x25519_sc_reduce", "hopbench", Part::Cryptography),
-            ("rustls::crypto::ring::tls13::expand", "hopbench", Part::Cryptography),
-            ("rustls::conn::ConnectionCore<T>::process", "hopbench", Part::Transport),
+            (
+                "ring_core_0_17_14__x25519_sc_reduce",
+                "hopbench",
+                Part::Cryptography,
+            ),
+            (
+                "rustls::crypto::ring::tls13::expand",
+                "hopbench",
+                Part::Cryptography,
+            ),
+            (
+                "rustls::conn::ConnectionCore<T>::process",
+                "hopbench",
+                Part::Transport,
+            ),
             ("tokio::runtime::task::raw::poll", "hopbench", Part::Runtime),
-            ("_<&mut core::str::Chars as T>::next", "hopbench", Part::Runtime),
-            ("malloc", "/usr/lib/x86_64-linux-gnu/libc.so.6", Part::Runtime),
+            (
+                "_<&mut core::str::Chars as T>::next",
+                "hopbench",
+                Part::Runtime,
+            ),
+            (
+                "malloc",
+                "/usr/lib/x86_64-linux-gnu/libc.so.6",
+                Part::Runtime,
+            ),
             ("tcp_sendmsg", "[kernel.kallsyms]", Part::Kernel),
-            ("hopbench::load::worker::Worker::pulse", "hopbench", Part::Application),
+            (
+                "hopbench::load::worker::Worker::pulse",
+                "hopbench",
+                Part::Application,
+            ),
             ("something_else", "hopbench", Part::Other),
             ("[unknown]", "[unknown]", Part::Other),
         ];
@@ -191,7 +221,10 @@ mod tests {
     fn no_row_hides_another() {
         for (index, (start, part)) in BY_NAME.iter().enumerate() {
             for (later, _) in &BY_NAME[index + 1..] {
-                assert!(!later.starts_with(start), "{start} ({part:?}) hides {later}");
+                assert!(
+                    !later.starts_with(start),
+                    "{start} ({part:?}) hides {later}"
+                );
             }
         }
     }

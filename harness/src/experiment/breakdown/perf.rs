@@ -85,7 +85,10 @@ impl Perf {
             return Err(Failure::Failed(format!(
                 "perf ended with {}, and said: {}",
                 ended.status,
-                format!("{log} {said}").split_whitespace().collect::<Vec<_>>().join(" ")
+                format!("{log} {said}")
+                    .split_whitespace()
+                    .collect::<Vec<_>>()
+                    .join(" ")
             )));
         }
         let text = String::from_utf8_lossy(&output.stdout);

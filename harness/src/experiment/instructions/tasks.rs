@@ -60,8 +60,22 @@ pub(crate) const TASKS: &[Task] = &[
     task("emit", "tcp", "client", COUNTED, 200, emit),
     task("digest", "tcp", "client", COUNTED, 50, answer_challenge),
     task("digest", "tcp", "server", COUNTED, 50, verify_credentials),
-    task("registration", "tcp", "client", SIP_CLIENT, 30, registration_over_tcp),
-    task("registration", "tcp", "server", SIP_SERVER, 30, registration_over_tcp),
+    task(
+        "registration",
+        "tcp",
+        "client",
+        SIP_CLIENT,
+        30,
+        registration_over_tcp,
+    ),
+    task(
+        "registration",
+        "tcp",
+        "server",
+        SIP_SERVER,
+        30,
+        registration_over_tcp,
+    ),
     task("call", "tcp", "client", SIP_CLIENT, 30, call_over_tcp),
     task("call", "tcp", "server", SIP_SERVER, 30, call_over_tcp),
     task("call", "udp", "client", SIP_CLIENT, 30, call_over_udp),
@@ -70,12 +84,54 @@ pub(crate) const TASKS: &[Task] = &[
     task("open", "tls", "server", COUNTED, 50, open_record),
     task("seal", "udp@wireguard", "client", COUNTED, 50, seal_packet),
     task("open", "udp@wireguard", "server", COUNTED, 50, open_packet),
-    task("handshake", "tls", "client", TLS_CLIENT, 8, handshake_of_tls),
-    task("handshake", "tls", "server", TLS_SERVER, 8, handshake_of_tls),
-    task("handshake", "mtls", "client", TLS_CLIENT, 8, handshake_of_mtls),
-    task("handshake", "mtls", "server", TLS_SERVER, 8, handshake_of_mtls),
-    task("handshake", "udp@wireguard", "client", WIREGUARD_CLIENT, 8, handshake_of_wireguard),
-    task("handshake", "udp@wireguard", "server", WIREGUARD_SERVER, 8, handshake_of_wireguard),
+    task(
+        "handshake",
+        "tls",
+        "client",
+        TLS_CLIENT,
+        8,
+        handshake_of_tls,
+    ),
+    task(
+        "handshake",
+        "tls",
+        "server",
+        TLS_SERVER,
+        8,
+        handshake_of_tls,
+    ),
+    task(
+        "handshake",
+        "mtls",
+        "client",
+        TLS_CLIENT,
+        8,
+        handshake_of_mtls,
+    ),
+    task(
+        "handshake",
+        "mtls",
+        "server",
+        TLS_SERVER,
+        8,
+        handshake_of_mtls,
+    ),
+    task(
+        "handshake",
+        "udp@wireguard",
+        "client",
+        WIREGUARD_CLIENT,
+        8,
+        handshake_of_wireguard,
+    ),
+    task(
+        "handshake",
+        "udp@wireguard",
+        "server",
+        WIREGUARD_SERVER,
+        8,
+        handshake_of_wireguard,
+    ),
 ];
 
 const fn task(
@@ -147,7 +203,9 @@ fn parse(iterations: u32) {
         assert!(framed.is_ok_and(|frame| frame != framing::Frame::Incomplete));
         let message = Message::parse(invite).expect("our INVITE is sound");
         message.check().expect("our INVITE is whole");
-        black_box((message.via(), message.from(), message.to(), message.cseq())).2.is_ok()
+        black_box((message.via(), message.from(), message.to(), message.cseq()))
+            .2
+            .is_ok()
     });
 }
 
@@ -185,7 +243,9 @@ fn answer(identity: &Identity<'_>, challenge: &Challenge<'_>, out: &mut Vec<u8>)
 fn answer_challenge(iterations: u32) {
     with_digest(|identity, challenge, _| {
         let mut out = Vec::new();
-        repeat(iterations, || answer(black_box(identity), challenge, &mut out));
+        repeat(iterations, || {
+            answer(black_box(identity), challenge, &mut out)
+        });
     });
 }
 
@@ -257,7 +317,10 @@ fn seal_record(iterations: u32) {
     let mut wire = Vec::with_capacity(1 << 16);
     repeat(iterations, || {
         wire.clear();
-        client.writer().write_all(&invite).expect("a buffer takes it");
+        client
+            .writer()
+            .write_all(&invite)
+            .expect("a buffer takes it");
         client.write_tls(&mut wire).expect("a vector takes it")
     });
 }
@@ -269,12 +332,20 @@ fn open_record(iterations: u32) {
     let mut wire = Vec::new();
     let mut one = |is_counted: bool| {
         wire.clear();
-        client.writer().write_all(&invite).expect("a buffer takes it");
+        client
+            .writer()
+            .write_all(&invite)
+            .expect("a buffer takes it");
         client.write_tls(&mut wire).expect("a vector takes it");
         let mut open = || {
-            server.read_tls(&mut &wire[..]).expect("a slice is readable");
+            server
+                .read_tls(&mut &wire[..])
+                .expect("a slice is readable");
             server.process_new_packets().expect("the record is sound");
-            server.reader().read_exact(&mut opened).expect("it is whole");
+            server
+                .reader()
+                .read_exact(&mut opened)
+                .expect("it is whole");
         };
         if is_counted { counted(open) } else { open() }
     };

@@ -1,8 +1,6 @@
 //! One caller against one server, both started for it.
 
-use hopbench::load::{
-    ArrivalLaw, BackOff, GeneratorConfig, Lifecycle, LoadPlan, Mix, Workload,
-};
+use hopbench::load::{ArrivalLaw, BackOff, Course, GeneratorConfig, Lifecycle, LoadPlan, Mix, Workload};
 use hopbench::sip::Accounts;
 use hopbench::transport::Settings;
 use std::net::SocketAddr;
@@ -53,6 +51,7 @@ pub(super) fn against_node(
     let crew = Crew {
         users: USERS,
         ring_seconds: 0.0,
+        calls_per_second_limit: None,
         workers: 1,
     };
     let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
@@ -90,6 +89,7 @@ fn call(
         lifecycle: Lifecycle::PerRegistration,
         arrivals: ArrivalLaw::Constant,
         rate_per_second: calls.per_second,
+        course: Course::Steady,
         warm_up_seconds: 0.0,
         duration_seconds: calls.seconds,
         drain_seconds: DRAIN_SECONDS,

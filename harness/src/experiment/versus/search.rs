@@ -108,7 +108,10 @@ mod tests {
         for limit in [700.0, 4_999.0, 5_000.0, 12_345.0, 61_000.0] {
             let (found, attempts) = find(Ascent::new(5_000.0, 12), limit);
             let found = found.unwrap();
-            assert!(found <= limit && found * NARROW >= limit, "{limit}: {found}");
+            assert!(
+                found <= limit && found * NARROW >= limit,
+                "{limit}: {found}"
+            );
             assert!(attempts <= 9, "{limit}: {attempts}");
         }
     }
@@ -121,7 +124,10 @@ mod tests {
         let (same, attempts) = around(1_001.0);
         assert!((same.unwrap() - 1_000.0).abs() < 1e-6 && attempts == 2);
         let (down, attempts) = around(850.0);
-        assert!((down.unwrap() - 1_120.0 / STEP.powi(3)).abs() < 1e-6, "{down:?}");
+        assert!(
+            (down.unwrap() - 1_120.0 / STEP.powi(3)).abs() < 1e-6,
+            "{down:?}"
+        );
         assert_eq!(attempts, 4);
     }
 

@@ -116,8 +116,9 @@ impl Sipp {
                 ..Made::default()
             });
         };
-        let made = read_statistics(&statistics)
-            .map_err(|reason| Failure::Failed(format!("SIPp ended with {}: {reason}", ended.status)))?;
+        let made = read_statistics(&statistics).map_err(|reason| {
+            Failure::Failed(format!("SIPp ended with {}: {reason}", ended.status))
+        })?;
         Ok(Made {
             caller_cpu_ns: ended.cpu_ns,
             ..made
