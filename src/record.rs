@@ -43,6 +43,10 @@ pub struct Run {
     pub seed: u64,
     /// SHA-256 of the scenario text, in hexadecimal.
     pub scenario_sha256: String,
+    /// Name of the measurement that this run is one side of: blocks of equal numbers of the other side,
+    /// which has the same name here, were measured right before or after. Absent elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interleaving: Option<String>,
     /// What was built.
     pub build: Build,
     /// Where it ran.
@@ -209,6 +213,10 @@ pub struct Metric {
     /// earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fit: Option<Fit>,
+    /// The figure of each block, by its number: what the interval is over. Null where a block has none
+    /// or was left out; absent where no block has one, and in runs of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<Option<f64>>,
 }
 
 /// The readings behind a slope, and how well a line fits them. Blocks share the slope, and each has

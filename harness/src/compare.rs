@@ -1,30 +1,146 @@
-//! A run against another one: the same cells, the same metrics, HEAD ÷ BASE. Beside the reports, above
-//! [`hopbench::record`]; it prints nothing.
-//!
-//! Runs are measured at different times, so a ratio of times says as much about the machine as about
-//! the code. What is counted – bytes of heap, bytes on the wire – does not depend on the machine's speed.
+//! A run against another one: the same cells, the same metrics, HEAD ÷ BASE, and whether what differs is
+//! more than chance. Beside the reports, above [`hopbench::record`]; it prints nothing itself.
 
-pub(crate) mod gate;
+mod json;
+mod judge;
+mod markdown;
+mod text;
 
 use std::collections::BTreeMap;
 
-use hopbench::record::{Cell, Environment, Run, Verdict};
+use hopbench::record::{Cell, Direction, Environment, Run, Unit, Verdict};
+use serde::Serialize;
+
+use crate::statistics::Interval;
+use judge::{Pairing, by_id};
+
+pub(crate) use json::render as json;
+pub(crate) use markdown::render as markdown;
+pub(crate) use text::render as text;
 
 /// What two runs have in common, and what they have not.
 #[derive(Debug)]
 pub(crate) struct Comparison<'a> {
+    /// What is compared with.
+    pub(crate) base: &'a Run,
+    /// What is compared.
+    pub(crate) head: &'a Run,
+    /// Whether blocks of equal numbers were measured side by side.
+    pub(crate) is_interleaved: bool,
     /// What differs between the places and the builds that they were measured in.
     pub(crate) differences: Vec<Difference>,
-    /// What both measured, in BASE's order of cells, then by metric key.
-    pub(crate) pairs: Vec<Pair<'a>>,
+    /// What both measured, in HEAD's order of cells, then by metric key. A metric stands there once for
+    /// each basis on which it can be compared.
+    pub(crate) changes: Vec<Change<'a>>,
     /// What BASE measured and HEAD did not.
     pub(crate) missing: Vec<Missing<'a>>,
     /// Cells that only HEAD has.
     pub(crate) new_cells: Vec<&'a str>,
 }
 
+/// What became of a metric of a cell.
+#[derive(Clone, Debug)]
+pub(crate) struct Change<'a> {
+    /// The cell, of HEAD.
+    pub(crate) cell: &'a Cell,
+    /// The metric.
+    pub(crate) metric: &'a str,
+    /// Its unit.
+    pub(crate) unit: Unit,
+    /// Which direction of it is better.
+    pub(crate) direction: Direction,
+    /// In BASE, and in HEAD.
+    pub(crate) figures: [f64; 2],
+    /// What is compared.
+    pub(crate) basis: Basis<'a>,
+    /// By how much it changed; `None` where it cannot be compared.
+    pub(crate) estimate: Option<Estimate>,
+    /// How likely such a difference is without a change.
+    pub(crate) p: Option<f64>,
+    /// What is claimed.
+    pub(crate) judgement: Judgement,
+}
+
+/// What two figures are compared by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Basis<'a> {
+    /// Pairs of blocks that were measured side by side.
+    Pairs,
+    /// The blocks of either run, as they are.
+    Blocks,
+    /// Ratios to the control, a cell of the same run.
+    Control(&'a str),
+    /// Ratios to the client's processor time in the same block.
+    ClientCpu,
+}
+
+/// By how much a figure changed, with the 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Estimate {
+    /// HEAD ÷ BASE.
+    Ratio(f64, Interval),
+    /// HEAD − BASE, of figures that are not all above zero.
+    Difference(f64, Interval),
+}
+
+impl Estimate {
+    fn is_growth(&self) -> bool {
+        match self {
+            Self::Ratio(ratio, _) => *ratio > 1.0,
+            Self::Difference(difference, _) => *difference > 0.0,
+        }
+    }
+}
+
+/// What is claimed of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// It is more than chance, and in the direction that is worse.
+    Worse,
+    /// It is more than chance, and in the direction that is better.
+    Better,
+    /// Chance explains it. That does not say that nothing has changed: the interval says how much may have.
+    NoChangeShown,
+    /// The two figures say nothing of each other.
+    NotComparable(Reason),
+}
+
+/// Why figures cannot be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Fewer than three blocks on a side: nothing is known of their spread.
+    FewBlocks,
+    /// A time of two runs that were not interleaved, without anything beside it that tells the speed of
+    /// the machine.
+    TimeOfSeparateRuns,
+}
+
+impl Judgement {
+    /// As it is written.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Worse => "worse",
+            Self::Better => "better",
+            Self::NoChangeShown => "no change shown",
+            Self::NotComparable(_) => "not comparable",
+        }
+    }
+}
+
+impl Reason {
+    /// As it is written.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::FewBlocks => "fewer than three blocks",
+            Self::TimeOfSeparateRuns => {
+                "a time, of runs that were not interleaved, without a control"
+            }
+        }
+    }
+}
+
 /// A condition of the measurement that is not the same.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Difference {
     /// What it is called in `run.json`.
     pub(crate) name: String,
@@ -32,30 +148,6 @@ pub(crate) struct Difference {
     pub(crate) base: String,
     /// Of HEAD.
     pub(crate) head: String,
-}
-
-/// A metric of a cell in both runs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Pair<'a> {
-    /// The cell.
-    pub(crate) cell_id: &'a str,
-    /// The metric.
-    pub(crate) metric: &'a str,
-    /// In BASE.
-    pub(crate) base: f64,
-    /// In HEAD.
-    pub(crate) head: f64,
-}
-
-impl Pair<'_> {
-    /// HEAD ÷ BASE; 1 where both are 0, infinite where BASE alone is 0.
-    pub(crate) fn ratio(&self) -> f64 {
-        if self.base == self.head {
-            1.0
-        } else {
-            self.head / self.base
-        }
-    }
 }
 
 /// A metric of BASE without a counterpart in HEAD.
@@ -83,51 +175,101 @@ pub(crate) enum Absence {
 impl<'a> Comparison<'a> {
     /// Compares all cells of `base` that are ok with those of `head` that have the same id.
     pub(crate) fn of(base: &'a Run, head: &'a Run) -> Self {
-        let by_id = |run: &'a Run| -> BTreeMap<&'a str, &'a Cell> {
-            let cells = run.cells.iter();
-            cells.map(|cell| (cell.id.as_str(), cell)).collect()
-        };
         let (of_base, of_head) = (by_id(base), by_id(head));
+        let is_interleaved = base.interleaving.is_some() && base.interleaving == head.interleaving;
+        let is_new = |cell: &&Cell| !of_base.contains_key(cell.id.as_str());
+        let new = head.cells.iter().filter(is_new);
         let mut comparison = Self {
+            base,
+            head,
+            is_interleaved,
             differences: differences(base, head),
-            pairs: Vec::new(),
+            changes: Vec::new(),
             missing: Vec::new(),
-            new_cells: Vec::new(),
+            new_cells: new.map(|cell| cell.id.as_str()).collect(),
         };
         for cell in base.cells.iter().filter(|cell| cell.verdict == Verdict::Ok) {
             comparison.add(cell, of_head.get(cell.id.as_str()).copied());
         }
-        let is_new = |cell: &&Cell| !of_base.contains_key(cell.id.as_str());
-        let new = head.cells.iter().filter(is_new);
-        comparison.new_cells = new.map(|cell| cell.id.as_str()).collect();
+        judge::judge(&mut comparison.changes);
         comparison
     }
 
+    /// How many changes are judged so.
+    pub(crate) fn count(&self, is_so: impl Fn(Judgement) -> bool) -> usize {
+        let judged = self.changes.iter().map(|change| change.judgement);
+        judged.filter(|judgement| is_so(*judgement)).count()
+    }
+
+    /// Changes that are more than chance, the surest first: worse, then better.
+    pub(crate) fn found(&self) -> Vec<&Change<'a>> {
+        let rank = |change: &Change<'_>| match change.judgement {
+            Judgement::Worse => 0,
+            Judgement::Better => 1,
+            Judgement::NoChangeShown | Judgement::NotComparable(_) => 2,
+        };
+        let mut found: Vec<&Change<'a>> = self.changes.iter().filter(|c| rank(c) < 2).collect();
+        found.sort_by(|a, b| {
+            let by_size = b.size().total_cmp(&a.size());
+            rank(a).cmp(&rank(b)).then(by_size)
+        });
+        found
+    }
+
     fn add(&mut self, cell: &'a Cell, head: Option<&'a Cell>) {
-        for (metric, base) in &cell.metrics {
-            let Some(base) = base.value else { continue };
+        for (key, metric) in &cell.metrics {
+            if metric.value.is_none() || !judge::is_judged(key) {
+                continue;
+            }
             let found = match head {
                 None => Err(Absence::Cell),
                 Some(head) if head.verdict != Verdict::Ok => Err(Absence::Verdict(head.verdict)),
                 Some(head) => {
-                    let figure = head.metrics.get(metric).and_then(|metric| metric.value);
-                    figure.ok_or(Absence::Figure)
+                    let figure = head
+                        .metrics
+                        .get(key)
+                        .filter(|metric| metric.value.is_some());
+                    figure.map(|figure| (head, figure)).ok_or(Absence::Figure)
                 }
             };
-            let cell_id = &cell.id;
             match found {
-                Ok(head) => self.pairs.push(Pair {
-                    cell_id,
-                    metric,
-                    base,
-                    head,
-                }),
+                Ok((head, figure)) => {
+                    let pairing = Pairing {
+                        runs: [self.base, self.head],
+                        cells: [cell, head],
+                        is_interleaved: self.is_interleaved,
+                    };
+                    self.changes.extend(pairing.changes(key, [metric, figure]));
+                }
                 Err(absence) => self.missing.push(Missing {
-                    cell_id,
-                    metric,
+                    cell_id: &cell.id,
+                    metric: key,
                     absence,
                 }),
             }
+        }
+    }
+}
+
+impl Change<'_> {
+    /// How far the ratio is from 1, on a logarithmic scale; infinite for what has no ratio.
+    fn size(&self) -> f64 {
+        match self.estimate {
+            Some(Estimate::Ratio(ratio, _)) => ratio.ln().abs(),
+            Some(Estimate::Difference(..)) | None => f64::INFINITY,
+        }
+    }
+
+    /// What was compared, in a few letters.
+    pub(crate) fn basis_words(&self) -> String {
+        match self.basis {
+            Basis::Pairs => "pairs of blocks".to_owned(),
+            Basis::Blocks => "blocks".to_owned(),
+            Basis::Control(control) => {
+                let stack = control.split('/').nth(2).unwrap_or(control);
+                format!("÷ {stack}")
+            }
+            Basis::ClientCpu => "÷ client CPU".to_owned(),
         }
     }
 }
@@ -175,6 +317,7 @@ fn conditions(run: &Run) -> BTreeMap<String, String> {
     let number = |value: Option<u64>| value.map(|value| value.to_string());
     add("profile", Some(run.profile.clone()));
     add("scenario_sha256", Some(run.scenario_sha256.clone()));
+    add("seed", Some(run.seed.to_string()));
     add("build.rustc", Some(run.build.rustc.clone()));
     add("environment.os", Some(os.clone()));
     add("environment.kernel", kernel.clone());
@@ -194,68 +337,4 @@ fn conditions(run: &Run) -> BTreeMap<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::fixture;
-
-    #[test]
-    fn a_run_against_itself_changed_nowhere() {
-        let run = fixture::run();
-        let comparison = Comparison::of(&run, &run);
-        assert!(comparison.differences.is_empty() && comparison.new_cells.is_empty());
-        assert!(comparison.missing.is_empty(), "{:?}", comparison.missing);
-        assert!(comparison.pairs.len() > 100);
-        assert!(comparison.pairs.iter().all(|pair| pair.ratio() == 1.0));
-    }
-
-    #[test]
-    fn what_has_no_counterpart_is_said_with_the_reason() {
-        let base = fixture::run();
-        let mut head = base.clone();
-        head.environment.kernel = None;
-        head.build.libraries.insert("rustls".into(), "9.9.9".into());
-        let is_sound = |cell: &Cell| cell.verdict == Verdict::Ok && !cell.metrics.is_empty();
-        let mut sound = head.cells.iter_mut().filter(|cell| is_sound(cell));
-        let [renamed, failed, silent] = [(); 3].map(|()| sound.next().expect("three sound cells"));
-        let ids = [&renamed.id, &failed.id, &silent.id].map(String::clone);
-        renamed.id.push_str("&new=1");
-        failed.verdict = Verdict::Failed;
-        let (key, metric) = silent.metrics.iter_mut().next().expect("it has metrics");
-        metric.value = None;
-        let key = key.clone();
-        let comparison = Comparison::of(&base, &head);
-        let absence = |id: &str| {
-            let mut of_cell = comparison.missing.iter().filter(|m| m.cell_id == id);
-            of_cell.next().expect("it is missing").absence
-        };
-        assert_eq!(absence(&ids[0]), Absence::Cell);
-        assert_eq!(absence(&ids[1]), Absence::Verdict(Verdict::Failed));
-        let silent: Vec<_> = comparison
-            .missing
-            .iter()
-            .filter(|m| m.cell_id == ids[2])
-            .collect();
-        assert_eq!((silent.len(), silent[0].metric), (1, key.as_str()));
-        assert_eq!(comparison.new_cells, [format!("{}&new=1", ids[0])]);
-        let names: Vec<&str> = comparison
-            .differences
-            .iter()
-            .map(|d| d.name.as_str())
-            .collect();
-        assert_eq!(names, ["build.libraries.rustls", "environment.kernel"]);
-        assert_eq!(comparison.differences[1].head, "none");
-    }
-
-    #[test]
-    fn nothing_against_nothing_is_no_change() {
-        let pair = |base, head| Pair {
-            cell_id: "",
-            metric: "",
-            base,
-            head,
-        };
-        assert_eq!(pair(0.0, 0.0).ratio(), 1.0);
-        assert_eq!(pair(0.0, 5.0).ratio(), f64::INFINITY);
-        assert_eq!(pair(4.0, 5.0).ratio(), 1.25);
-    }
-}
+mod tests;

@@ -4,6 +4,8 @@ mod cli;
 mod compare;
 mod environment;
 mod experiment;
+mod gate;
+mod interleave;
 mod interrupt;
 mod limits;
 mod plan;

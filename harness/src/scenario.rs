@@ -10,6 +10,7 @@ use hopbench::load::{ArrivalLaw, BackOff, Lifecycle, Mix, Stage, Workload};
 use hopbench::transport::{self, Stack};
 use serde::Deserialize;
 
+use crate::gate::Gate;
 use crate::rate::{OfferedRate, RATES_PER_SECOND};
 use crate::topology::{CHAIN_MAX, Site, Topology};
 use crate::variant::Variant;
@@ -39,6 +40,9 @@ pub(crate) struct Plan {
     /// same as at the edge.
     #[serde(default)]
     pub(crate) core_stacks: Vec<String>,
+    /// What must hold of the figures, as `hopbench gate` has it.
+    #[serde(default)]
+    pub(crate) gates: Vec<String>,
     /// The usual way to run the stacks, from the command line: what variants leave open.
     #[serde(skip)]
     pub(crate) usual: Variant,
@@ -222,20 +226,29 @@ pub(crate) const PROFILES: [(&str, &str); 11] = [
     ("rates", include_str!("../scenarios/rates.toml")),
 ];
 
+/// The text of a built-in scenario.
+///
+/// # Errors
+/// When there is none of that name.
+pub(crate) fn profile_text(name: &str) -> anyhow::Result<&'static str> {
+    let found = PROFILES.iter().find(|(known, _)| *known == name);
+    if let Some((_, text)) = found {
+        return Ok(text);
+    }
+    let known: Vec<&str> = PROFILES.iter().map(|(name, _)| *name).collect();
+    bail!(
+        "there is no profile \"{name}\"; there are: {}",
+        known.join(", ")
+    );
+}
+
 impl Scenario {
     /// A built-in scenario.
     ///
     /// # Errors
     /// When there is none of that name.
     pub(crate) fn profile(name: &str) -> anyhow::Result<Self> {
-        let Some((name, text)) = PROFILES.iter().find(|(known, _)| *known == name) else {
-            let known: Vec<&str> = PROFILES.iter().map(|(name, _)| *name).collect();
-            bail!(
-                "there is no profile \"{name}\"; there are: {}",
-                known.join(", ")
-            );
-        };
-        Self::parse(text).with_context(|| format!("in the built-in scenario {name}"))
+        Self::parse(profile_text(name)?).with_context(|| format!("in the built-in scenario {name}"))
     }
 
     /// Reads a scenario file.
@@ -248,7 +261,11 @@ impl Scenario {
         Self::parse(&text).with_context(|| format!("in the scenario {}", path.display()))
     }
 
-    fn parse(text: &str) -> anyhow::Result<Self> {
+    /// A scenario's text.
+    ///
+    /// # Errors
+    /// As [`Scenario::read`], without the file.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let plan: Plan = toml::from_str(text)?;
         plan.check()?;
         Ok(Self {
@@ -319,7 +336,17 @@ impl Plan {
         variants
     }
 
+    /// Its gates.
+    ///
+    /// # Errors
+    /// For the first that cannot be read.
+    pub(crate) fn gates(&self) -> anyhow::Result<Vec<Gate>> {
+        let gates = self.gates.iter().map(|gate| Ok(gate.parse::<Gate>()?));
+        gates.collect()
+    }
+
     fn check(&self) -> anyhow::Result<()> {
+        self.gates()?;
         ensure!(
             !self.stacks.is_empty(),
             "`stacks` is empty: name at least one stack"

@@ -6,6 +6,7 @@
 //! a slope.
 
 pub(crate) mod fit;
+pub(crate) mod test;
 
 use hopbench::record::Ratio;
 use rand::Rng as _;

@@ -152,6 +152,7 @@ mod tests {
             profile: "quick".to_owned(),
             seed: u64::MAX,
             scenario_sha256: "00".repeat(32),
+            interleaving: None,
             build: Build {
                 version: "0.1.0".to_owned(),
                 git_commit: None,

@@ -817,6 +817,7 @@ impl Metric {
             direction,
             histogram: None,
             fit: None,
+            blocks: Vec::new(),
         }
         .with_interval(ci95)
     }
@@ -847,6 +848,21 @@ impl Metric {
         let ci95 = ci95.filter(|(low, high)| low.is_finite() && high.is_finite());
         self.ci95_low = ci95.map(|(low, _)| low);
         self.ci95_high = ci95.map(|(_, high)| high);
+        self
+    }
+
+    /// The same metric with the figures of its blocks, by their numbers. Blocks without one are null,
+    /// and so are figures that are not finite.
+    #[must_use]
+    pub fn with_blocks(mut self, figures: impl IntoIterator<Item = (u32, f64)>) -> Self {
+        self.blocks.clear();
+        for (block, figure) in figures.into_iter().filter(|(_, figure)| figure.is_finite()) {
+            let place = block as usize;
+            if self.blocks.len() <= place {
+                self.blocks.resize(place + 1, None);
+            }
+            self.blocks[place] = Some(figure);
+        }
         self
     }
 }
@@ -893,6 +909,21 @@ mod tests {
         let quotient = Metric::of("wire_overhead_ratio", Some(f64::NAN))
             .with_interval(Some((f64::NEG_INFINITY, 1.0)));
         assert_eq!(quotient, Metric::missing("wire_overhead_ratio"));
+    }
+
+    #[test]
+    fn blocks_stand_at_their_numbers() {
+        let metric = Metric::of("failed_count", Some(3.0));
+        assert!(metric.blocks.is_empty());
+        let metric = metric.with_blocks([(2, 3.0), (0, 1.0), (3, f64::NAN)]);
+        assert_eq!(metric.blocks, [Some(1.0), None, Some(3.0)]);
+        let written = serde_json::to_string(&metric).unwrap();
+        assert!(written.contains("\"blocks\":[1.0,null,3.0]"), "{written}");
+        assert_eq!(serde_json::from_str::<Metric>(&written).unwrap(), metric);
+        // Runs of earlier versions have no such key.
+        let earlier = written.replace(",\"blocks\":[1.0,null,3.0]", "");
+        let read = serde_json::from_str::<Metric>(&earlier).unwrap();
+        assert_eq!(read, metric.with_blocks([]));
     }
 
     #[test]

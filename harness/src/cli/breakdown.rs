@@ -82,5 +82,5 @@ pub(crate) fn breakdown(args: &Args) -> anyhow::Result<u8> {
         super::print(&report::breakdown(&run));
         super::print(&format!("report: {}\n", folder.join("report.md").display()));
     }
-    Ok(exit_code(&run, conduct))
+    Ok(exit_code(&run, conduct, true))
 }

@@ -1,222 +1,225 @@
-//! `hopbench compare`: a run against another one, and gates that fail on what has become worse.
+//! `hopbench compare`: a run against another one, or two builds measured side by side, and gates that fail
+//! on what has become worse.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context, bail};
 use hopbench::record::Run;
+use serde_json::json;
 
 use super::report::run_file;
-use super::{EXIT_ERROR, EXIT_OK, usage};
-use crate::compare::gate::{Gate, Outcome};
-use crate::compare::{Absence, Comparison, Missing, Pair};
-use crate::statistics::median;
+use super::run::{run_id, wants_colour};
+use super::{EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, usage};
+use crate::compare::{self, Comparison, Judgement};
+use crate::gate::{self, Gate, Outcome, Runs};
+use crate::interleave::{Interleaving, Session};
+use crate::interrupt;
+use crate::progress::Progress;
+use crate::scenario::{Scenario, profile_text};
 
 /// Options of the comparison.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 no gate fails; 1 a gate fails; 2 wrong usage, or a file that is no run.\n\n\
-    A gate is [CELLS:]METRIC>FACTOR, with >, >=, < or <=; `*` in CELLS and METRIC stands for any text. \
-    Example: --fail-on 'memory/*:server_heap_bytes_per_connection>1.03'"
+    after_help = "Two runs were measured at different times, so a time says as much about the machine as about the \
+    code: it is compared by what its run measured beside it (the control of its stack; of the server's CPU, \
+    the client's). With --interleave, BASE and HEAD are binaries of hopbench; both measure each question of \
+    the profile in turn, --rounds times, and each block of HEAD is compared with the block of BASE beside it. \
+    Only so are times themselves compared.\n\n\
+    A change is claimed where the blocks of both runs show it (Student's t over blocks) and so few of all \
+    claims are false that at most 5 % is expected (Benjamini–Hochberg). `no change shown` is no proof that \
+    nothing changed: the interval says how much may have.\n\n\
+    Gates say what must hold, whatever the statistics say; a figure that is missing fails them:\n  \
+    --gate 'each memory.server_heap_bytes_per_connection <= 1.03 * base'\n  \
+    --gate 'head.setup.tls.setup_latency_ns.p99 < 3 * tcp.setup_latency_ns.p99'\n\
+    `hopbench gate --help` has their grammar.\n\n\
+    Examples:\n  \
+    hopbench compare results/reference/quick results/latest --fail-on worse\n  \
+    hopbench compare --interleave /tmp/hopbench-main target/release/hopbench --rounds 8 --format markdown\n\n\
+    Exit codes: 0 every gate holds; 1 a gate fails, or --fail-on found something; 2 wrong usage, or a file \
+    that is no run; 130 interrupted."
 )]
 pub(crate) struct Args {
-    /// The run to compare with: its folder, or its run.json
+    /// The run to compare with: its folder, or its run.json. With --interleave, a binary of hopbench
     base: PathBuf,
-    /// The run that is compared
+    /// The run that is compared. With --interleave, a binary of hopbench
     head: PathBuf,
-    /// Fail where HEAD ÷ BASE of a metric is so, where HEAD lacks a figure of BASE, or where
-    /// there is nothing to compare; may be given several times
-    #[arg(long = "fail-on", value_name = "GATE")]
-    fail_on: Vec<Gate>,
+    /// Measure two builds side by side: BASE and HEAD are binaries
+    #[arg(long)]
+    interleave: bool,
+    /// A scenario file for --interleave; without one, the profile's
+    #[arg(long, requires = "interleave", value_name = "FILE")]
+    scenario: Option<PathBuf>,
+    /// Built-in scenario for --interleave
+    #[arg(
+        long,
+        requires = "interleave",
+        default_value = "quick",
+        conflicts_with = "scenario"
+    )]
+    profile: String,
+    /// Only these stacks
+    #[arg(
+        long,
+        requires = "interleave",
+        value_delimiter = ',',
+        value_name = "STACK,…"
+    )]
+    stacks: Vec<String>,
+    /// How often each question is asked of each build
+    #[arg(long, requires = "interleave", default_value_t = 6)]
+    rounds: u32,
+    /// Seed of arrivals, order and bootstrap
+    #[arg(long, requires = "interleave", default_value_t = 1)]
+    seed: u64,
+    /// Folder for base/run.json and head/run.json; by default results/runs/ID
+    #[arg(long, requires = "interleave", value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// What must hold; may be given several times
+    #[arg(long = "gate", value_name = "EXPR")]
+    gates: Vec<Gate>,
+    /// Fail on any metric that is worse, or on any that BASE has and HEAD lacks
+    #[arg(long, value_name = "WHAT", value_parser = fail_on)]
+    fail_on: Vec<FailOn>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
 }
 
-/// How many single cells are listed of a kind.
-const LISTED: usize = 10;
+/// How a comparison is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For a terminal of 100 columns
+    Table,
+    /// For a comment on a change: what has changed first, the rest folded
+    Markdown,
+    /// For other programs
+    Json,
+}
+
+/// What ends the comparison with exit code 1, beside gates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FailOn {
+    Worse,
+    Missing,
+}
+
+fn fail_on(text: &str) -> Result<FailOn, String> {
+    match text {
+        "worse" => Ok(FailOn::Worse),
+        "missing" => Ok(FailOn::Missing),
+        _ => Err(
+            "expected `worse` or `missing`; a threshold, which says what must hold, is \
+                  --gate 'head.tls.server_cpu_ns_per_operation < 1.05 * base'"
+                .to_owned(),
+        ),
+    }
+}
 
 /// Compares.
 pub(crate) fn compare(args: &Args) -> anyhow::Result<u8> {
-    let base = Run::read(&run_file(&args.base)).map_err(usage)?;
-    let head = Run::read(&run_file(&args.head)).map_err(usage)?;
+    let [base, head] = if args.interleave {
+        match interleaved(args) {
+            Err(_) if interrupt::is_interrupted() => return Ok(EXIT_INTERRUPTED),
+            measured => measured?,
+        }
+    } else {
+        let [base, head] = [&args.base, &args.head].map(|path| Run::read(&run_file(path)));
+        [base.map_err(usage)?, head.map_err(usage)?]
+    };
+    let runs = Runs {
+        head: &head,
+        base: Some(&base),
+    };
+    let outcomes = gate::check_all(&args.gates, runs).map_err(usage)?;
     let comparison = Comparison::of(&base, &head);
-    let outcomes: Vec<(&Gate, Outcome<'_>)> = args
-        .fail_on
-        .iter()
-        .map(|gate| (gate, gate.apply(&comparison)))
-        .collect();
-    let mut out = format!("BASE {} · HEAD {}, HEAD ÷ BASE\n", base.run_id, head.run_id);
-    conditions(&mut out, &comparison);
-    changes(&mut out, &comparison);
-    absences(&mut out, &comparison);
-    for (gate, outcome) in &outcomes {
-        verdict(&mut out, gate, outcome);
-    }
-    super::print(&out);
-    let passes = outcomes.iter().all(|(_, outcome)| outcome.passes());
-    Ok(if passes { EXIT_OK } else { EXIT_ERROR })
+    super::print(&render(&comparison, &outcomes, args.format));
+    let failing = |what: &FailOn| match what {
+        FailOn::Worse => comparison.count(|judgement| judgement == Judgement::Worse) > 0,
+        FailOn::Missing => !comparison.missing.is_empty(),
+    };
+    let fails = args.fail_on.iter().any(failing) || !outcomes.iter().all(Outcome::holds);
+    Ok(if fails { EXIT_GATE } else { EXIT_OK })
 }
 
-/// What makes figures of the two runs hard to compare.
-fn conditions(out: &mut String, comparison: &Comparison<'_>) {
-    for difference in &comparison.differences {
-        let _ = writeln!(
-            out,
-            "warning: {} differs: {} against {}",
-            difference.name, difference.base, difference.head
-        );
-    }
-}
-
-/// A line for each metric that both runs have.
-fn changes(out: &mut String, comparison: &Comparison<'_>) {
-    let mut by_metric: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for pair in &comparison.pairs {
-        by_metric.entry(pair.metric).or_default().push(pair.ratio());
-    }
-    let width = by_metric.keys().map(|key| key.len()).max().unwrap_or(0);
-    let _ = writeln!(
-        out,
-        "\n{:width$}  cells  median  least   most",
-        "metric",
-        width = width
-    );
-    for (metric, ratios) in by_metric {
-        let middle = median(&ratios).unwrap_or(f64::NAN);
-        let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let _ = writeln!(
-            out,
-            "{metric:width$}  {:5}  {middle:6.3}  {least:6.3}  {most:6.3}",
-            ratios.len()
-        );
-    }
-}
-
-/// Cells that only one of the runs has.
-fn absences(out: &mut String, comparison: &Comparison<'_>) {
-    let mut lost: Vec<String> = comparison.missing.iter().map(words_of_cell).collect();
-    lost.dedup();
-    list(out, "in BASE, not comparable in HEAD", &lost);
-    let new: Vec<String> = comparison
-        .new_cells
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    list(out, "in HEAD only", &new);
-}
-
-fn words_of_cell(missing: &Missing<'_>) -> String {
-    match missing.absence {
-        Absence::Cell => format!("{}: no such cell", missing.cell_id),
-        Absence::Verdict(verdict) => {
-            let verdict = crate::report::verdict_word(verdict);
-            format!("{}: the cell is {verdict}", missing.cell_id)
-        }
-        Absence::Figure => format!("{}: no figure of {}", missing.cell_id, missing.metric),
-    }
-}
-
-fn list(out: &mut String, title: &str, lines: &[String]) {
-    if lines.is_empty() {
-        return;
-    }
-    let _ = writeln!(out, "\n{title}: {}", lines.len());
-    for line in lines.iter().take(LISTED) {
-        let _ = writeln!(out, "  {line}");
-    }
-    if lines.len() > LISTED {
-        let _ = writeln!(out, "  … and {} more", lines.len() - LISTED);
-    }
-}
-
-/// What came of a gate, with everything that failed by how much.
-fn verdict(out: &mut String, gate: &Gate, outcome: &Outcome<'_>) {
-    let word = if outcome.passes() { "pass" } else { "FAIL" };
-    let _ = write!(out, "\n{word}  {gate}: {} figures", outcome.compared);
-    match outcome.worst {
-        Some(worst) => {
-            let _ = writeln!(out, ", at worst {}", words_of_pair(&worst));
-        }
-        None => {
-            let _ = writeln!(out, ", there is nothing to compare");
-        }
-    }
-    let failed: Vec<String> = outcome.failed.iter().map(words_of_pair).collect();
-    list(out, "  the relation holds", &failed);
-    let missing: Vec<String> = outcome.missing.iter().map(words_of_cell).collect();
-    list(out, "  HEAD lacks", &missing);
-}
-
-fn words_of_pair(pair: &Pair<'_>) -> String {
-    format!(
-        "{:.3} ({:.1} against {:.1}): {} of {}",
-        pair.ratio(),
-        pair.head,
-        pair.base,
-        pair.metric,
-        pair.cell_id
-    )
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::report::fixture;
-
-    fn args(folder: &std::path::Path, gates: &[&str]) -> Args {
-        Args {
-            base: folder.join("base.json"),
-            head: folder.join("head.json"),
-            fail_on: gates.iter().map(|gate| gate.parse().unwrap()).collect(),
-        }
-    }
-
-    #[test]
-    fn growth_beyond_the_factor_fails_and_less_does_not() {
-        const KEY: &str = "server_heap_bytes_per_connection";
-        let folder = tempfile::tempdir().unwrap();
-        let base = fixture::run();
-        base.write(&folder.path().join("base.json")).unwrap();
-        let mut head = base.clone();
-        for cell in &mut head.cells {
-            if let Some(metric) = cell.metrics.get_mut(KEY) {
-                metric.value = metric.value.map(|bytes| bytes * 1.04);
+fn render(comparison: &Comparison<'_>, outcomes: &[Outcome<'_>], format: Format) -> String {
+    match format {
+        Format::Table => {
+            let mut text = compare::text(comparison, wants_colour());
+            if !outcomes.is_empty() {
+                text = format!("{text}\n{}", gate::table(outcomes));
             }
+            text
         }
-        head.write(&folder.path().join("head.json")).unwrap();
-        let exit = |gates: &[&str]| compare(&args(folder.path(), gates)).unwrap();
-        assert_eq!(exit(&[]), EXIT_OK);
-        assert_eq!(exit(&[&format!("{KEY}>1.05")]), EXIT_OK);
-        assert_eq!(
-            exit(&[&format!("{KEY}>1.05"), &format!("{KEY}>1.03")]),
-            EXIT_ERROR
-        );
-
-        let comparison = Comparison::of(&base, &head);
-        let gate: Gate = format!("{KEY}>1.03").parse().unwrap();
-        let mut out = String::new();
-        verdict(&mut out, &gate, &gate.apply(&comparison));
-        assert!(
-            out.contains("FAIL  server_heap_bytes_per_connection>1.03"),
-            "{out}"
-        );
-        assert!(out.contains("1.040 ("), "{out}");
+        Format::Markdown => {
+            let text = compare::markdown(comparison);
+            if outcomes.is_empty() {
+                return text;
+            }
+            // Behind the title.
+            let (title, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+            format!("{title}\n\n{}\n{rest}", gate::markdown(outcomes))
+        }
+        Format::Json => {
+            let mut value = compare::json(comparison);
+            value["gates"] = outcomes
+                .iter()
+                .map(|outcome| json!({"gate": outcome.gate.to_string(), "holds": outcome.holds()}))
+                .collect();
+            format!("{value:#}\n")
+        }
     }
+}
 
-    #[test]
-    fn missing_cells_and_other_conditions_are_said() {
-        let base = fixture::run();
-        let mut head = base.clone();
-        head.environment.cpu_count += 1;
-        head.cells.pop();
-        let mut out = String::new();
-        let comparison = Comparison::of(&base, &head);
-        conditions(&mut out, &comparison);
-        absences(&mut out, &comparison);
-        assert!(
-            out.contains("warning: environment.cpu_count differs"),
-            "{out}"
-        );
-        assert!(out.contains("no such cell"), "{out}");
+/// Measures two builds side by side, and keeps both runs.
+fn interleaved(args: &Args) -> anyhow::Result<[Run; 2]> {
+    let scenario = match &args.scenario {
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the scenario {}", path.display()))
+            .map_err(usage)?,
+        None => profile_text(&args.profile).map_err(usage)?.to_owned(),
+    };
+    let scenario_sha256 = Scenario::parse(&scenario).map_err(usage)?.sha256;
+    for binary in [&args.base, &args.head] {
+        if !binary.is_file() {
+            let error = anyhow::anyhow!("{} is no binary of hopbench", binary.display());
+            return Err(usage(error));
+        }
     }
+    // By its whole path: a bare name would be looked for elsewhere.
+    let binaries = [args.base.canonicalize()?, args.head.canonicalize()?];
+    let mut arguments = Vec::new();
+    if !args.stacks.is_empty() {
+        arguments = vec!["--stacks".to_owned(), args.stacks.join(",")];
+    }
+    let interleaving = Interleaving {
+        binaries: [&binaries[0], &binaries[1]],
+        scenario: &scenario,
+        rounds: args.rounds,
+        seed: args.seed,
+        arguments,
+    };
+    let session = Session {
+        id: run_id(),
+        scenario_sha256,
+        seed: args.seed,
+    };
+    interrupt::watch()?;
+    let progress = Progress::new(interleaving.steps().map_err(usage)?, false);
+    let measured = interleaving.measure(&progress, &session);
+    progress.finish();
+    let runs = measured?;
+    let folder = match &args.out {
+        Some(folder) => folder.clone(),
+        None => Path::new("results/runs").join(&session.id),
+    };
+    for (side, run) in ["base", "head"].into_iter().zip(&runs) {
+        let folder = folder.join(side);
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+        run.write(&folder.join("run.json"))?;
+    }
+    if runs.iter().all(|run| run.cells.is_empty()) {
+        bail!("nothing was measured");
+    }
+    Ok(runs)
 }

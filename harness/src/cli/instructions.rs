@@ -54,7 +54,7 @@ pub(crate) fn instructions(args: &Args) -> anyhow::Result<u8> {
         super::print(&report::instructions(&run));
         super::print(&format!("report: {}\n", folder.join("report.md").display()));
     }
-    Ok(exit_code(&run, conduct))
+    Ok(exit_code(&run, conduct, true))
 }
 
 /// What callgrind looks at.

@@ -3,6 +3,7 @@
 mod breakdown;
 mod compare;
 mod credentials;
+mod gate;
 mod instructions;
 mod list;
 mod load;
@@ -25,6 +26,8 @@ use clap::{Parser, Subcommand};
 pub(crate) const EXIT_OK: u8 = 0;
 /// The command could not do its work.
 pub(crate) const EXIT_ERROR: u8 = 1;
+/// What must hold does not: a gate, or a prediction.
+pub(crate) const EXIT_GATE: u8 = 1;
 /// The command line or the scenario is wrong; clap uses the same code.
 pub(crate) const EXIT_USAGE: u8 = 2;
 /// The run is complete, but some cells failed; or, of `load`, some operations.
@@ -39,7 +42,7 @@ pub(crate) const EXIT_INTERRUPTED: u8 = crate::interrupt::EXIT_CODE;
     name = "hopbench",
     version,
     after_help = "Start with: hopbench run --profile quick\n\n\
-    Exit codes: 0 all cells ok; 1 the command could not do its work; 2 wrong usage or scenario; \
+    Exit codes: 0 all cells ok; 1 the command could not do its work, or a gate fails; 2 wrong usage or scenario; \
     3 some cells or operations failed; 130 interrupted, what was measured is on disk."
 )]
 struct Cli {
@@ -61,8 +64,10 @@ enum Command {
     Credentials(credentials::Args),
     /// Render a run again
     Report(report::Args),
-    /// Hold a run against another one, and fail on what has become worse
+    /// Hold a run against another one, or two builds side by side: what has changed beyond chance
     Compare(compare::Args),
+    /// Hold thresholds against a run
+    Gate(gate::Args),
     /// Estimate what so many users need, from what a run has measured
     Plan(plan::Args),
     /// Tell where the processor time of an operation goes, by sampling with perf
@@ -95,6 +100,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Credentials(args) => credentials::credentials(&args),
         Command::Report(args) => report::report(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Gate(args) => gate::gate(&args),
         Command::Plan(args) => plan::plan(&args),
         Command::Breakdown(args) => breakdown::breakdown(&args),
         Command::Instructions(args) => instructions::instructions(&args),

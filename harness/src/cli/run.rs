@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use hopbench::record::{Run, SCHEMA, Verdict};
+use hopbench::record::{Cell, Run, SCHEMA, Verdict};
 use hopbench::transport::{self, KeyType, Settings, TlsOptions, TlsSettings, WireguardKeys};
 
+use super::gate::without_base;
 use super::tunnel::TunnelArgs;
-use super::{EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, usage};
+use super::{EXIT_FAILED_CELLS, EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, usage};
 use crate::environment;
 use crate::experiment::{self, Bench, Conduct, Experiment, Trial};
+use crate::gate::{self, Gate, Outcome, Runs};
 use crate::interrupt;
 use crate::limits::{self, Readings};
 use crate::progress::Progress;
@@ -49,6 +51,10 @@ pub(crate) struct Args {
     /// No progress, no table; the files are written all the same
     #[arg(long)]
     quiet: bool,
+    /// What must hold of the figures, beside the gates of the scenario; may be given several times.
+    /// `hopbench gate --help` has the grammar
+    #[arg(long = "gate", value_name = "EXPR")]
+    gates: Vec<Gate>,
     /// Have every node burn this share of its own processor time on top, to see whether a comparison
     /// finds it; each cell records it
     #[arg(long, hide = true, value_name = "RATIO")]
@@ -77,6 +83,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
             scenario.plan.name
         )));
     }
+    let gates = args.gates(&scenario, &experiments).map_err(usage)?;
     limits::raise_descriptor_limit();
     let machine = Readings::of_this_machine();
     check_limits(&experiments, &machine)?;
@@ -96,7 +103,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
             folder.join("report.md").display()
         ));
     }
-    Ok(exit_code(&run, conduct))
+    let holds = conduct == Conduct::Interrupted || hold(&gates, &run, args.quiet);
+    Ok(exit_code(&run, conduct, holds))
 }
 
 /// A run to be made: what its record says of it, and where it goes.
@@ -142,6 +150,7 @@ pub(super) fn measure(
         profile: undertaking.profile.to_owned(),
         seed: undertaking.seed,
         scenario_sha256: undertaking.scenario_sha256.to_owned(),
+        interleaving: None,
         build: environment::build(),
         environment: environment::environment(),
         cells: Vec::new(),
@@ -162,6 +171,32 @@ pub(super) fn measure(
     report::write_all(&run, &folder.path)?;
     folder.point_latest()?;
     Ok((run, folder.path, conduct))
+}
+
+/// Whether the gates hold of the run; says so, with what fails even when `quiet`. A gate that does not say
+/// which cell it means holds of none.
+fn hold(gates: &[Gate], run: &Run, is_quiet: bool) -> bool {
+    let runs = Runs {
+        head: run,
+        base: None,
+    };
+    let mut outcomes = Vec::new();
+    let mut are_clear = true;
+    for gate in gates {
+        match gate.check(runs) {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(error) => {
+                are_clear = false;
+                eprintln!("hopbench: {error}");
+            }
+        }
+    }
+    let all_hold = outcomes.iter().all(Outcome::holds);
+    let is_told = !is_quiet || !all_hold;
+    if is_told && !outcomes.is_empty() {
+        super::print(&format!("\n{}", gate::table(&outcomes)));
+    }
+    are_clear && all_hold
 }
 
 /// Says before anything starts which cells the machine cannot run; they become `unsupported`.
@@ -220,22 +255,39 @@ fn now() -> String {
 }
 
 /// Sorts by time, and differs between runs that start in the same second.
-fn run_id() -> String {
+pub(super) fn run_id() -> String {
     let digits: String = now().chars().filter(char::is_ascii_alphanumeric).collect();
     let suffix: u16 = rand::random();
     format!("{digits}-{suffix:04x}")
 }
 
-pub(super) fn exit_code(run: &Run, conduct: Conduct) -> u8 {
+pub(super) fn exit_code(run: &Run, conduct: Conduct, gates_hold: bool) -> u8 {
     let has_failed = run.cells.iter().any(|cell| cell.verdict == Verdict::Failed);
     match conduct {
         Conduct::Interrupted => EXIT_INTERRUPTED,
+        Conduct::Complete if !gates_hold => EXIT_GATE,
         Conduct::Complete if has_failed => EXIT_FAILED_CELLS,
         Conduct::Complete => EXIT_OK,
     }
 }
 
 impl Args {
+    /// The scenario's gates and those of the command line, as far as can be told before anything is
+    /// measured: they need no other run, and name cells that may come to be.
+    fn gates(&self, scenario: &Scenario, experiments: &[Experiment]) -> anyhow::Result<Vec<Gate>> {
+        let mut gates = scenario.plan.gates()?;
+        gates.extend(self.gates.iter().cloned());
+        without_base(&gates, "`hopbench compare` has one")?;
+        let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
+        let planned: Vec<Cell> = trials
+            .map(|trial| trial.subject.id.measured(0, BTreeMap::new()))
+            .collect();
+        for gate in &gates {
+            gate.check_names(&planned)?;
+        }
+        Ok(gates)
+    }
+
     fn handicap(&self) -> anyhow::Result<Handicap> {
         let handicap = Handicap {
             server_handicap_ratio: self.handicap_server,

@@ -74,7 +74,7 @@ pub(crate) fn versus(args: &Args) -> anyhow::Result<u8> {
         super::print(&report::versus(&run));
         super::print(&format!("report: {}\n", folder.join("report.md").display()));
     }
-    Ok(exit_code(&run, conduct))
+    Ok(exit_code(&run, conduct, true))
 }
 
 impl Args {

@@ -43,6 +43,12 @@ const NOT_COMPARED: [&str; 14] = [
     "knee_latency_p99_ns",
 ];
 
+/// Whether a metric describes the load, the generator or the floor of another figure: no figure of what is
+/// measured.
+pub(crate) fn describes_load(key: &str) -> bool {
+    NOT_COMPARED.contains(&key) || (key.ends_with("_count") && !is_mishap(key))
+}
+
 /// Whether ratios are formed of the metric.
 fn is_compared(key: &str) -> bool {
     let is_of_the_measurement = key.ends_with("_count") || key.ends_with("_r_squared_ratio");
@@ -57,7 +63,7 @@ fn is_compared(key: &str) -> bool {
 
 /// Whether a metric counts what should not happen. Of these the sum over all blocks is told: the median
 /// would be zero when it happens in fewer than half of them.
-fn is_mishap(key: &str) -> bool {
+pub(crate) fn is_mishap(key: &str) -> bool {
     const MISHAPS: [&str; 4] = [
         "failed_count",
         "lost_hops_count",
@@ -245,18 +251,28 @@ fn value(sample: &Sample, key: &str) -> Option<f64> {
 }
 
 fn scalar(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
-    let values: Vec<f64> = samples
-        .values()
-        .filter_map(|sample| value(sample, key))
-        .collect();
-    if is_mishap(key) {
-        return Metric::of(key, (!values.is_empty()).then(|| values.iter().sum()));
-    }
-    Metric {
-        fit: fit(samples, key),
-        ..Metric::of(key, statistics::median(&values))
-            .with_interval(statistics::bootstrap_interval(&values, seed).map(Into::into))
-    }
+    let blocks = figures(samples, |sample| value(sample, key));
+    let values: Vec<f64> = blocks.values().copied().collect();
+    let metric = if is_mishap(key) {
+        Metric::of(key, (!values.is_empty()).then(|| values.iter().sum()))
+    } else {
+        Metric {
+            fit: fit(samples, key),
+            ..Metric::of(key, statistics::median(&values))
+                .with_interval(statistics::bootstrap_interval(&values, seed).map(Into::into))
+        }
+    };
+    metric.with_blocks(blocks)
+}
+
+/// What each block says, of those that say something.
+fn figures(
+    samples: &BTreeMap<u32, &Sample>,
+    of: impl Fn(&Sample) -> Option<f64>,
+) -> BTreeMap<u32, f64> {
+    let told = samples.iter();
+    told.filter_map(|(block, sample)| Some((*block, of(sample)?)))
+        .collect()
 }
 
 /// Of a slope, the readings of all blocks; all are at the same numbers of connections.
@@ -277,26 +293,28 @@ fn latency(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
     {
         merged.get_or_insert_default().merge(histogram);
     }
-    let medians: Vec<f64> = samples
-        .values()
-        .filter_map(|sample| value(sample, key))
-        .collect();
-    match merged {
-        Some(histogram) => Metric::latency(&histogram)
-            .with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into)),
-        None => Metric::missing(key),
-    }
+    let Some(histogram) = merged else {
+        return Metric::missing(key);
+    };
+    let blocks = figures(samples, |sample| value(sample, key));
+    let medians: Vec<f64> = blocks.values().copied().collect();
+    Metric::latency(&histogram)
+        .with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into))
+        .with_blocks(blocks)
 }
 
 fn throughput(samples: &BTreeMap<u32, &Sample>, seed: u64) -> Metric {
     let mut merged = RateHistogram::new();
-    let mut medians = Vec::new();
     for rates in samples.values().filter_map(|sample| sample.rates.as_ref()) {
         merged.merge(rates);
-        medians.extend(rates.quantile_per_second(0.5).map(|rate| rate as f64));
     }
+    let blocks = figures(samples, |sample| {
+        Some(sample.rates.as_ref()?.quantile_per_second(0.5)? as f64)
+    });
+    let medians: Vec<f64> = blocks.values().copied().collect();
     Metric::throughput(&merged)
         .with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into))
+        .with_blocks(blocks)
 }
 
 #[cfg(test)]
@@ -347,7 +365,9 @@ mod tests {
                 let sample = cell.samples.get_mut(&block).unwrap();
                 sample.scalars.insert(key.to_owned(), Some(0.0));
             }
-            assert_eq!(cell.cell(1).metrics[key].value, Some(2.0));
+            let metric = &cell.cell(1).metrics[key];
+            assert_eq!(metric.value, Some(2.0));
+            assert_eq!(metric.blocks, [Some(2.0), Some(0.0), Some(0.0)]);
         }
         // What cannot be counted is no zero.
         let nothing = cell(|sample| {

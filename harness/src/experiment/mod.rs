@@ -36,6 +36,7 @@ use crate::topology::{Site, Topology};
 use crate::variant::{self, Variant};
 
 use collect::Collected;
+pub(crate) use collect::{describes_load, is_mishap};
 pub(crate) use schedule::{Conduct, conduct};
 
 /// The experiments and what they ask, in the order in which they run.

@@ -19,6 +19,7 @@ fn run(run_id: &str, cells: Vec<Cell>) -> Run {
         profile: "made".to_owned(),
         seed: 1,
         scenario_sha256: "00".repeat(32),
+        interleaving: None,
         build: Build {
             version: "0.1.0".to_owned(),
             git_commit: Some("0123456789abcdef".to_owned()),

@@ -132,6 +132,7 @@ fn built() -> Run {
         seed: 7,
         scenario_sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
             .to_owned(),
+        interleaving: None,
         build: Build {
             version: "0.1.0".to_owned(),
             git_commit: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
@@ -456,7 +457,15 @@ fn figure(value: Option<f64>, unit: Unit, direction: Direction) -> Metric {
         direction,
         histogram: None,
         fit: None,
+        blocks: Vec::new(),
     }
+    .with_blocks(
+        (0..).zip(
+            value
+                .iter()
+                .flat_map(|v| [0.97, 1.0, 1.04, 0.99, 1.01].map(|f| f * v)),
+        ),
+    )
 }
 
 /// With 2,000 samples around the median, and a long tail for latencies.

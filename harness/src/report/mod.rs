@@ -44,7 +44,7 @@ use std::path::Path;
 use hopbench::record::Run;
 
 pub(crate) use summary::verdict_word;
-pub(crate) use units::significant;
+pub(crate) use units::{quantity, significant};
 
 /// Folder of the charts, beside `report.md`, which links into it.
 const CHART_FOLDER: &str = "charts";

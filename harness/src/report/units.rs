@@ -101,7 +101,7 @@ impl Scale {
 }
 
 /// `value` in the unit that suits it alone, for prose.
-pub(super) fn quantity(unit: Unit, value: f64) -> String {
+pub(crate) fn quantity(unit: Unit, value: f64) -> String {
     Scale::fitting(unit, [value]).quantity(value)
 }
 

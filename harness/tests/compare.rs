@@ -1,0 +1,294 @@
+//! `hopbench compare`, `hopbench gate` and what CI calls of them, from end to end.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hopbench::record::Run;
+use serde_json::Value;
+use support::{run, stderr, stdout};
+
+const SCENARIO: &str = r#"
+name = "counted"
+summary = "for the tests"
+stacks = ["tcp", "tls"]
+
+[memory]
+stages = ["handshaken"]
+connections = [7, 14, 28, 56, 112]
+blocks = 3
+
+[[throughput]]
+workload = "invite"
+lifecycle = "per-registration"
+rates_per_second = [100.0]
+users = 5
+warm_up_seconds = 0.05
+duration_seconds = 0.2
+blocks = 3
+"#;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn script(name: &str) -> Command {
+    let mut command = Command::new(root().join("scripts").join(name));
+    command.env("HOPBENCH_ROUNDS", "3");
+    command
+}
+
+fn reference() -> String {
+    root().join("results/reference/quick").display().to_string()
+}
+
+/// What CI does with a change, here of nothing: both builds are the same.
+#[test]
+fn two_builds_are_measured_side_by_side_and_held_to_the_gates() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = folder.path().join("counted.toml");
+    std::fs::write(&scenario, SCENARIO).unwrap();
+    let out = folder.path().join("out");
+    let output = script("ci-compare")
+        .args(["HEAD", out.to_str().unwrap()])
+        .env("HOPBENCH_SCENARIO", &scenario)
+        .env("HOPBENCH_BASE", env!("CARGO_BIN_EXE_hopbench"))
+        .env("HOPBENCH_HEAD", env!("CARGO_BIN_EXE_hopbench"))
+        .output()
+        .unwrap();
+    let comment = std::fs::read_to_string(out.join("comment.md")).unwrap();
+    let said = format!("{}\n{comment}", stderr(&output));
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(comment.starts_with("### hopbench: "), "{said}");
+    assert!(
+        comment.contains("| ✅ | `each memory.server_heap_bytes_per_connection"),
+        "{said}"
+    );
+    assert!(comment.ends_with("<!-- hopbench -->\n"), "{said}");
+
+    let [base, head] =
+        ["base", "head"].map(|side| Run::read(&out.join(side).join("run.json")).unwrap());
+    assert!(base.interleaving.is_some() && base.interleaving == head.interleaving);
+    assert_ne!(base.run_id, head.run_id);
+    for run in [&base, &head] {
+        assert_eq!(run.cells.len(), 4);
+        for cell in run.cells.iter().filter(|cell| cell.experiment == "memory") {
+            assert_eq!(cell.repetitions, 3, "{cell:?}");
+            let heap = &cell.metrics["server_heap_bytes_per_connection"];
+            assert!(
+                heap.blocks.iter().all(Option::is_some) && heap.blocks.len() == 3,
+                "{heap:?}"
+            );
+            assert_eq!(heap.fit.as_ref().unwrap().readings.len(), 3);
+        }
+    }
+    // Both runs are kept, and can be compared again.
+    let folder = |side: &str| out.join(side).display().to_string();
+    let again = run(&[
+        "compare",
+        &folder("base"),
+        &folder("head"),
+        "--format",
+        "json",
+    ]);
+    let again: Value = serde_json::from_str(&stdout(&again)).unwrap();
+    assert_eq!(again["is_interleaved"], true);
+    let changes = again["changes"].as_array().unwrap();
+    assert!(
+        changes
+            .iter()
+            .any(|change| change["compared_by"] == "pairs of blocks")
+    );
+}
+
+#[test]
+fn a_committed_run_against_itself_changed_nowhere() {
+    let reference = reference();
+    let gate = "each memory.server_heap_bytes_per_connection <= base";
+    let compared = run(&[
+        "compare",
+        &reference,
+        &reference,
+        "--fail-on",
+        "worse",
+        "--gate",
+        gate,
+    ]);
+    let text = stdout(&compared);
+    assert_eq!(
+        compared.status.code(),
+        Some(0),
+        "{text}{}",
+        stderr(&compared)
+    );
+    assert!(text.contains("\n0 worse, 0 better, "), "{text}");
+    assert!(
+        text.contains(&format!("The gate holds\n  pass  {gate}")),
+        "{text}"
+    );
+}
+
+#[test]
+fn gates_hold_fail_and_are_refused_by_exit_code() {
+    let reference = reference();
+    let cases = [
+        (
+            "setup.tls.setup_latency_ns.p99 < 1 h",
+            2,
+            "there is no unit `h`",
+        ),
+        (
+            "setup.tls.setup_latency_ns.p99 < 100 * tcp.setup_latency_ns.p99",
+            0,
+            "The gate holds",
+        ),
+        (
+            "setup.tls.setup_latency_ns.p99 < 0.1 * tcp.setup_latency_ns.p99",
+            1,
+            "1 of 1 gates fail",
+        ),
+        (
+            "idle.tls.server_heap_bytes_per_connection < 20 KiB",
+            0,
+            "limit 20.0 KiB",
+        ),
+        (
+            "tls.server_heap_bytes_per_connection < 20 KiB",
+            2,
+            "tls.idle.server_heap_bytes_per_connection",
+        ),
+        (
+            "setup.udp.transport_connect_ns < 1 s",
+            1,
+            "missing: transport_connect_ns",
+        ),
+        (
+            "setup.tls.setup_latency_ns < base",
+            2,
+            "takes a figure from BASE",
+        ),
+    ];
+    for (gate, code, expected) in cases {
+        let output = run(&["gate", &reference, gate]);
+        let said = format!("{}{}", stdout(&output), stderr(&output));
+        assert_eq!(output.status.code(), Some(code), "{gate}: {said}");
+        assert!(said.contains(expected), "{gate}: {said}");
+    }
+    let inverted = run(&["compare", &reference, &reference, "--fail-on", "tls.x > 3"]);
+    assert_eq!(inverted.status.code(), Some(2));
+    assert!(
+        stderr(&inverted).contains("--gate"),
+        "{}",
+        stderr(&inverted)
+    );
+}
+
+/// A scenario carries its thresholds; a run that does not meet them says so and ends with 1.
+#[test]
+fn a_run_is_held_to_the_gates_of_its_scenario() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = folder.path().join("gated.toml");
+    let out = folder.path().join("out").display().to_string();
+    let memory = SCENARIO
+        .split("[[throughput]]")
+        .next()
+        .unwrap()
+        .replace("blocks = 3", "blocks = 1");
+    let measure = |gates: &str, more: &[&str]| {
+        std::fs::write(&scenario, format!("gates = {gates}\n{memory}")).unwrap();
+        let mut arguments = vec!["run", scenario.to_str().unwrap(), "--quiet", "--out", &out];
+        arguments.extend(more);
+        run(&arguments)
+    };
+    let low = r#"["handshaken.tls.server_heap_bytes_per_connection < 100 B"]"#;
+    let failed = measure(low, &[]);
+    assert_eq!(failed.status.code(), Some(1), "{}", stderr(&failed));
+    assert!(
+        stdout(&failed).contains("FAIL  handshaken.tls"),
+        "{}",
+        stdout(&failed)
+    );
+    let wide = r#"["handshaken.tls.server_heap_bytes_per_connection < 1 MiB"]"#;
+    let held = measure(
+        wide,
+        &["--gate", "each server_heap_bytes_per_connection > 0 B"],
+    );
+    assert_eq!(
+        held.status.code(),
+        Some(0),
+        "{}{}",
+        stdout(&held),
+        stderr(&held)
+    );
+    // What cannot be right is told before anything is measured.
+    for (gates, expected) in [
+        (
+            r#"["tls.server_heep_bytes_per_connection < 1 B"]"#,
+            "did you mean",
+        ),
+        (
+            r#"["tlss.server_heap_bytes_per_connection < 1 B"]"#,
+            "did you mean `tls`",
+        ),
+        (
+            r#"["tls.server_heap_bytes_per_connection < base"]"#,
+            "hopbench compare",
+        ),
+    ] {
+        let refused = measure(gates, &[]);
+        assert_eq!(refused.status.code(), Some(2), "{gates}");
+        assert!(
+            stderr(&refused).contains(expected),
+            "{gates}: {}",
+            stderr(&refused)
+        );
+    }
+}
+
+#[test]
+fn a_build_that_cannot_run_is_named_with_its_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken");
+    std::fs::write(&broken, "#!/bin/sh\necho 'no such profile' >&2\nexit 2\n").unwrap();
+    std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let broken = broken.display().to_string();
+    let output = run(&["compare", "--interleave", &broken, &broken, "--rounds", "1"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(" by BASE: ") && said.contains("no such profile"),
+        "{said}"
+    );
+    let missing = run(&["compare", "--interleave", "/nowhere/hopbench", &broken]);
+    assert_eq!(missing.status.code(), Some(2));
+}
+
+/// The gates that CI holds are ones that this build can read, and the committed run meets them.
+#[test]
+fn the_gates_of_ci_hold_of_the_committed_run() {
+    let options = script("gate-options").output().unwrap();
+    let options = stdout(&options);
+    let options: Vec<&str> = options.split_terminator('\0').collect();
+    assert!(options.len() >= 8 && options[0] == "--gate", "{options:?}");
+    let reference = reference();
+    let mut arguments = vec!["compare", &reference, &reference];
+    arguments.extend(options);
+    let output = run(&arguments);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}{}",
+        stdout(&output),
+        stderr(&output)
+    );
+}
+
+#[test]
+fn workflows_are_in_order() {
+    let output = script("lint-workflows").output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+}
