@@ -14,7 +14,7 @@ use crate::variant::Handicap;
 #[command(
     after_help = "Nothing is installed: `apt-get install valgrind` on Debian provides callgrind. Counts are those of one \
     compiler and one valgrind: hold them against others of the same with\n\n  \
-    hopbench compare results/reference/instructions FOLDER --fail-on 'instructions/*:instructions_count>1.03'\n\n\
+    hopbench compare results/reference/instructions FOLDER \\\n    --gate 'each instructions.instructions_count <= 1.03 * base'\n\n\
     Exit codes: 0 everything was counted; 1 valgrind is missing or it could not work; 2 wrong usage; 3 some cells \
     failed; 130 interrupted, what was counted is on disk."
 )]
