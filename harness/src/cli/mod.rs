@@ -3,7 +3,9 @@
 mod breakdown;
 mod compare;
 mod credentials;
+mod export;
 mod gate;
+mod history;
 mod instructions;
 mod list;
 mod load;
@@ -64,6 +66,10 @@ enum Command {
     Credentials(credentials::Args),
     /// Render a run again
     Report(report::Args),
+    /// Write a run in the formats of other programs: CI charts, Prometheus, HdrHistogram
+    Export(export::Args),
+    /// Keep the figures of many runs, find where they changed, draw them
+    History(history::Args),
     /// Hold a run against another one, or two builds side by side: what has changed beyond chance
     Compare(compare::Args),
     /// Hold thresholds against a run
@@ -99,6 +105,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Load(args) => load::load(&args),
         Command::Credentials(args) => credentials::credentials(&args),
         Command::Report(args) => report::report(&args),
+        Command::Export(args) => export::export(&args),
+        Command::History(args) => history::history(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::Gate(args) => gate::gate(&args),
         Command::Plan(args) => plan::plan(&args),

@@ -5,14 +5,13 @@
 //! that is printed is in `run.json`, or is read from a histogram that is.
 //!
 //! ```text
-//! table  markdown  excerpt  csv  json  svg     renderers (markdown and excerpt name charts)
+//! table  markdown  excerpt  json  svg          renderers (markdown and excerpt name charts)
 //! summary                             rows and prices
 //! question                            columns and headlines
 //! distribution  units                 quantiles of a stored histogram; figures as text
 //! ```
 
 mod breakdown;
-mod csv;
 mod distribution;
 mod excerpt;
 mod fits;
@@ -56,8 +55,6 @@ pub(crate) enum Format {
     Markdown,
     /// The run itself, indented.
     Json,
-    /// One row a metric, then one row a ratio.
-    Csv,
     /// For a terminal of 100 columns.
     Table,
     /// The report form of RFC 7502 §5, for each stack whose rates were searched.
@@ -69,7 +66,6 @@ pub(crate) fn render(run: &Run, format: Format, colour: bool) -> String {
     match format {
         Format::Markdown => markdown::render(run),
         Format::Json => json::render(run),
-        Format::Csv => csv::render(run),
         Format::Table => table::render(run, colour),
         Format::Rfc7502 => rfc7502::render(run),
     }
@@ -145,7 +141,6 @@ mod tests {
         assert_snapshot("table.txt", &render(&run, Format::Table, false));
         assert_snapshot("report.md", &render(&run, Format::Markdown, false));
         assert_snapshot("rfc7502.txt", &render(&run, Format::Rfc7502, false));
-        assert_snapshot("metrics.csv", &render(&run, Format::Csv, false));
         assert_snapshot("excerpt.md", &excerpt(&run, "results/reference/quick/"));
     }
 
@@ -157,7 +152,6 @@ mod tests {
         for format in [
             Format::Markdown,
             Format::Json,
-            Format::Csv,
             Format::Table,
             Format::Rfc7502,
         ] {

@@ -1,13 +1,28 @@
-//! Tidy CSV (RFC 4180, but lines end in LF, as tools on Unix expect). A renderer.
+//! Tidy CSV (RFC 4180, but lines end in LF, as tools on Unix expect). An exporter.
 //!
 //! One row a metric, in the order of the run, and then one row a ratio. A ratio's row repeats what
 //! describes the cell above the line, names the cell below it in `control_cell_id`, and has the
 //! ratio as `value` with the unit `ratio`; for metrics `control_cell_id` is empty, so that
-//! column is what to filter on. A cell without metrics keeps a row, which holds its verdict. Missing is the empty field.
+//! column is what to filter on. Cells that are not sound are in it: filter by `verdict`. A cell without metrics
+//! keeps a row, which holds its verdict. Missing is the empty field.
 
-use hopbench::record::{Cell, Direction, Metric, Ratio, Run, Unit};
+use hopbench::record::{Cell, Metric, Ratio, Run, Unit};
 
-use super::summary::verdict_word;
+use super::{ExportError, Exporter, File};
+use crate::figures::{direction_word, unit_word};
+use crate::report::verdict_word;
+
+/// The exporter.
+pub(super) struct Csv;
+
+impl Exporter for Csv {
+    fn export(&self, run: &Run) -> Result<Vec<File>, ExportError> {
+        Ok(vec![File {
+            name: "metrics.csv".to_owned(),
+            text: render(run),
+        }])
+    }
+}
 
 const HEADER: [&str; 26] = [
     "run_id",
@@ -42,7 +57,7 @@ const HEADER: [&str; 26] = [
 const CELL_COLUMNS: usize = 11;
 
 /// Every metric and every ratio of `run`.
-pub(super) fn render(run: &Run) -> String {
+fn render(run: &Run) -> String {
     let mut out = String::new();
     record(&mut out, HEADER.iter().map(|name| (*name).to_owned()));
     for cell in &run.cells {
@@ -111,8 +126,8 @@ fn measured(cell: &Cell, key: &str, metric: &Metric) -> [String; HEADER.len() - 
         number(metric.value),
         number(metric.ci95_low),
         number(metric.ci95_high),
-        unit(metric.unit).to_owned(),
-        direction(metric.direction).to_owned(),
+        unit_word(metric.unit).to_owned(),
+        direction_word(metric.direction).to_owned(),
         sample(|histogram| histogram.count),
         sample(|histogram| histogram.p50),
         sample(|histogram| histogram.p90),
@@ -132,9 +147,9 @@ fn compared(cell: &Cell, ratio: &Ratio) -> [String; HEADER.len() - CELL_COLUMNS]
     row[1] = number(Some(ratio.ratio));
     row[2] = number(ratio.ci95_low);
     row[3] = number(ratio.ci95_high);
-    row[4] = unit(Unit::Ratio).to_owned();
+    row[4] = unit_word(Unit::Ratio).to_owned();
     row[5] = metric
-        .map(|metric| direction(metric.direction))
+        .map(|metric| direction_word(metric.direction))
         .unwrap_or_default()
         .to_owned();
     row[12].clone_from(&ratio.control_cell_id);
@@ -145,23 +160,6 @@ fn compared(cell: &Cell, ratio: &Ratio) -> [String; HEADER.len() - CELL_COLUMNS]
 
 fn number(value: Option<f64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
-}
-
-fn unit(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Ns => "ns",
-        Unit::Bytes => "bytes",
-        Unit::PerSecond => "per_second",
-        Unit::Ratio => "ratio",
-        Unit::Count => "count",
-    }
-}
-
-fn direction(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Lower => "lower",
-        Direction::Higher => "higher",
-    }
 }
 
 fn record(out: &mut String, fields: impl Iterator<Item = String>) {
@@ -200,6 +198,22 @@ mod tests {
         for (field, expected) in table {
             assert_eq!(quoted(field), expected);
         }
+    }
+
+    /// `HOPBENCH_BLESS=1` rewrites the snapshot instead.
+    #[test]
+    fn renders_as_in_the_snapshot() {
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/metrics.csv");
+        let actual = render(&fixture::run());
+        if std::env::var_os("HOPBENCH_BLESS").is_some() {
+            std::fs::write(&path, &actual).expect("the snapshot is writable");
+        }
+        let expected = std::fs::read_to_string(&path).expect("the snapshot is readable");
+        assert!(
+            actual == expected,
+            "metrics.csv changed; HOPBENCH_BLESS=1 accepts the change"
+        );
     }
 
     #[test]
