@@ -10,7 +10,9 @@ mod perf;
 
 use std::collections::BTreeMap;
 
-use hopbench::load::{ArrivalLaw, BackOff, Course, GeneratorConfig, Lifecycle, LoadPlan, Mix, Workload};
+use hopbench::load::{
+    ArrivalLaw, BackOff, Course, GeneratorConfig, Lifecycle, LoadPlan, Mix, Workload,
+};
 use hopbench::transport;
 use serde_json::json;
 

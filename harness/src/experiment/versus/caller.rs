@@ -1,6 +1,8 @@
 //! One caller against one server, both started for it.
 
-use hopbench::load::{ArrivalLaw, BackOff, Course, GeneratorConfig, Lifecycle, LoadPlan, Mix, Workload};
+use hopbench::load::{
+    ArrivalLaw, BackOff, Course, GeneratorConfig, Lifecycle, LoadPlan, Mix, Workload,
+};
 use hopbench::sip::Accounts;
 use hopbench::transport::Settings;
 use std::net::SocketAddr;
