@@ -13,6 +13,7 @@ mod cell;
 mod file;
 mod histogram;
 pub mod metric;
+mod series;
 
 use std::collections::BTreeMap;
 
@@ -217,6 +218,19 @@ pub struct Metric {
     /// or was left out; absent where no block has one, and in runs of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<Option<f64>>,
+    /// What each window of time counted, for rates; absent elsewhere, and in runs of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<Series>,
+}
+
+/// A rate over time: what was counted in each window of each block, without loss.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Series {
+    /// Length of a window, in milliseconds.
+    pub window_ms: u64,
+    /// By block, the count of each window in order of time, in decimal with spaces between them: a
+    /// number takes two or three bytes, where an array of JSON would take a line.
+    pub counts: Vec<String>,
 }
 
 /// The readings behind a slope, and how well a line fits them. Blocks share the slope, and each has

@@ -817,6 +817,7 @@ impl Metric {
             direction,
             histogram: None,
             fit: None,
+            series: None,
             blocks: Vec::new(),
         }
         .with_interval(ci95)

@@ -100,7 +100,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         super::print(&report::render(&run, Format::Table, wants_colour()));
         super::print(&format!(
             "\nreport: {}\n",
-            folder.join("report.md").display()
+            folder.join(report::PAGE).display()
         ));
     }
     let holds = conduct == Conduct::Interrupted || hold(&gates, &run, args.quiet);

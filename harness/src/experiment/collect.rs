@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use hopbench::measure::histogram::{LatencyHistogram, RateHistogram};
-use hopbench::record::{Cell, CellId, Fit, Metric, Ratio, Step, Verdict};
+use hopbench::measure::histogram::{LatencyHistogram, RateHistogram, WindowCounts};
+use hopbench::record::{Cell, CellId, Fit, Metric, Ratio, Series, Step, Verdict};
 use hopbench::transport;
 use serde_json::json;
 
@@ -96,7 +96,7 @@ impl Collected {
         for key in keys(&counted, |sample| sample.latencies.keys()) {
             metrics.insert(key.clone(), latency(&counted, &key, seed));
         }
-        if counted.values().any(|sample| sample.rates.is_some()) {
+        if counted.values().any(|sample| sample.windows.is_some()) {
             metrics.insert("throughput_per_second".into(), throughput(&counted, seed));
         }
         let mut parameters = self.subject.parameters.clone();
@@ -305,16 +305,25 @@ fn latency(samples: &BTreeMap<u32, &Sample>, key: &str, seed: u64) -> Metric {
 
 fn throughput(samples: &BTreeMap<u32, &Sample>, seed: u64) -> Metric {
     let mut merged = RateHistogram::new();
-    for rates in samples.values().filter_map(|sample| sample.rates.as_ref()) {
-        merged.merge(rates);
+    let windows = samples.values();
+    let windows: Vec<&WindowCounts> = windows
+        .filter_map(|sample| sample.windows.as_ref())
+        .collect();
+    for block in &windows {
+        merged.merge(&block.rates());
     }
     let blocks = figures(samples, |sample| {
-        Some(sample.rates.as_ref()?.quantile_per_second(0.5)? as f64)
+        let rates = sample.windows.as_ref()?.rates();
+        Some(rates.quantile_per_second(0.5)? as f64)
     });
     let medians: Vec<f64> = blocks.values().copied().collect();
-    Metric::throughput(&merged)
+    let metric = Metric::throughput(&merged)
         .with_interval(statistics::bootstrap_interval(&medians, seed).map(Into::into))
-        .with_blocks(blocks)
+        .with_blocks(blocks);
+    Metric {
+        series: (!windows.is_empty()).then(|| Series::of(windows)),
+        ..metric
+    }
 }
 
 #[cfg(test)]

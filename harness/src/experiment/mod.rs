@@ -23,7 +23,7 @@ pub(crate) mod versus;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hopbench::measure::histogram::{LatencyHistogram, RateHistogram};
+use hopbench::measure::histogram::{LatencyHistogram, WindowCounts};
 use hopbench::record::{CellId, Ratio};
 use hopbench::transport::{KeyType, Settings, Stack, TlsSettings};
 use serde_json::{Value, json};
@@ -159,8 +159,8 @@ pub(crate) struct Sample {
     pub(crate) points: BTreeMap<String, Vec<(f64, f64)>>,
     /// Distributions by metric key; `None` where this stack has no such phase.
     pub(crate) latencies: BTreeMap<String, Option<LatencyHistogram>>,
-    /// Rates of the 100 ms windows.
-    pub(crate) rates: Option<RateHistogram>,
+    /// What was completed in each window of 100 ms.
+    pub(crate) windows: Option<WindowCounts>,
     /// Why the generator was the bottleneck, if it was.
     pub(crate) generator_bound: Option<String>,
     /// Why the generator had too few users, if it had. Such a block is never left out: users are busy

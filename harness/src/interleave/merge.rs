@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hopbench::measure::histogram::{LatencyHistogram, RateHistogram};
-use hopbench::record::{Cell, Fit, Metric, Ratio, Run, Unit, Verdict};
+use hopbench::record::{Cell, Fit, Metric, Ratio, Run, Series, Unit, Verdict};
 
 use crate::experiment::is_mishap;
 use crate::statistics::{bootstrap_interval, fit, median, ratio_of_blocks};
@@ -117,6 +117,7 @@ impl Session {
         }
         let mut merged = distribution(rounds).unwrap_or_else(|| scalar(median(&figures)));
         merged.fit = fitted(rounds);
+        merged.series = course(rounds);
         merged
             .with_interval(bootstrap_interval(&figures, self.seed).map(Into::into))
             .with_blocks(blocks)
@@ -201,6 +202,15 @@ fn distribution(rounds: &BTreeMap<u32, &Metric>) -> Option<Metric> {
         all.merge(&LatencyHistogram::try_from(histogram).ok()?);
     }
     Some(Metric::latency(&all))
+}
+
+/// The windows of all rounds, one round after another.
+fn course(rounds: &BTreeMap<u32, &Metric>) -> Option<Series> {
+    let series = || rounds.values().filter_map(|metric| metric.series.as_ref());
+    Some(Series {
+        window_ms: series().next()?.window_ms,
+        counts: series().flat_map(|it| it.counts.clone()).collect(),
+    })
 }
 
 /// The readings of all rounds under one slope.

@@ -58,7 +58,7 @@ pub(super) fn is_chart(file_name: &str) -> bool {
 }
 
 /// The section, with those of `charts` that are its own; nothing in runs that did not ask.
-pub(super) fn section(out: &mut String, run: &Run, charts: &[svg::Chart]) {
+pub(super) fn section(out: &mut String, run: &Run, charts: &[svg::Chart<'_>]) {
     let cells = cells(run);
     if cells.is_empty() {
         return;

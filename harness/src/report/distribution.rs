@@ -27,4 +27,10 @@ impl Distribution {
     pub(super) fn at(&self, quantile: f64) -> f64 {
         self.0.value_at_quantile(quantile) as f64
     }
+
+    /// Values that were recorded, each with how often.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
+        let recorded = self.0.iter_recorded();
+        recorded.map(|value| (value.value_iterated_to() as f64, value.count_at_value()))
+    }
 }

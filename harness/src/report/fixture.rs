@@ -457,6 +457,7 @@ fn figure(value: Option<f64>, unit: Unit, direction: Direction) -> Metric {
         direction,
         histogram: None,
         fit: None,
+        series: None,
         blocks: Vec::new(),
     }
     .with_blocks(

@@ -3,14 +3,14 @@
 
 use std::fmt::Write;
 
-use hopbench::record::{Cell, Environment, Ratio, Run, Unit, Verdict};
+use hopbench::record::{Cell, Environment, Run, Unit, Verdict};
 
 use super::question::Question;
-use super::summary::{Block, Price, PriceKind, Row, Summary, verdict_word};
+use super::summary::{Block, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
 use super::{
-    CHART_FOLDER, breakdown, fits, hops, instructions, notices, parts, rates, scale, stages, svg,
-    tunnels, variants, versus,
+    CHART_FOLDER, answer, breakdown, fits, hops, instructions, notices, parts, rates, scale, stages,
+    svg, tunnels, variants, versus,
 };
 
 /// What a caveat is about. It is printed when the run has such a cell.
@@ -133,7 +133,7 @@ pub(super) fn render(run: &Run) -> String {
     .iter()
     .any(|is_asked| is_asked(run))
     {
-        answer(&mut out, &summary);
+        answers(&mut out, &summary);
     }
     let charts = svg::charts(run);
     for question in Question::ALL {
@@ -164,7 +164,7 @@ pub(super) fn render(run: &Run) -> String {
 }
 
 /// One sentence for each price, made of those of its parts that were measured.
-fn answer(out: &mut String, summary: &Summary<'_>) {
+fn answers(out: &mut String, summary: &Summary<'_>) {
     let _ = writeln!(out, "## The answer\n");
     if summary.prices.is_empty() {
         let _ = writeln!(
@@ -173,26 +173,8 @@ fn answer(out: &mut String, summary: &Summary<'_>) {
         );
         return;
     }
-    // How unprotected carriers compare is not the question; the table of prices has it.
-    let asked = summary
-        .prices
-        .iter()
-        .filter(|price| price.kind != PriceKind::Carrier);
-    for price in asked {
-        let clauses: Vec<String> = summary
-            .blocks
-            .iter()
-            .zip(&price.ratios)
-            .filter_map(|(block, ratio)| Some(clause(block, price, (*ratio)?)))
-            .collect();
-        let _ = writeln!(
-            out,
-            "- **{}** against {} ({}): {}.",
-            described(price.stack),
-            described(price.control),
-            price.kind.name(),
-            listed(&clauses),
-        );
+    for price in answer::asked(summary) {
+        let _ = writeln!(out, "- {}", answer::sentence(summary, price));
     }
     let _ = writeln!(
         out,
@@ -200,71 +182,7 @@ fn answer(out: &mut String, summary: &Summary<'_>) {
     );
 }
 
-/// `4.10× [3.90, 4.40] the time until the user is registered (1.90 ms against 0.460 ms)`.
-fn clause(block: &Block<'_>, price: &Price<'_>, ratio: &Ratio) -> String {
-    let of_what = match block.question {
-        Question::Setup => "the time until the user is registered".to_owned(),
-        Question::Memory => "the server's heap per connection".to_owned(),
-        Question::Throughput => {
-            format!(
-                "the server's CPU time per {}",
-                block.headline_name.trim_start_matches("CPU/")
-            )
-        }
-        Question::Chain => "the CPU time that each further hop adds to a call".to_owned(),
-        Question::Scale => {
-            let row = block.row(price.stack);
-            let crowd = row.and_then(Row::users);
-            let crowd = crowd.map_or("a crowd".to_owned(), |users| format!("{users} idle users"));
-            format!("the server's CPU time per call beside {crowd}")
-        }
-        Question::Search => format!("the {}", block.headline_name),
-        Question::Knee => format!("the {}", block.headline_name),
-    };
-    let mut text = format!("{} {of_what}", units::ratio(ratio));
-    if let (Some((unit, above)), Some((_, below))) =
-        (block.headline(price.stack), block.headline(price.control))
-    {
-        let scale = Scale::fitting(unit, [above, below]);
-        let _ = write!(
-            text,
-            " ({} against {})",
-            scale.quantity(above),
-            scale.quantity(below)
-        );
-    }
-    text
-}
-
-fn described(stack: &str) -> String {
-    let (carrier, tunnel) = match stack.split_once('@') {
-        Some((carrier, tunnel)) => (carrier, Some(tunnel)),
-        None => (stack, None),
-    };
-    let name = match carrier {
-        "tls" => "TLS".to_owned(),
-        "mtls" => "mutual TLS".to_owned(),
-        "udp" | "tcp" => carrier.to_uppercase(),
-        other => format!("`{other}`"),
-    };
-    match tunnel {
-        None if matches!(carrier, "udp" | "tcp") => format!("plain {name}"),
-        None => name,
-        Some("clear") => format!("{name} in a tunnel without cryptography"),
-        Some("wireguard") => format!("{name} in a WireGuard tunnel"),
-        Some(other) => format!("{name} in tunnel `{other}`"),
-    }
-}
-
-fn listed(clauses: &[String]) -> String {
-    match clauses {
-        [] => String::new(),
-        [only] => only.clone(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
-    }
-}
-
-fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: &[svg::Chart]) {
+fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: &[svg::Chart<'_>]) {
     let blocks = summary
         .blocks
         .iter()

@@ -5,12 +5,15 @@
 //! that is printed is in `run.json`, or is read from a histogram that is.
 //!
 //! ```text
-//! table  markdown  excerpt  json  svg          renderers (markdown and excerpt name charts)
+//! html                                the page: the text of markdown, the figures of svg
+//! table  markdown  excerpt  json  svg     renderers (markdown and excerpt name charts)
+//! answer  page                        what prices say in words; what pages share
 //! summary                             rows and prices
-//! question                            columns and headlines
+//! question  palette                   columns and headlines; colours of stacks
 //! distribution  units                 quantiles of a stored histogram; figures as text
 //! ```
 
+mod answer;
 mod breakdown;
 mod distribution;
 mod excerpt;
@@ -18,10 +21,13 @@ mod fits;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod hops;
+mod html;
 mod instructions;
 mod json;
 mod markdown;
 mod notices;
+pub(crate) mod page;
+mod palette;
 mod parts;
 mod question;
 mod rates;
@@ -48,11 +54,16 @@ pub(crate) use units::{quantity, significant};
 /// Folder of the charts, beside `report.md`, which links into it.
 const CHART_FOLDER: &str = "charts";
 
+/// The report as a page, beside `report.md`. Not committed with reference runs, which `run.json` renders to it.
+pub(crate) const PAGE: &str = "report.html";
+
 /// What [`render`] can write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
     /// The answer, tables, charts by relative path, environment and caveats.
     Markdown,
+    /// The same as one page that opens from disk, with charts that can be asked for values.
+    Html,
     /// The run itself, indented.
     Json,
     /// For a terminal of 100 columns.
@@ -65,6 +76,7 @@ pub(crate) enum Format {
 pub(crate) fn render(run: &Run, format: Format, colour: bool) -> String {
     match format {
         Format::Markdown => markdown::render(run),
+        Format::Html => html::render(run),
         Format::Json => json::render(run),
         Format::Table => table::render(run, colour),
         Format::Rfc7502 => rfc7502::render(run),
@@ -97,7 +109,7 @@ pub(crate) fn excerpt(run: &Run, folder: &str) -> String {
     excerpt::render(run, folder)
 }
 
-/// Writes `report.md` and its charts into `folder`, where `run.json` lies.
+/// Writes `report.md`, its charts and `report.html` into `folder`, where `run.json` lies.
 ///
 /// # Errors
 /// When the folder or a file in it cannot be written; the error names the path.
@@ -109,7 +121,9 @@ pub(crate) fn write_all(run: &Run, folder: &Path) -> io::Result<()> {
         at(&path, fs::write(&path, chart.svg))?;
     }
     let report = folder.join("report.md");
-    at(&report, fs::write(&report, markdown::render(run)))
+    at(&report, fs::write(&report, markdown::render(run)))?;
+    let page = folder.join(PAGE);
+    at(&page, fs::write(&page, html::render(run)))
 }
 
 fn at(path: &Path, result: io::Result<()>) -> io::Result<()> {
@@ -151,6 +165,7 @@ mod tests {
         run.ratios.clear();
         for format in [
             Format::Markdown,
+            Format::Html,
             Format::Json,
             Format::Table,
             Format::Rfc7502,

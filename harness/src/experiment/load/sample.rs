@@ -83,7 +83,7 @@ impl Load {
         if self.has_rates {
             self.put_costs(&mut sample, readings);
             put_wire(&mut sample, readings);
-            sample.rates = Some(report.windows.rates());
+            sample.windows = Some(report.windows.clone());
         }
         if readings.edges[0].len() > 1 {
             put_each_node(&mut sample, readings, self.has_rates);

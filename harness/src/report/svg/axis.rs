@@ -1,7 +1,7 @@
 //! Scales of the axes: from values to pixels, and where the ticks stand.
 
 /// A linear scale from zero, in the unit that is drawn.
-pub(super) struct Linear {
+pub(in crate::report) struct Linear {
     from: f64,
     to: f64,
     start: f64,
@@ -11,12 +11,12 @@ pub(super) struct Linear {
 
 impl Linear {
     /// From zero to at least `highest`, over `length` pixels from `start`, in about five round steps.
-    pub(super) fn from_zero(highest: f64, start: f64, length: f64) -> Self {
+    pub(in crate::report) fn from_zero(highest: f64, start: f64, length: f64) -> Self {
         Self::between(0.0, highest, start, length)
     }
 
     /// From at most `lowest` to at least `highest`, likewise.
-    pub(super) fn between(lowest: f64, highest: f64, start: f64, length: f64) -> Self {
+    pub(in crate::report) fn between(lowest: f64, highest: f64, start: f64, length: f64) -> Self {
         let span = if highest > lowest {
             highest - lowest
         } else {
@@ -35,12 +35,12 @@ impl Linear {
     }
 
     /// Where `value` lies, in pixels.
-    pub(super) fn position(&self, value: f64) -> f64 {
+    pub(in crate::report) fn position(&self, value: f64) -> f64 {
         self.start + (value - self.from) / (self.to - self.from) * self.length
     }
 
     /// Values of the ticks with their labels.
-    pub(super) fn ticks(&self) -> Vec<(f64, String)> {
+    pub(in crate::report) fn ticks(&self) -> Vec<(f64, String)> {
         let whole = |scaled: f64| (scaled - scaled.round()).abs() < 1e-6;
         let decimals = (0..9)
             .find(|n| whole(self.step * 10f64.powi(*n)))
@@ -63,7 +63,7 @@ fn round_step(step: f64) -> f64 {
 }
 
 /// A logarithmic scale that grows upwards.
-pub(super) struct Logarithmic {
+pub(in crate::report) struct Logarithmic {
     low: f64,
     high: f64,
     bottom: f64,
@@ -72,7 +72,7 @@ pub(super) struct Logarithmic {
 
 impl Logarithmic {
     /// From 1, 2 or 5 times a power of ten beneath `lowest` to one above `highest`, both positive.
-    pub(super) fn new(lowest: f64, highest: f64, bottom: f64, height: f64) -> Self {
+    pub(in crate::report) fn new(lowest: f64, highest: f64, bottom: f64, height: f64) -> Self {
         let below = round_values(lowest).rfind(|value| *value <= lowest);
         let above = round_values(highest).find(|value| *value >= highest * 1.000_001);
         let (low, high) = (below.unwrap_or(lowest), above.unwrap_or(highest * 2.0));
@@ -85,13 +85,13 @@ impl Logarithmic {
     }
 
     /// Where `value` lies, in pixels.
-    pub(super) fn position(&self, value: f64) -> f64 {
+    pub(in crate::report) fn position(&self, value: f64) -> f64 {
         let share = (value.max(self.low) / self.low).log10() / (self.high / self.low).log10();
         self.bottom - share * self.height
     }
 
     /// Values of the ticks with their labels.
-    pub(super) fn ticks(&self) -> Vec<(f64, String)> {
+    pub(in crate::report) fn ticks(&self) -> Vec<(f64, String)> {
         let decades = (self.high / self.low).log10().ceil().max(0.0) as i32;
         let within =
             |value: &f64| *value >= self.low * 0.999_999 && *value <= self.high * 1.000_001;

@@ -20,7 +20,7 @@ const PANEL_GAP: f64 = 14.0;
 
 /// How the parts of a row lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arrangement {
+pub(in crate::report) enum Arrangement {
     /// End to end; the row's figure is their sum.
     Stacked,
     /// One above the other, each with its figure.
@@ -28,30 +28,30 @@ pub(super) enum Arrangement {
 }
 
 /// A chart of bars.
-pub(super) struct Bars<'a> {
-    pub(super) title: String,
-    pub(super) subtitle: String,
-    pub(super) unit: Unit,
+pub(in crate::report) struct Bars<'a> {
+    pub(in crate::report) title: String,
+    pub(in crate::report) subtitle: String,
+    pub(in crate::report) unit: Unit,
     /// What the axis counts, without its unit.
-    pub(super) axis: &'static str,
-    pub(super) arrangement: Arrangement,
+    pub(in crate::report) axis: &'static str,
+    pub(in crate::report) arrangement: Arrangement,
     /// Name of each part and the strength of the stack's colour that stands for it.
-    pub(super) shades: &'static [(&'static str, f64)],
-    pub(super) panels: Vec<Panel<'a>>,
+    pub(in crate::report) shades: &'static [(&'static str, f64)],
+    pub(in crate::report) panels: Vec<Panel<'a>>,
 }
 
 /// Rows under a title of their own; all panels share the axis.
-pub(super) struct Panel<'a> {
+pub(in crate::report) struct Panel<'a> {
     /// Empty when the chart has one panel.
-    pub(super) title: String,
-    pub(super) rows: Vec<Row<'a>>,
+    pub(in crate::report) title: String,
+    pub(in crate::report) rows: Vec<Row<'a>>,
 }
 
 /// A stack's parts, one for each shade, in the metric's unit.
-pub(super) struct Row<'a> {
-    pub(super) stack: &'a str,
-    pub(super) verdict: Verdict,
-    pub(super) parts: Vec<Option<f64>>,
+pub(in crate::report) struct Row<'a> {
+    pub(in crate::report) stack: &'a str,
+    pub(in crate::report) verdict: Verdict,
+    pub(in crate::report) parts: Vec<Option<f64>>,
 }
 
 impl Row<'_> {
@@ -66,7 +66,7 @@ impl Row<'_> {
 
 impl Bars<'_> {
     /// The document; null when no row has a figure.
-    pub(super) fn draw(&self) -> Option<String> {
+    pub(in crate::report) fn draw(&self) -> Option<String> {
         let lengths: Vec<f64> = self
             .panels
             .iter()

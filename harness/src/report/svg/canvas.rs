@@ -5,29 +5,11 @@ use kuva::backend::svg::SvgBackend;
 use kuva::render::color::Color;
 use kuva::render::render::{PathData, Primitive, Scene, TextAnchor};
 
-use crate::report::summary::stack_rank;
-
-pub(super) const INK: &str = "#1f2328";
-pub(super) const MUTED: &str = "#59636e";
-const GRID: &str = "#e4e8ec";
-const PAPER: &str = "#ffffff";
-
-/// By place in the order of stacks, so that a stack has the same colour in each chart; the last one is
-/// for stacks that have no place yet. A carrier has a hue, after Okabe and Ito for every kind of colour
-/// vision; over a control it is paler, within a protected tunnel darker, so that hue and lightness
-/// together tell all of them apart.
-const STACK_COLOURS: [&str; 10] = [
-    "#3a9bd9", "#009e73", "#d55e00", "#b4568f", "#93c9ec", "#0b4a86", "#7fceb4", "#00553d",
-    "#7a3200", "#6e7781",
-];
+use crate::report::palette::{GRID, PAPER};
+pub(super) use crate::report::palette::{INK, MUTED, stack_colour};
 
 /// White lines at 45° over a bar that does not mean what it says.
 const HATCH: &str = r##"<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><line x1="0" y1="0" x2="0" y2="6" stroke="#ffffff" stroke-width="3"/></pattern>"##;
-
-/// The colour of `stack` in every chart.
-pub(super) fn stack_colour(stack: &str) -> &'static str {
-    STACK_COLOURS[stack_rank(stack).min(STACK_COLOURS.len() - 1)]
-}
 
 /// `colour` thinned with white to `strength` (0 to 1): opaque, so that no grid shines through.
 pub(super) fn shade(colour: &str, strength: f64) -> String {

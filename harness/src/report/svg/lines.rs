@@ -20,16 +20,16 @@ const PLOT: Area = Area {
 const LABEL_HEIGHT: f64 = 16.0;
 
 /// A chart of lines over whole numbers.
-pub(super) struct Lines<'a> {
-    pub(super) title: String,
-    subtitle: String,
-    over: Over,
-    lines: Vec<Line<'a>>,
+pub(in crate::report) struct Lines<'a> {
+    pub(in crate::report) title: String,
+    pub(in crate::report) subtitle: String,
+    pub(in crate::report) over: Over,
+    pub(in crate::report) lines: Vec<Line<'a>>,
 }
 
 /// What the figure is told over.
 #[derive(Clone, Copy)]
-enum Over {
+pub(in crate::report) enum Over {
     /// From none on.
     Proxies,
     /// By powers of ten.
@@ -43,16 +43,17 @@ enum Width {
     Logarithmic(Logarithmic),
 }
 
-struct Line<'a> {
-    stack: &'a str,
+/// A stack's figures.
+pub(in crate::report) struct Line<'a> {
+    pub(in crate::report) stack: &'a str,
     /// Of the worst of its cells.
-    verdict: Verdict,
+    pub(in crate::report) verdict: Verdict,
     /// Proxies or users, and the figure in ns, ascending.
-    points: Vec<(u32, f64)>,
+    pub(in crate::report) points: Vec<(u32, f64)>,
 }
 
 /// Session request delay by the cells of the experiment `chain`.
-pub(super) fn chain(run: &Run) -> Lines<'_> {
+pub(in crate::report) fn chain(run: &Run) -> Lines<'_> {
     let is_shown =
         |cell: &Cell| cell.experiment == Question::Chain.experiment() && cell.topology != FIT;
     Lines {
@@ -66,7 +67,7 @@ pub(super) fn chain(run: &Run) -> Lines<'_> {
 }
 
 /// What an `operation` costs the server beside crowds of several sizes: `call` or `registration`.
-pub(super) fn crowd<'a>(run: &'a Run, operation: &str) -> Lines<'a> {
+pub(in crate::report) fn crowd<'a>(run: &'a Run, operation: &str) -> Lines<'a> {
     let is_shown =
         |cell: &Cell| cell.experiment == Question::Scale.experiment() && !is_growth(cell);
     let size = |cell: &Cell| u32::try_from(users(cell)?).ok();
@@ -117,7 +118,8 @@ fn proxies(cell: &Cell) -> u32 {
 }
 
 impl Over {
-    fn axis(self) -> &'static str {
+    /// What the axis counts.
+    pub(in crate::report) fn axis(self) -> &'static str {
         match self {
             Self::Proxies => "proxies between the caller and the node that answers",
             Self::Users => "connected users",
@@ -164,7 +166,7 @@ impl Width {
 
 impl Lines<'_> {
     /// The document; null when no line has a point.
-    pub(super) fn draw(&self) -> Option<String> {
+    pub(in crate::report) fn draw(&self) -> Option<String> {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let fewest = points().map(|(place, _)| *place).min()?;
         let most = points().map(|(place, _)| *place).max()?;

@@ -9,11 +9,11 @@
 //! dependencies. Its ready-made plots are not used: they neither write values at bars nor mark single
 //! bars, which the rules of measurement ask for.
 
-mod axis;
-mod bars;
+pub(super) mod axis;
+pub(super) mod bars;
 mod canvas;
-mod lines;
-mod percentiles;
+pub(super) mod lines;
+pub(super) mod percentiles;
 mod ranges;
 mod sweep;
 
@@ -31,7 +31,7 @@ use super::stages;
 use super::summary::{Block, Row, Summary, tls_handshake_ns, tunnel_handshake_ns};
 
 /// A drawn chart.
-pub(super) struct Chart {
+pub(super) struct Chart<'a> {
     /// Without its folder.
     pub(super) file_name: String,
     /// What it shows, in its unit; the alternative text.
@@ -39,6 +39,17 @@ pub(super) struct Chart {
     pub(super) question: Question,
     /// The whole document.
     pub(super) svg: String,
+    /// What was drawn, for renderers that draw in another way.
+    pub(super) drawing: Drawing<'a>,
+}
+
+/// The figures of a chart.
+pub(super) enum Drawing<'a> {
+    Bars(Bars<'a>),
+    Lines(Lines<'a>),
+    Percentiles(Percentiles<'a>),
+    /// Told by the document alone.
+    Still,
 }
 
 const PHASES: [(&str, f64); 5] = [
@@ -73,7 +84,7 @@ const HOLDERS: [(&str, f64); 3] = [
 const SIDES: [(&str, f64); 2] = [("server", 1.0), ("client", 0.4)];
 
 /// The charts that `run` has figures for, in the order of the report.
-pub(super) fn charts(run: &Run) -> Vec<Chart> {
+pub(super) fn charts(run: &Run) -> Vec<Chart<'_>> {
     let summary = Summary::of(run);
     let of = |question| -> Vec<&Block<'_>> {
         summary
@@ -100,9 +111,10 @@ pub(super) fn charts(run: &Run) -> Vec<Chart> {
         let chart = latency(run, block);
         charts.push(chart.draw().map(|svg| Chart {
             file_name: block_file("latency", &throughput, block),
-            title: chart.title,
+            title: chart.title.clone(),
             question: Question::Throughput,
             svg,
+            drawing: Drawing::Percentiles(chart),
         }));
     }
     charts.push(bar_chart(
@@ -116,6 +128,7 @@ pub(super) fn charts(run: &Run) -> Vec<Chart> {
         title: spread.title,
         question: Question::Throughput,
         svg,
+        drawing: Drawing::Still,
     }));
     charts.push(line_chart("chain", lines::chain(run), Question::Chain));
     for operation in ["call", "registration"] {
@@ -140,6 +153,7 @@ pub(super) fn charts(run: &Run) -> Vec<Chart> {
             title: chart.title,
             question: Question::Knee,
             svg,
+            drawing: Drawing::Still,
         }));
     }
     charts.extend(breakdowns(run));
@@ -147,7 +161,7 @@ pub(super) fn charts(run: &Run) -> Vec<Chart> {
 }
 
 /// Of each workload, what the processor time of either side goes to.
-fn breakdowns(run: &Run) -> Vec<Option<Chart>> {
+fn breakdowns(run: &Run) -> Vec<Option<Chart<'_>>> {
     let cells = breakdown::cells(run);
     let of_workload = cells.chunk_by(|one, other| one.workload == other.workload);
     of_workload
@@ -155,7 +169,7 @@ fn breakdowns(run: &Run) -> Vec<Option<Chart>> {
             let workload = &cells[0].workload;
             let panel = |side: &str| bars::Panel {
                 title: side.to_owned(),
-                rows: cells.iter().map(|cell| shares_of(cell, side)).collect(),
+                rows: cells.iter().map(|&cell| shares_of(cell, side)).collect(),
             };
             let bars = Bars {
                 title: format!("Where the CPU time of an operation goes: {workload}"),
@@ -184,23 +198,25 @@ fn shares_of<'a>(cell: &'a hopbench::record::Cell, side: &str) -> bars::Row<'a> 
     }
 }
 
-fn bar_chart(name: &str, bars: Bars<'_>, question: Question) -> Option<Chart> {
+fn bar_chart<'a>(name: &str, bars: Bars<'a>, question: Question) -> Option<Chart<'a>> {
     let svg = bars.draw()?;
     Some(Chart {
         file_name: format!("{name}.svg"),
-        title: bars.title,
+        title: bars.title.clone(),
         question,
         svg,
+        drawing: Drawing::Bars(bars),
     })
 }
 
-fn line_chart(name: &str, lines: Lines<'_>, question: Question) -> Option<Chart> {
+fn line_chart<'a>(name: &str, lines: Lines<'a>, question: Question) -> Option<Chart<'a>> {
     let svg = lines.draw()?;
     Some(Chart {
         file_name: format!("{name}.svg"),
-        title: lines.title,
+        title: lines.title.clone(),
         question,
         svg,
+        drawing: Drawing::Lines(lines),
     })
 }
 
@@ -377,7 +393,7 @@ fn scale_memory<'a>(run: &Run, blocks: &[&Block<'a>]) -> Bars<'a> {
 }
 
 /// `latency-invite.svg`; with the lifecycle when a workload has several.
-fn block_file(name: &str, blocks: &[&Block<'_>], block: &Block<'_>) -> String {
+pub(super) fn block_file(name: &str, blocks: &[&Block<'_>], block: &Block<'_>) -> String {
     let alike = blocks
         .iter()
         .filter(|other| other.workload == block.workload)
@@ -412,13 +428,16 @@ fn latency<'a>(run: &Run, block: &Block<'a>) -> Percentiles<'a> {
             "Time until the user is registered",
         ),
     };
+    let distribution = |stack: &str, key: &str| {
+        let histogram = block.metric(stack, key, None)?.histogram.as_ref();
+        histogram.and_then(Distribution::read)
+    };
+    let uncorrected = key.replace("_ns", "_uncorrected_ns");
     let curve = |row: &Row<'a>| Curve {
         stack: row.stack,
         verdict: row.verdict,
-        distribution: block
-            .metric(row.stack, key, None)
-            .and_then(|metric| metric.histogram.as_ref())
-            .and_then(Distribution::read),
+        distribution: distribution(row.stack, key),
+        uncorrected: distribution(row.stack, &uncorrected),
     };
     Percentiles {
         title: match block.qualifier.as_str() {
@@ -482,7 +501,8 @@ mod tests {
     }
 
     fn chart(name: &str) -> Vec<String> {
-        let charts = charts(&fixture::run());
+        let run = fixture::run();
+        let charts = charts(&run);
         let found = charts.iter().find(|chart| chart.file_name == name);
         texts(&found.unwrap_or_else(|| panic!("{name} is drawn")).svg)
     }
@@ -535,7 +555,8 @@ mod tests {
 
     #[test]
     fn parts_of_memory_are_stacked_stage_by_stage() {
-        let charts = charts(&run_with_parts());
+        let run = run_with_parts();
+        let charts = charts(&run);
         let chart = charts
             .iter()
             .find(|chart| chart.file_name == "memory-parts.svg");
@@ -566,7 +587,8 @@ mod tests {
 
     #[test]
     fn the_same_run_gives_the_same_bytes() {
-        let (first, second) = (charts(&fixture::run()), charts(&fixture::run()));
+        let run = fixture::run();
+        let (first, second) = (charts(&run), charts(&run));
         for (first, second) in first.iter().zip(&second) {
             assert_eq!(first.svg, second.svg, "{}", first.file_name);
         }

@@ -20,25 +20,27 @@ const PLOT: Area = Area {
 /// Least distance of two labels at the ends of curves.
 const LABEL_HEIGHT: f64 = 16.0;
 /// Points of a curve for each power of ten of the tail.
-const POINTS_PER_DECADE: u32 = 24;
+pub(in crate::report) const POINTS_PER_DECADE: u32 = 24;
 
 /// A chart of curves.
-pub(super) struct Percentiles<'a> {
-    pub(super) title: String,
-    pub(super) subtitle: String,
-    pub(super) curves: Vec<Curve<'a>>,
+pub(in crate::report) struct Percentiles<'a> {
+    pub(in crate::report) title: String,
+    pub(in crate::report) subtitle: String,
+    pub(in crate::report) curves: Vec<Curve<'a>>,
 }
 
-/// A stack's distribution in ns; null when it was not measured.
-pub(super) struct Curve<'a> {
-    pub(super) stack: &'a str,
-    pub(super) verdict: Verdict,
-    pub(super) distribution: Option<Distribution>,
+/// A stack's distribution in ns from the intended start; null when it was not measured.
+pub(in crate::report) struct Curve<'a> {
+    pub(in crate::report) stack: &'a str,
+    pub(in crate::report) verdict: Verdict,
+    pub(in crate::report) distribution: Option<Distribution>,
+    /// From the actual start; not in the static chart.
+    pub(in crate::report) uncorrected: Option<Distribution>,
 }
 
 impl Percentiles<'_> {
     /// The document; null when no curve has samples.
-    pub(super) fn draw(&self) -> Option<String> {
+    pub(in crate::report) fn draw(&self) -> Option<String> {
         let measured = || {
             self.curves
                 .iter()
@@ -92,8 +94,19 @@ impl Percentiles<'_> {
     }
 }
 
+/// Percentiles with a tick: the share of operations, and its label.
+pub(in crate::report) const TICKS: [(f64, &str); 7] = [
+    (0.0, "0 %"),
+    (0.5, "50 %"),
+    (0.9, "90 %"),
+    (0.99, "99 %"),
+    (0.999, "99.9 %"),
+    (0.9999, "99.99 %"),
+    (0.99999, "99.999 %"),
+];
+
 /// Powers of ten of the tail that `count` samples resolve: 1,000 samples reach 99.9 %.
-fn decades(count: u64) -> f64 {
+pub(in crate::report) fn decades(count: u64) -> f64 {
     (count.max(10) as f64).log10().clamp(1.0, 6.0)
 }
 
@@ -129,16 +142,7 @@ fn draw_axes(canvas: &mut Canvas, decades: f64, y: &Logarithmic, unit: Scale) {
         canvas.grid_line((PLOT.x, position), (PLOT.x + PLOT.width, position));
         canvas.text(PLOT.x - 8.0, position + 4.0, &label, Anchor::End, MUTED);
     }
-    let percentiles = [
-        (0.0, "0 %"),
-        (0.5, "50 %"),
-        (0.9, "90 %"),
-        (0.99, "99 %"),
-        (0.999, "99.9 %"),
-        (0.9999, "99.99 %"),
-        (0.99999, "99.999 %"),
-    ];
-    for (quantile, label) in percentiles {
+    for (quantile, label) in TICKS {
         let tail = -f64::log10(1.0 - quantile);
         if tail <= decades + 1e-9 {
             let x = x_of(tail, decades);

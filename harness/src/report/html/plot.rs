@@ -1,0 +1,280 @@
+//! Lines that the script draws, so that a reader can ask them for values; the static chart stands in its
+//! place where no script runs, and on paper.
+
+use std::collections::BTreeSet;
+
+use hopbench::record::{Unit, Verdict};
+use maud::{Markup, PreEscaped, html};
+use serde::Serialize;
+
+use super::bars::without_run;
+use super::{Report, figure};
+use crate::report::distribution::Distribution;
+use crate::report::page;
+use crate::report::summary::verdict_word;
+use crate::report::svg::lines::{Line, Lines, Over};
+use crate::report::svg::percentiles::{Curve, POINTS_PER_DECADE, Percentiles, TICKS, decades};
+use crate::report::units::Scale;
+
+/// What the script is told.
+#[derive(Serialize)]
+struct Plot<'a> {
+    title: &'a str,
+    x: Axis,
+    y: Axis,
+    at: Vec<f64>,
+    series: Vec<Series>,
+}
+
+#[derive(Serialize)]
+struct Axis {
+    label: String,
+    unit: &'static str,
+    kind: Kind,
+    /// Where lines of the scale stand, with their labels; empty where the script is to choose.
+    ticks: Vec<(f64, String)>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Linear,
+    Log,
+    /// Powers of ten of what a share leaves of the whole: 2 is 99 %.
+    Tail,
+}
+
+#[derive(Serialize)]
+struct Series {
+    class: String,
+    name: String,
+    /// Not what it seems to be: dashed.
+    doubtful: bool,
+    /// From the actual start, for comparison: thin.
+    uncorrected: bool,
+    values: Vec<Option<f64>>,
+}
+
+/// Latency by percentile, from the intended and from the actual start.
+pub(super) fn percentiles(
+    report: &Report<'_>,
+    drawn: &Percentiles<'_>,
+    svg: &str,
+    table: &Markup,
+) -> Markup {
+    let distributions = || {
+        let curves = drawn.curves.iter();
+        curves.flat_map(|curve| [curve.distribution.as_ref(), curve.uncorrected.as_ref()])
+    };
+    let measured = || distributions().flatten();
+    let most = measured().map(Distribution::count).max().unwrap_or(0);
+    let reach = decades(most);
+    let highest = measured().map(|it| it.at(1.0)).fold(1.0, f64::max);
+    let unit = Scale::fitting(Unit::Ns, [highest / 20.0]);
+    let steps = (reach * f64::from(POINTS_PER_DECADE)).ceil() as u32;
+    let at: Vec<f64> = (0..=steps)
+        .map(|step| reach * f64::from(step) / f64::from(steps))
+        .collect();
+    let series = drawn.curves.iter().flat_map(|curve| {
+        let kinds = [(false, &curve.distribution), (true, &curve.uncorrected)];
+        let kinds = kinds.into_iter();
+        kinds.filter_map(|(uncorrected, it)| {
+            Some(curve_of(
+                report,
+                curve,
+                uncorrected,
+                it.as_ref()?,
+                &at,
+                unit,
+            ))
+        })
+    });
+    let plot = Plot {
+        title: &drawn.title,
+        x: Axis {
+            label: "percentile of operations, logarithmic towards 100 %".to_owned(),
+            unit: "",
+            kind: Kind::Tail,
+            ticks: tail_ticks(reach),
+        },
+        y: Axis {
+            label: "latency".to_owned(),
+            unit: unit.symbol,
+            kind: Kind::Log,
+            ticks: Vec::new(),
+        },
+        series: series.collect(),
+        at: at.iter().copied().map(short).collect(),
+    };
+    let has_both = drawn.curves.iter().any(|curve| curve.uncorrected.is_some());
+    let chart = html! {
+        @if has_both { (start(&drawn.title)) }
+        (plotted(&plot, svg))
+        (unmeasured(drawn.curves.iter().map(|it| (it.stack, it.verdict, it.distribution.is_some()))))
+    };
+    figure(&drawn.title, &without_run(&drawn.subtitle), &chart, table)
+}
+
+/// A figure over the number of proxies or users.
+pub(super) fn lines(report: &Report<'_>, drawn: &Lines<'_>, svg: &str, table: &Markup) -> Markup {
+    let points = || drawn.lines.iter().flat_map(|line| &line.points);
+    let unit = Scale::fitting(Unit::Ns, points().map(|(_, value)| *value));
+    let at: BTreeSet<u32> = points().map(|(at, _)| *at).collect();
+    let series = |line: &Line<'_>| Series {
+        class: report.class(line.stack),
+        name: named(line.stack, line.verdict),
+        doubtful: line.verdict != Verdict::Ok,
+        uncorrected: false,
+        values: at
+            .iter()
+            .map(|at| {
+                let point = line.points.iter().find(|(place, _)| place == at);
+                point.map(|(_, value)| short(unit.convert(*value)))
+            })
+            .collect(),
+    };
+    let plot = Plot {
+        title: &drawn.title,
+        x: Axis {
+            label: drawn.over.axis().to_owned(),
+            unit: "",
+            kind: match drawn.over {
+                Over::Proxies => Kind::Linear,
+                Over::Users => Kind::Log,
+            },
+            ticks: at
+                .iter()
+                .map(|at| (f64::from(*at), at.to_string()))
+                .collect(),
+        },
+        y: Axis {
+            label: String::new(),
+            unit: unit.symbol,
+            kind: Kind::Linear,
+            ticks: Vec::new(),
+        },
+        series: drawn.lines.iter().map(series).collect(),
+        at: at.iter().copied().map(f64::from).collect(),
+    };
+    let chart = html! {
+        (plotted(&plot, svg))
+        (unmeasured(drawn.lines.iter().map(|it| (it.stack, it.verdict, !it.points.is_empty()))))
+    };
+    figure(&drawn.title, &without_run(&drawn.subtitle), &chart, table)
+}
+
+/// The static chart alone.
+pub(super) fn still(title: &str, svg: &str, table: &Markup) -> Markup {
+    figure(
+        title,
+        "",
+        &html! { div class="static" tabindex="0" role="group" aria-label=(title) { (PreEscaped(without_title(svg))) } },
+        table,
+    )
+}
+
+fn plotted(plot: &Plot<'_>, svg: &str) -> Markup {
+    html! {
+        div data-plot {
+            (page::data(plot))
+            div class="static" tabindex="0" role="group" aria-label=(plot.title) { (PreEscaped(without_title(svg))) }
+        }
+    }
+}
+
+/// The static chart without its head, since the figure has one.
+fn without_title(svg: &str) -> String {
+    const HEAD: f64 = 54.0;
+    let sheet = svg.split_once("viewBox=\"0 0 ").and_then(|(_, rest)| {
+        let (size, _) = rest.split_once('"')?;
+        let (width, height) = size.split_once(' ')?;
+        Some((size, width, height.parse::<f64>().ok()?))
+    });
+    match sheet {
+        Some((size, width, height)) => svg.replacen(
+            &format!("viewBox=\"0 0 {size}\""),
+            &format!("viewBox=\"0 {HEAD} {width} {}\"", height - HEAD),
+            1,
+        ),
+        None => svg.to_owned(),
+    }
+}
+
+/// Which start latency counts from.
+fn start(title: &str) -> Markup {
+    html! {
+        fieldset class="options" {
+            legend { "Latency from" }
+            @for (value, name) in [("corrected", "the intended start"), ("uncorrected", "the actual start"), ("both", "both")] {
+                label {
+                    input type="radio" name=(format!("start of {title}")) value=(value) checked[value == "corrected"];
+                    " " (name)
+                }
+            }
+        }
+    }
+}
+
+/// Stacks without a line, and why they have none.
+fn unmeasured<'a>(stacks: impl Iterator<Item = (&'a str, Verdict, bool)>) -> Markup {
+    let without: Vec<_> = stacks.filter(|(_, _, has_line)| !has_line).collect();
+    html! {
+        @if !without.is_empty() {
+            p class="note" {
+                "Not drawn: "
+                @for (index, (stack, verdict, _)) in without.iter().enumerate() {
+                    @if index > 0 { ", " }
+                    code { (stack) } " "
+                    @if *verdict == Verdict::Ok { "(no figure)" } @else { (super::badge(*verdict)) }
+                }
+            }
+        }
+    }
+}
+
+fn curve_of(
+    report: &Report<'_>,
+    curve: &Curve<'_>,
+    uncorrected: bool,
+    distribution: &Distribution,
+    at: &[f64],
+    unit: Scale,
+) -> Series {
+    let reached = decades(distribution.count()) + 1e-9;
+    let value = |tail: f64| {
+        let value = distribution.at(1.0 - 10f64.powf(-tail));
+        (tail <= reached).then(|| short(unit.convert(value)))
+    };
+    let name = named(curve.stack, curve.verdict);
+    Series {
+        class: report.class(curve.stack),
+        name: if uncorrected {
+            format!("{name}, actual start")
+        } else {
+            name
+        },
+        doubtful: curve.verdict != Verdict::Ok,
+        uncorrected,
+        values: at.iter().map(|tail| value(*tail)).collect(),
+    }
+}
+
+fn named(stack: &str, verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Ok => stack.to_owned(),
+        Verdict::GeneratorBound | Verdict::Failed | Verdict::Unsupported => {
+            format!("{stack}, {}", verdict_word(verdict))
+        }
+    }
+}
+
+fn tail_ticks(reach: f64) -> Vec<(f64, String)> {
+    let ticks = TICKS.into_iter();
+    let ticks = ticks.map(|(share, label)| (short(-f64::log10(1.0 - share)), label.to_owned()));
+    ticks.filter(|(tail, _)| *tail <= reach + 1e-9).collect()
+}
+
+/// Four significant digits: more than a screen can show.
+fn short(value: f64) -> f64 {
+    format!("{value:.3e}").parse().unwrap_or(value)
+}
