@@ -52,7 +52,10 @@ pub(crate) fn instructions(args: &Args) -> anyhow::Result<u8> {
     let (run, folder, conduct) = measure(vec![experiment], machine, &undertaking)?;
     if !args.quiet {
         super::print(&report::instructions(&run));
-        super::print(&format!("report: {}\n", folder.join(report::PAGE).display()));
+        super::print(&format!(
+            "report: {}\n",
+            folder.join(report::PAGE).display()
+        ));
     }
     Ok(exit_code(&run, conduct, true))
 }

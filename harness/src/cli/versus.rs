@@ -72,7 +72,10 @@ pub(crate) fn versus(args: &Args) -> anyhow::Result<u8> {
     let (run, folder, conduct) = measure(vec![experiment], machine, &undertaking)?;
     if !args.quiet {
         super::print(&report::versus(&run));
-        super::print(&format!("report: {}\n", folder.join(report::PAGE).display()));
+        super::print(&format!(
+            "report: {}\n",
+            folder.join(report::PAGE).display()
+        ));
     }
     Ok(exit_code(&run, conduct, true))
 }
