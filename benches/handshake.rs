@@ -63,7 +63,7 @@ const MESSAGE: &[u8] = b"OPTIONS sip:hopbench.test SIP/2.0\r\nContent-Length: 0\
 struct Echo;
 
 impl Handler for Echo {
-    fn message(&self, flow: &Flow, message: &[u8]) {
+    fn message(&self, flow: &Flow, message: &[u8], _now: Instant) {
         flow.send(message).expect("an open flow");
     }
 }
@@ -73,7 +73,7 @@ impl Handler for Echo {
 struct Asking(Notify);
 
 impl Handler for Asking {
-    fn message(&self, _flow: &Flow, _message: &[u8]) {
+    fn message(&self, _flow: &Flow, _message: &[u8], _now: Instant) {
         self.0.notify_one();
     }
 }

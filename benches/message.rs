@@ -11,8 +11,8 @@ use hopbench::sip::digest::{Algorithm, Challenge, Credentials, Identity, write_c
 use hopbench::sip::emit::{Value, response_head};
 use hopbench::sip::{
     Accounts, Agent, CallEvent, Caller, Contact, Header, Interface, Message, NextHop, Outbound,
-    Outbox, Registration, RegistrationEvent, Reliability, Route, Server, ServerConfig, Service,
-    Source, StartLine, Timing, Uri, Writer, framing, sdp,
+    Outbox, Registration, RegistrationEvent, Reliability, Response, Route, Server, ServerConfig,
+    Service, Source, StartLine, Timing, Uri, Writer, framing, sdp,
 };
 use rsipstack::sip::prelude::{HeadersExt, ToTypedHeader};
 
@@ -395,7 +395,7 @@ impl Exchange {
     /// Carries messages to and fro until nobody has anything to say.
     fn run(
         &mut self,
-        mut client: impl FnMut(&Agent<'_>, Instant, Option<&Message<'_>>, &mut Outbox),
+        mut client: impl FnMut(&Agent<'_>, Instant, Option<&Response<'_>>, &mut Outbox),
     ) {
         self.now += Duration::from_micros(100);
         let agent = Agent {
@@ -422,8 +422,8 @@ impl Exchange {
             }
             self.outbox.clear();
             for message in self.responses.0.iter() {
-                let message = Message::parse(message).expect("the server writes valid messages");
-                client(&agent, self.now, Some(&message), &mut self.outbox);
+                let response = Response::parse(message).expect("the server writes valid messages");
+                client(&agent, self.now, Some(&response), &mut self.outbox);
             }
             self.responses.0.clear();
         }
@@ -438,10 +438,11 @@ fn exchanges(c: &mut Criterion) {
         b.iter(|| {
             let mut registration = Registration::new(1);
             let mut registered = false;
-            exchange.run(|agent, now, message, outbox| match message {
+            exchange.run(|agent, now, response, outbox| match response {
                 None => registration.start(agent, now, outbox),
-                Some(message) => {
-                    let event = registration.receive(agent, now, message, outbox);
+                Some(response) => {
+                    let message = response.whole().expect("the server writes valid messages");
+                    let event = registration.receive(agent, now, &message, outbox);
                     registered = matches!(event, RegistrationEvent::Registered { .. });
                 }
             });
@@ -453,10 +454,10 @@ fn exchanges(c: &mut Criterion) {
         b.iter(|| {
             let mut caller = Caller::new(1, Duration::ZERO);
             let mut completed = false;
-            exchange.run(|agent, now, message, outbox| match message {
+            exchange.run(|agent, now, response, outbox| match response {
                 None => caller.start(agent, now, outbox),
-                Some(message) => {
-                    let event = caller.receive(agent, now, message, outbox);
+                Some(response) => {
+                    let event = caller.receive(agent, now, response, outbox);
                     completed = event == CallEvent::Completed;
                 }
             });

@@ -48,9 +48,16 @@ fn main() {
 }
 
 /// The commit, unless this is not a checkout of the project itself: no git, an unpacked archive, or
-/// a copy inside another repository.
+/// a copy inside another repository. There it is what `HOPBENCH_COMMIT` says, for builds of images and
+/// packages.
 fn commit() {
+    println!("cargo::rerun-if-env-changed=HOPBENCH_COMMIT");
     if git(&["rev-parse", "--show-prefix"]).as_deref() != Some("harness/") {
+        let told = env::var("HOPBENCH_COMMIT").ok();
+        set(
+            "HOPBENCH_GIT_COMMIT",
+            told.filter(|commit| !commit.is_empty()),
+        );
         return;
     }
     // The first changes when another branch is checked out, the second when HEAD moves at all.

@@ -8,6 +8,7 @@ mod live_heap;
 use std::cell::Cell;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
+use std::time::Instant;
 
 use hopbench::transport::{Flow, Handler, Settings, find};
 use live_heap::live_bytes;
@@ -23,7 +24,7 @@ impl Handler for Counter {
         self.opened.set(self.opened.get() + 1);
     }
 
-    fn message(&self, flow: &Flow, message: &[u8]) {
+    fn message(&self, flow: &Flow, message: &[u8], _now: Instant) {
         self.messages.set(self.messages.get() + 1);
         flow.send(message).expect("the peer's buffers are empty");
     }

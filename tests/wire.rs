@@ -61,7 +61,7 @@ struct Answering {
 }
 
 impl Handler for Answering {
-    fn message(&self, flow: &Flow, message: &[u8]) {
+    fn message(&self, flow: &Flow, message: &[u8], _now: Instant) {
         self.messages.set(self.messages.get() + 1);
         if self.is_echo {
             flow.send(message).unwrap();

@@ -4,6 +4,7 @@
 mod json;
 mod judge;
 mod markdown;
+mod overall;
 mod text;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use crate::statistics::Interval;
 use judge::{Pairing, by_id};
+use overall::Overall;
 
 pub(crate) use json::render as json;
 pub(crate) use markdown::render as markdown;
@@ -32,6 +34,8 @@ pub(crate) struct Comparison<'a> {
     /// What both measured, in HEAD's order of cells, then by metric key. A metric stands there once for
     /// each basis on which it can be compared.
     pub(crate) changes: Vec<Change<'a>>,
+    /// The same over all cells together, of runs that were interleaved.
+    pub(crate) overall: Vec<Overall<'a>>,
     /// What BASE measured and HEAD did not.
     pub(crate) missing: Vec<Missing<'a>>,
     /// Cells that only HEAD has.
@@ -116,6 +120,15 @@ pub(crate) enum Reason {
 }
 
 impl Judgement {
+    /// Of a change that is more than chance.
+    fn of_growth(direction: Direction, has_grown: bool) -> Self {
+        match direction {
+            Direction::Lower if has_grown => Self::Worse,
+            Direction::Higher if !has_grown => Self::Worse,
+            Direction::Lower | Direction::Higher => Self::Better,
+        }
+    }
+
     /// As it is written.
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -185,6 +198,7 @@ impl<'a> Comparison<'a> {
             is_interleaved,
             differences: differences(base, head),
             changes: Vec::new(),
+            overall: Vec::new(),
             missing: Vec::new(),
             new_cells: new.map(|cell| cell.id.as_str()).collect(),
         };
@@ -192,7 +206,25 @@ impl<'a> Comparison<'a> {
             comparison.add(cell, of_head.get(cell.id.as_str()).copied());
         }
         judge::judge(&mut comparison.changes);
+        if is_interleaved {
+            comparison.overall = overall::overall(base, head);
+        }
         comparison
+    }
+
+    /// Whether anything became worse, in a cell or over all of them.
+    pub(crate) fn is_worse(&self) -> bool {
+        let overall = self.overall.iter().map(|overall| overall.judgement);
+        let single = self.changes.iter().map(|change| change.judgement);
+        overall
+            .chain(single)
+            .any(|judgement| judgement == Judgement::Worse)
+    }
+
+    /// Metrics that changed over all cells together.
+    pub(crate) fn found_overall(&self) -> Vec<&Overall<'a>> {
+        let is_found = |overall: &&Overall<'_>| overall.judgement != Judgement::NoChangeShown;
+        self.overall.iter().filter(is_found).collect()
     }
 
     /// How many changes are judged so.

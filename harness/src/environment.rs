@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZero;
+use std::sync::LazyLock;
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
@@ -24,6 +25,47 @@ pub(crate) fn build() -> Build {
         libraries: libraries(option_env!("HOPBENCH_LIBRARIES").unwrap_or_default()),
     }
 }
+
+/// Version and commit, for `-V` and for the first line of `--version`.
+pub(crate) fn version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        let Build {
+            version,
+            git_commit,
+            git_dirty,
+            ..
+        } = build();
+        let commit = match &git_commit {
+            Some(commit) => commit.chars().take(COMMIT_DIGITS).collect(),
+            None => "built outside a checkout, commit unknown".to_owned(),
+        };
+        let changed = if git_dirty == Some(true) {
+            ", changed"
+        } else {
+            ""
+        };
+        format!("{version} ({commit}{changed})")
+    });
+    &VERSION
+}
+
+/// The same, and what else the figures depend on.
+pub(crate) fn long_version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        let Build {
+            rustc, libraries, ..
+        } = build();
+        let libraries = libraries
+            .iter()
+            .map(|(name, version)| format!("{name} {version}"));
+        let libraries = libraries.collect::<Vec<_>>().join(", ");
+        format!("{}\n{rustc}\n{libraries}", version())
+    });
+    &VERSION
+}
+
+/// Digits of a commit that tell it from others.
+pub(crate) const COMMIT_DIGITS: usize = 9;
 
 /// The machine as it is now; call it before the load starts, for the sake of the load average.
 pub(crate) fn environment() -> Environment {

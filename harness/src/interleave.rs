@@ -14,7 +14,7 @@ use hopbench::record::Run;
 use toml::{Table, Value};
 
 use crate::interrupt;
-use crate::progress::Progress;
+use crate::progress::{Progress, Step};
 
 pub(crate) use merge::Session;
 
@@ -64,10 +64,10 @@ impl Interleaving<'_> {
                 let is_base_first = (round + index) % 2 == 0;
                 for side in if is_base_first { [0, 1] } else { [1, 0] } {
                     let name = format!("{} by {}", part.name, SIDES[side]);
-                    progress.begin(&name, round + 1, self.rounds);
+                    progress.begin(Step::named(&name, round + 1, self.rounds), 1.0);
                     let run = self.block(side, part, round, folder.path());
                     blocks[side].push((round, run.with_context(|| name)?));
-                    progress.end(1.0);
+                    progress.end();
                 }
             }
         }

@@ -6,12 +6,16 @@
 //! (`net.core.somaxconn`) lets newcomers try again, and `tcp_mem` bounds bytes on their way, of which
 //! idle connections have none.
 
+mod lines;
+
 use std::fmt;
 use std::fs;
 
 use hopbench::load::{Lifecycle, LoadPlan, Workload};
 use hopbench::transport::Stack;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+
+pub(crate) use lines::lines;
 
 /// Descriptors of a process that are none of its users': pipes, timers, listeners, hops between nodes.
 const OWN_DESCRIPTORS: u64 = 64;

@@ -40,7 +40,7 @@ fn wrong_usage_is_explained_and_exits_with_2() {
         ),
         (
             &["run", "--core-stack", "mtsl"],
-            &["--core-stack", "mtsl", "did you mean \"mtls\""],
+            &["--core-stack", "mtsl", "'mtls'"],
         ),
         (
             &["node", "--route", "b.example=tcp@127.0.0.1:5061"],
@@ -78,7 +78,7 @@ fn wrong_usage_is_explained_and_exits_with_2() {
         (&["plan", "--run", REFERENCE], &["--users"]),
         (
             &["plan", "--users=1e6", "--run", REFERENCE, "--stack=tlss"],
-            &["--stack", "tlss", "did you mean \"tls\""],
+            &["--stack", "tlss", "'tls'"],
         ),
         (
             &["plan", "--users=1e6", "--run", REFERENCE, "--expires=0"],

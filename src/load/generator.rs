@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::outcome::{LoadReport, Standing};
-use super::pacer::Pacer;
+use super::pacer::{self, Pacer};
 use super::plan::{Called, GeneratorConfig, LoadPlan, PlanError, Stage};
 use super::population::Population;
 use super::worker::Worker;
@@ -357,12 +357,15 @@ impl WorkerThread {
         let (orders, mut inbox) = tokio::sync::mpsc::unbounded_channel();
         let (ready, readiness) = mpsc::channel();
         let body = move || {
-            let mut builder = tokio::runtime::Builder::new_current_thread();
-            if let Some(burn) = handicap::before_sleep(config.handicap_ratio) {
-                builder.on_thread_park(burn);
-            }
-            let runtime = builder
+            let burn = handicap::before_sleep(config.handicap_ratio);
+            let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
+                .on_thread_park(move || {
+                    if let Some(burn) = &burn {
+                        burn();
+                    }
+                    pacer::before_park();
+                })
                 .build()
                 .map_err(|error| format!("no runtime: {error}"));
             let worker = runtime.and_then(|runtime| {
@@ -370,7 +373,7 @@ impl WorkerThread {
                     let _context = runtime.enter();
                     let worker = Worker::new(&config, stack, index);
                     let worker = worker.map_err(|error| error.to_string())?;
-                    let pacer = Pacer::new();
+                    let pacer = Pacer::new(config.gather);
                     let pacer = pacer.map_err(|error| format!("no timer: {error}"))?;
                     (Rc::new(worker), pacer)
                 };

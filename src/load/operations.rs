@@ -27,7 +27,7 @@ use super::outcome::Moment;
 use super::plan::LoadPlan;
 use super::worker::{Role, State, TimerKey, Worker};
 use crate::measure::heap::{self, Part};
-use crate::sip::{Agent, Message, Method};
+use crate::sip::{Agent, Method, Response};
 use crate::transport::{CloseReason, Flow, Handler};
 
 /// How a response starts; everything else is a request.
@@ -52,8 +52,12 @@ pub(super) struct Operation {
 
 impl Worker {
     /// Starts the operation that was meant for `intended`.
-    pub(super) fn start_operation(self: &Rc<Self>, plan: &LoadPlan, intended: Instant) {
-        let now = Instant::now();
+    pub(super) fn start_operation(
+        self: &Rc<Self>,
+        plan: &LoadPlan,
+        intended: Instant,
+        now: Instant,
+    ) {
         let operation = {
             let state = &mut *self.state.borrow_mut();
             let kind = state.kinds.next();
@@ -68,6 +72,7 @@ impl Worker {
                 return recorder.found_no_user(kind, intended);
             };
             state.in_flight += 1;
+            self.is_busy.set(true);
             Operation {
                 order: state.order,
                 slot,
@@ -81,7 +86,7 @@ impl Worker {
             OperationKind::Register => self.open_then_register(operation, plan.lifecycle),
             OperationKind::Reregister => self.refresh(operation, plan.lifecycle),
             OperationKind::Call | OperationKind::CancelledCall | OperationKind::UnknownCallee => {
-                self.start_call(operation, CallShape::of(plan));
+                self.start_call(operation, CallShape::of(plan), now);
             }
             OperationKind::Comeback => {
                 self.fail(operation, "nobody comes back before its hop was dropped");
@@ -89,9 +94,9 @@ impl Worker {
         }
     }
 
-    fn succeed(&self, state: &mut State, operation: Operation) {
+    fn succeed(&self, state: &mut State, operation: Operation, now: Instant) {
         if let Some(recorder) = &mut state.recorder {
-            recorder.succeeded(operation.kind, operation.intended, Instant::now());
+            recorder.succeeded(operation.kind, operation.intended, now);
         }
         self.end(state, operation);
     }
@@ -167,21 +172,23 @@ impl Worker {
         }
     }
 
-    fn on_message(self: &Rc<Self>, flow: &Flow, bytes: &[u8]) {
+    fn on_message(self: &Rc<Self>, flow: &Flow, bytes: &[u8], now: Instant) {
         let _scope = heap::part(Part::Transaction);
-        let now = Instant::now();
+        self.is_busy.set(true);
         let state = &mut *self.state.borrow_mut();
         if !bytes.starts_with(RESPONSE) {
             return self.on_request(state, flow, bytes, now);
         }
-        let Ok(message) = Message::parse(bytes) else {
+        let Some(response) = Response::parse(bytes) else {
             state.unexpected += 1;
             return;
         };
-        match message.cseq() {
-            Ok((_, Method::Register)) => self.on_register_response(state, flow, &message, now),
-            Ok(_) => self.on_call_response(state, flow, &message, now),
-            Err(_) => state.unexpected += 1,
+        if response.method() != Method::Register {
+            return self.on_call_response(state, flow, &response, now);
+        }
+        match response.whole() {
+            Some(message) => self.on_register_response(state, flow, &message, now),
+            None => state.unexpected += 1,
         }
     }
 }
@@ -190,8 +197,8 @@ impl Worker {
 struct WorkerHandler(Rc<Worker>);
 
 impl Handler for WorkerHandler {
-    fn message(&self, flow: &Flow, message: &[u8]) {
-        self.0.on_message(flow, message);
+    fn message(&self, flow: &Flow, message: &[u8], now: Instant) {
+        self.0.on_message(flow, message, now);
     }
 
     fn closed(&self, flow: &Flow, reason: &CloseReason) {

@@ -1,17 +1,101 @@
-//! Wakes one worker at exact instants.
+//! Wakes one worker at exact instants, and as seldom as it may.
 //!
 //! Tokio's timers tick in milliseconds, which is longer than a plaintext registration takes: a start
 //! that late would be most of the latency that is reported. On Linux a timerfd wakes the worker
 //! within tens of microseconds; elsewhere Tokio's timer has to do, and the lag histogram shows it.
+//!
+//! A wake-up costs more than the messages that it is for: at thousands of calls a second, most of a
+//! worker's time. So the thread simply sleeps until a start that is [`IMMINENT`], without setting a timer
+//! and without asking for sockets. And where [`GeneratorConfig::gather`] says so, it sleeps for so long
+//! whenever it has started or heard something: what arrives or is to start meanwhile is served by one
+//! wake-up, and leaves in one write.
+//!
+//! [`GeneratorConfig::gather`]: super::GeneratorConfig::gather
 
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
-use std::time::Instant;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// A start so near that the thread sleeps until then: what the system lets a thread sleep too long
+/// unless it is asked not to (`PR_SET_TIMERSLACK`).
+const IMMINENT: Duration = Duration::from_micros(50);
+
+thread_local! {
+    static NAP: RefCell<Option<Nap>> = const { RefCell::new(None) };
+}
+
+/// What a worker's thread does before it asks for its sockets.
+struct Nap {
+    until: Instant,
+    /// Who sees then what is due.
+    waker: Waker,
+}
+
+/// Sleeps as its pacer has asked for. To be called by the runtime of a worker before it parks.
+pub(super) fn before_park() {
+    let Some(nap) = NAP.take() else { return };
+    let remaining = nap.until.saturating_duration_since(Instant::now());
+    if !remaining.is_zero() {
+        std::thread::sleep(remaining);
+    }
+    nap.waker.wake();
+}
 
 /// One alarm, set again and again.
 pub(super) struct Pacer {
     #[cfg(target_os = "linux")]
     timer: tokio::io::unix::AsyncFd<Alarm>,
+    #[cfg(target_os = "linux")]
     armed_for: Option<Instant>,
+    #[cfg(not(target_os = "linux"))]
+    timer: std::pin::Pin<Box<tokio::time::Sleep>>,
+    gather: Duration,
+}
+
+impl Pacer {
+    /// Resolves at `deadline`, or as soon as others had their turn if it has passed; or when something was
+    /// gathered. Cancel safe. Whoever starts something or handles a message says so in `is_busy`.
+    pub(super) async fn wait_until(
+        &mut self,
+        deadline: Instant,
+        is_busy: &Cell<bool>,
+    ) -> io::Result<()> {
+        let gathers = !self.gather.is_zero() && is_busy.take();
+        let now = Instant::now();
+        if deadline <= now && !gathers {
+            tokio::task::yield_now().await;
+            return Ok(());
+        }
+        let (end, imminent) = match gathers {
+            true => (now + self.gather, self.gather),
+            false => (deadline, self.gather.max(IMMINENT)),
+        };
+        let _nap = ForgetNap;
+        poll_fn(|cx| {
+            let remaining = end.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
+                return Poll::Ready(Ok(()));
+            }
+            if remaining > imminent {
+                return self.poll_alarm(cx, deadline);
+            }
+            let waker = cx.waker().clone();
+            NAP.set(Some(Nap { until: end, waker }));
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Whoever stops waiting does not sleep.
+struct ForgetNap;
+
+impl Drop for ForgetNap {
+    fn drop(&mut self) {
+        NAP.set(None);
+    }
 }
 
 /// A timerfd under the trait that Tokio asks for.
@@ -27,8 +111,12 @@ impl std::os::fd::AsRawFd for Alarm {
 
 #[cfg(target_os = "linux")]
 impl Pacer {
-    pub(super) fn new() -> io::Result<Self> {
+    /// The pacer of the calling thread, which gathers for so long.
+    pub(super) fn new(gather: Duration) -> io::Result<Self> {
         use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
+        if gather.is_zero() {
+            sleep_exactly()?;
+        }
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
         // SAFETY: `Alarm` owns the descriptor, hands out no other one, and never replaces it.
@@ -36,18 +124,16 @@ impl Pacer {
         Ok(Self {
             timer,
             armed_for: None,
+            gather,
         })
     }
 
-    /// Resolves at `deadline`, or at once when it has passed. Cancel safe.
-    pub(super) async fn wait_until(&mut self, deadline: Instant) -> io::Result<()> {
+    fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<io::Result<()>> {
         use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
         loop {
-            let Some(remaining) = deadline.checked_duration_since(Instant::now()) else {
-                return Ok(());
-            };
+            let remaining = deadline.saturating_duration_since(Instant::now());
             if remaining.is_zero() {
-                return Ok(());
+                return Poll::Ready(Ok(()));
             }
             if self.armed_for != Some(deadline) {
                 self.timer.get_ref().0.set(
@@ -56,7 +142,7 @@ impl Pacer {
                 )?;
                 self.armed_for = Some(deadline);
             }
-            let mut ready = self.timer.readable_mut().await?;
+            let mut ready = std::task::ready!(self.timer.poll_read_ready_mut(cx))?;
             // The expiry count is not read: setting the timer again clears it, and an
             // edge-triggered registration does not fire twice for one expiry.
             ready.clear_ready();
@@ -65,47 +151,93 @@ impl Pacer {
     }
 }
 
+/// Lets the calling thread sleep no longer than it asks for.
+#[cfg(target_os = "linux")]
+fn sleep_exactly() -> io::Result<()> {
+    let nanoseconds: libc::c_ulong = 1;
+    // SAFETY: this option takes a number and changes nothing but the slack of the calling thread's timers.
+    let result = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 #[cfg(not(target_os = "linux"))]
 impl Pacer {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { armed_for: None })
+    /// The pacer of the calling thread, which gathers for so long.
+    pub(super) fn new(gather: Duration) -> io::Result<Self> {
+        Ok(Self {
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            gather,
+        })
     }
 
-    /// Resolves at `deadline`, or at once when it has passed. Cancel safe.
-    pub(super) async fn wait_until(&mut self, deadline: Instant) -> io::Result<()> {
-        self.armed_for = Some(deadline);
-        tokio::time::sleep_until(deadline.into()).await;
-        Ok(())
+    fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<io::Result<()>> {
+        let timer = &mut self.timer;
+        if timer.deadline() != deadline.into() {
+            timer.as_mut().reset(deadline.into());
+        }
+        std::future::Future::poll(timer.as_mut(), cx).map(Ok)
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn never_wakes_early_and_can_be_set_again_after_a_cancel() {
+        for gather in [Duration::ZERO, Duration::from_micros(400)] {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .on_thread_park(before_park)
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let is_busy = Cell::new(false);
+                let mut pacer = Pacer::new(gather).unwrap();
+                for microseconds in [0, 1, 300, 2_500, 700] {
+                    let deadline = Instant::now() + Duration::from_micros(microseconds);
+                    pacer.wait_until(deadline, &is_busy).await.unwrap();
+                    assert!(Instant::now() >= deadline);
+                }
+                let far = Instant::now() + Duration::from_secs(3600);
+                let wait = pacer.wait_until(far, &is_busy);
+                let cancelled = tokio::time::timeout(Duration::from_millis(5), wait).await;
+                assert!(cancelled.is_err());
+                let near = Instant::now() + Duration::from_millis(2);
+                pacer.wait_until(near, &is_busy).await.unwrap();
+                assert!(Instant::now() >= near);
+            });
+        }
+    }
+
+    #[test]
+    fn gathers_only_after_it_has_been_busy() {
+        let gather = Duration::from_millis(5);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .on_thread_park(before_park)
             .build()
             .unwrap();
         runtime.block_on(async {
-            let mut pacer = Pacer::new().unwrap();
-            for microseconds in [0, 1, 300, 2_500, 700] {
-                let deadline = Instant::now() + Duration::from_micros(microseconds);
-                pacer.wait_until(deadline).await.unwrap();
-                assert!(Instant::now() >= deadline);
+            let is_busy = Cell::new(true);
+            let mut pacer = Pacer::new(gather).unwrap();
+            let started = Instant::now();
+            for deadline in [started, started + Duration::from_secs(3600)] {
+                is_busy.set(true);
+                let begun = Instant::now();
+                pacer.wait_until(deadline, &is_busy).await.unwrap();
+                assert!(begun.elapsed() >= gather);
+                assert!(!is_busy.get());
             }
-            let far = Instant::now() + Duration::from_secs(3600);
-            let cancelled =
-                tokio::time::timeout(Duration::from_millis(5), pacer.wait_until(far)).await;
-            assert!(cancelled.is_err());
-            let near = Instant::now() + Duration::from_millis(2);
-            pacer.wait_until(near).await.unwrap();
-            assert!(Instant::now() >= near);
+            let far = started + Duration::from_secs(3600);
+            let wait = pacer.wait_until(far, &is_busy);
+            let resting = tokio::time::timeout(2 * gather, wait).await;
+            assert!(resting.is_err());
         });
     }
 }

@@ -144,6 +144,6 @@ impl Worker {
             kind: OperationKind::Call,
             ..operation
         };
-        self.start_call(operation, CallShape::lasting());
+        self.start_call(operation, CallShape::lasting(), operation.started);
     }
 }

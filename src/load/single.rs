@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::sip::{
-    Accounts, Agent, CallEvent, Caller, Message, Method, Outbox, Registration, RegistrationEvent,
-    Reliability, Timing,
+    Accounts, Agent, CallEvent, Caller, Method, Outbox, Registration, RegistrationEvent,
+    Reliability, Response, Timing,
 };
 use crate::transport::{
     CloseReason, Connected, Flow, Handler, Phases, Stack, Transport, TransportError, User,
@@ -92,9 +92,10 @@ impl SingleUser {
     /// # Errors
     /// Why the registration failed.
     pub async fn register(&self) -> Result<(), String> {
-        self.dialogue.step(&self.flow, |state, agent, now| {
-            state.registration.start(agent, now, &mut state.outbox);
-        });
+        self.dialogue
+            .step(&self.flow, Instant::now(), |state, agent, now| {
+                state.registration.start(agent, now, &mut state.outbox);
+            });
         self.dialogue.finish(&self.flow).await
     }
 
@@ -105,11 +106,12 @@ impl SingleUser {
     pub async fn call(&self) -> Result<(), String> {
         let key = self.calls.get();
         self.calls.set(key.wrapping_add(1));
-        self.dialogue.step(&self.flow, |state, agent, now| {
-            let mut caller = Caller::new(key, Duration::ZERO);
-            caller.start(agent, now, &mut state.outbox);
-            state.caller = Some(caller);
-        });
+        self.dialogue
+            .step(&self.flow, Instant::now(), |state, agent, now| {
+                let mut caller = Caller::new(key, Duration::ZERO);
+                caller.start(agent, now, &mut state.outbox);
+                state.caller = Some(caller);
+            });
         self.dialogue.finish(&self.flow).await
     }
 
@@ -120,7 +122,7 @@ impl SingleUser {
 }
 
 impl Dialogue {
-    fn step(&self, flow: &Flow, step: impl FnOnce(&mut State, &Agent<'_>, Instant)) {
+    fn step(&self, flow: &Flow, now: Instant, step: impl FnOnce(&mut State, &Agent<'_>, Instant)) {
         let agent = Agent {
             accounts: &self.accounts,
             user: self.user,
@@ -133,7 +135,7 @@ impl Dialogue {
             expires_seconds: 3600,
         };
         let mut state = self.state.borrow_mut();
-        step(&mut state, &agent, Instant::now());
+        step(&mut state, &agent, now);
         for message in state.outbox.iter() {
             // A closed flow is reported by `closed`.
             let _ = flow.send(message);
@@ -160,24 +162,26 @@ impl Dialogue {
             let deadline = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
             tokio::select! {
                 () = self.progressed.notified() => {}
-                () = tokio::time::sleep_until(deadline.into()) => self.step(flow, State::timeout),
+                () = tokio::time::sleep_until(deadline.into()) => {
+                    self.step(flow, Instant::now(), State::timeout);
+                }
             }
         }
     }
 }
 
 impl State {
-    fn receive(&mut self, agent: &Agent<'_>, now: Instant, message: &Message<'_>) {
-        if message
-            .cseq()
-            .is_ok_and(|(_, method)| method == Method::Register)
-        {
+    fn receive(&mut self, agent: &Agent<'_>, now: Instant, response: &Response<'_>) {
+        if response.method() == Method::Register {
+            let Some(message) = &response.whole() else {
+                return;
+            };
             let event = self
                 .registration
                 .receive(agent, now, message, &mut self.outbox);
             self.on_registration(event);
         } else if let Some(caller) = &mut self.caller {
-            let event = caller.receive(agent, now, message, &mut self.outbox);
+            let event = caller.receive(agent, now, response, &mut self.outbox);
             self.on_call(event);
         }
     }
@@ -224,10 +228,10 @@ impl State {
 struct DialogueHandler(Rc<Dialogue>);
 
 impl Handler for DialogueHandler {
-    fn message(&self, flow: &Flow, message: &[u8]) {
-        if let Ok(message) = Message::parse(message) {
-            self.0.step(flow, |state, agent, now| {
-                state.receive(agent, now, &message)
+    fn message(&self, flow: &Flow, message: &[u8], now: Instant) {
+        if let Some(response) = Response::parse(message) {
+            self.0.step(flow, now, |state, agent, now| {
+                state.receive(agent, now, &response)
             });
         }
     }

@@ -28,7 +28,7 @@ use super::plan::{Callees, GeneratorConfig, LoadPlan, Workload};
 use crate::measure::cpu;
 use crate::measure::snapshot::ProcessSnapshot;
 use crate::sip::{Accounts, Caller, Outbox, Registration, Reliability, TimerQueue, Timing};
-use crate::transport::{Flow, Stack, Transport, TransportError, User};
+use crate::transport::{Batching, Flow, Settings, Stack, Transport, TransportError, User};
 
 /// How often a worker that has finished looks whether the others have.
 const FINISH_POLL: Duration = Duration::from_millis(2);
@@ -62,6 +62,8 @@ pub(super) struct Worker {
     /// Wakes the pulse: an operation ended, or a timer is due before the alarm that is set.
     pub(super) changed: Notify,
     alarm: Cell<Option<Instant>>,
+    /// Whether something was started or heard since the pulse looked last.
+    pub(super) is_busy: Cell<bool>,
 }
 
 /// What changes while a worker runs.
@@ -181,7 +183,12 @@ impl Worker {
         stack: &'static Stack,
         index: u32,
     ) -> Result<Self, TransportError> {
-        let transport = stack.open(&config.settings)?;
+        // A user sends what one wake-up brings with one call: what the server gets is the same.
+        let settings = Settings {
+            batching: Batching::On,
+            ..config.settings.clone()
+        };
+        let transport = stack.open(&settings)?;
         let mut users = Vec::new();
         users.resize_with(config.users_max().div_ceil(config.workers) as usize, || {
             None
@@ -235,6 +242,7 @@ impl Worker {
             }),
             changed: Notify::new(),
             alarm: Cell::new(None),
+            is_busy: Cell::new(false),
         })
     }
 
@@ -269,13 +277,14 @@ impl Worker {
         let mut edges = Edges::default();
         let mut has_finished = false;
         loop {
+            // One reading of the clock for all that happens in this turn.
+            let now = Instant::now();
             for _ in 0..STARTS_PER_TURN {
-                let Some(intended) = schedule.take_due(Instant::now()) else {
+                let Some(intended) = schedule.take_due(now) else {
                     break;
                 };
-                self.start_operation(plan, intended);
+                self.start_operation(plan, intended, now);
             }
-            let now = Instant::now();
             self.fire_timers(now);
             if edges.before.is_none() && now >= window_start {
                 edges.before = Some((on_edge(Progress::MeasurementBegins), cpu::thread_ns(), now));
@@ -395,8 +404,9 @@ impl Worker {
     pub(super) async fn wait(&self, pacer: &mut Pacer, deadline: Instant) -> Result<(), String> {
         self.alarm.set(Some(deadline));
         let alarm = tokio::select! {
-            result = pacer.wait_until(deadline) => result,
+            biased;
             () = self.changed.notified() => Ok(()),
+            result = pacer.wait_until(deadline, &self.is_busy) => result,
         };
         self.alarm.set(None);
         alarm.map_err(|error| format!("the timer of the generator failed: {error}"))

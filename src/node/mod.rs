@@ -284,7 +284,7 @@ impl Core {
         Ok(())
     }
 
-    fn receive(self: &Rc<Self>, interface: usize, flow: &Flow, message: &[u8]) {
+    fn receive(self: &Rc<Self>, interface: usize, flow: &Flow, message: &[u8], now: Instant) {
         let _scope = heap::part(Part::Transaction);
         self.counters.borrow_mut().sip_bytes += message.len() as u64;
         {
@@ -297,7 +297,7 @@ impl Core {
                 peer: flow.peer(),
                 interface,
             };
-            server.receive(Instant::now(), source, message, &mut Sender(self));
+            server.receive(now, source, message, &mut Sender(self));
         }
         self.note_deadline();
     }
@@ -348,9 +348,9 @@ impl Handler for Port {
         core.hops.borrow_mut().accepted(self.interface, flow);
     }
 
-    fn message(&self, flow: &Flow, message: &[u8]) {
+    fn message(&self, flow: &Flow, message: &[u8], now: Instant) {
         if let Some(core) = self.core.upgrade() {
-            core.receive(self.interface, flow, message);
+            core.receive(self.interface, flow, message, now);
         }
     }
 

@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 use super::agent::Agent;
 use super::digest::{DigestError, Session};
 use super::header::Method;
-use super::message::Message;
 use super::outbox::Outbox;
+use super::response::Response;
 use super::text::Text;
 use super::transaction::{ClientTransaction, Kind};
 use dialog::{Dialog, Fork};
@@ -254,23 +254,19 @@ impl Caller {
         &mut self,
         agent: &Agent<'_>,
         now: Instant,
-        message: &Message<'_>,
+        response: &Response<'_>,
         outbox: &mut Outbox,
     ) -> CallEvent {
-        let (Some(status), Ok(via)) = (message.status(), message.via()) else {
-            return CallEvent::Nothing;
-        };
-        let (Some(branch), Ok((sequence, method))) = (via.branch, message.cseq()) else {
-            return CallEvent::Nothing;
-        };
-        match method {
+        let (status, branch) = (response.status(), response.branch());
+        let sequence = response.sequence();
+        match response.method() {
             Method::Invite if self.branch(Method::Invite, sequence).is(branch) => {
                 if sequence == self.invite_sequence {
-                    return self.receive_of_invite(agent, now, message, status, outbox);
+                    return self.receive_of_invite(agent, now, response, outbox);
                 }
                 // The challenge again: its ACK was lost.
-                let tag = message.to().ok().and_then(|to| to.tag());
                 if status >= 300 && sequence < self.invite_sequence {
+                    let tag = response.to_tag();
                     self.write_ack_of_failure(agent, sequence, tag.unwrap_or_default(), outbox);
                 }
                 CallEvent::Nothing

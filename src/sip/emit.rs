@@ -156,9 +156,12 @@ impl<'w> Value<'w> {
 
     /// Appends the low `digits` hexadecimal digits of a number, at most 16, in lower case.
     pub fn hex(&mut self, number: u64, digits: u32) {
-        for place in (0..digits.min(16)).rev() {
-            self.out.push(digit((number >> (4 * place)) as usize & 0xf));
+        let mut text = [0; 16];
+        for (place, text) in text.iter_mut().rev().enumerate() {
+            *text = digit((number >> (4 * place)) as usize);
         }
+        let digits = digits.min(16) as usize;
+        self.out.extend_from_slice(&text[text.len() - digits..]);
     }
 
     /// Appends bytes as hexadecimal digits, in lower case.

@@ -30,6 +30,7 @@ pub mod parse;
 pub mod registrar;
 pub mod registration;
 pub mod rehearsal;
+pub mod response;
 pub mod sdp;
 pub mod server;
 pub mod text;
@@ -49,6 +50,7 @@ pub use message::{Message, ParseError, StartLine};
 pub use outbox::Outbox;
 pub use parse::{Contact, NameAddr, Params, Uri, Via};
 pub use registration::{Registration, RegistrationEvent, RegistrationFailure};
+pub use response::Response;
 pub use server::{
     DATAGRAM_BYTES_MAX, Interface, NextHop, Outbound, Route, Server, ServerConfig, ServerCounters,
     Service, Source, Worker,

@@ -57,7 +57,7 @@ trait Client {
         &mut self,
         a: &Agent<'_>,
         n: Instant,
-        m: &Message<'_>,
+        m: &Response<'_>,
         o: &mut Outbox,
     ) -> Self::Event;
     fn timeout(&mut self, a: &Agent<'_>, n: Instant, o: &mut Outbox) -> Self::Event;
@@ -65,7 +65,7 @@ trait Client {
 }
 
 macro_rules! client {
-    ($flow:ident, $event:ident) => {
+    ($flow:ident, $event:ident, $response:ident => $seen:expr) => {
         impl Client for $flow {
             type Event = $event;
             const NOTHING: $event = $event::Nothing;
@@ -73,10 +73,10 @@ macro_rules! client {
                 &mut self,
                 a: &Agent<'_>,
                 n: Instant,
-                m: &Message<'_>,
+                $response: &Response<'_>,
                 o: &mut Outbox,
             ) -> $event {
-                $flow::receive(self, a, n, m, o)
+                $flow::receive(self, a, n, $seen, o)
             }
             fn timeout(&mut self, a: &Agent<'_>, n: Instant, o: &mut Outbox) -> $event {
                 $flow::timeout(self, a, n, o)
@@ -87,8 +87,8 @@ macro_rules! client {
         }
     };
 }
-client!(Registration, RegistrationEvent);
-client!(Caller, CallEvent);
+client!(Registration, RegistrationEvent, response => &response.whole().unwrap());
+client!(Caller, CallEvent, response => response);
 
 struct Sent(Vec<Vec<u8>>);
 
@@ -231,9 +231,9 @@ impl Pair {
                     self.server.receive(now, source, &bytes, &mut sent);
                 }
                 Way::ToClient => {
-                    let message = Message::parse(&bytes).unwrap();
-                    event =
-                        self.act(|agent, now, outbox| client.receive(agent, now, &message, outbox));
+                    let response = Response::parse(&bytes).unwrap();
+                    event = self
+                        .act(|agent, now, outbox| client.receive(agent, now, &response, outbox));
                 }
             }
         } else if client.deadline().is_some_and(|at| at <= now) {

@@ -12,6 +12,7 @@ use super::framing;
 use super::message::Message;
 use super::outbox::Outbox;
 use super::registration::{Registration, RegistrationEvent};
+use super::response::Response;
 use super::server::{Interface, Outbound, Server, ServerConfig, Source};
 use super::timer::Timing;
 use super::transaction::Reliability;
@@ -74,7 +75,7 @@ trait ClientFlow {
         &mut self,
         agent: &Agent<'_>,
         now: Instant,
-        message: &Message<'_>,
+        message: &[u8],
         outbox: &mut Outbox,
     ) -> bool;
 }
@@ -88,10 +89,11 @@ impl ClientFlow for Caller {
         &mut self,
         agent: &Agent<'_>,
         now: Instant,
-        message: &Message<'_>,
+        message: &[u8],
         outbox: &mut Outbox,
     ) -> bool {
-        Caller::receive(self, agent, now, message, outbox) == CallEvent::Completed
+        let response = Response::parse(message).expect("the server's responses are sound");
+        Caller::receive(self, agent, now, &response, outbox) == CallEvent::Completed
     }
 }
 
@@ -104,11 +106,12 @@ impl ClientFlow for Registration {
         &mut self,
         agent: &Agent<'_>,
         now: Instant,
-        message: &Message<'_>,
+        message: &[u8],
         outbox: &mut Outbox,
     ) -> bool {
+        let message = Message::parse(message).expect("the server's messages are sound");
         matches!(
-            Registration::receive(self, agent, now, message, outbox),
+            Registration::receive(self, agent, now, &message, outbox),
             RegistrationEvent::Registered { .. }
         )
     }
@@ -231,8 +234,7 @@ fn receive(
         matches!(framed, Ok(framing::Frame::Message { length }) if length == bytes.len()),
         "{framed:?}"
     );
-    let message = Message::parse(bytes).expect("the server's messages are sound");
-    flow.receive(agent, now, &message, outbox)
+    flow.receive(agent, now, bytes, outbox)
 }
 
 #[inline(never)]

@@ -27,7 +27,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use crate::net::{DatagramCounters, WireCounters};
 pub use crate::tunnel::Drops;
@@ -96,8 +96,9 @@ pub trait Handler {
         let _ = flow;
     }
 
-    /// `message` is one whole SIP message, from start line to the end of its body.
-    fn message(&self, flow: &Flow, message: &[u8]);
+    /// `message` is one whole SIP message, from start line to the end of its body. `now` is when the
+    /// bytes were read that completed it: the clock is read once for all that one read brought.
+    fn message(&self, flow: &Flow, message: &[u8], now: Instant);
 
     /// `head` is the head of a message whose end cannot be found: its `Content-Length` is missing,
     /// malformed, contradicts itself, or exceeds what a message may hold. Nothing behind it can be

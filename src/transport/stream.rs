@@ -1,8 +1,8 @@
 //! The driver that all stream carriers share: one task per connection.
 //!
-//! An idle connection holds no buffer. A wake-up writes what is queued, reads into the worker's
-//! scratch buffer, calls the handler for each whole message, and writes what the handler queued in
-//! one go. Only the bytes of an unfinished message are kept, at most 64 KiB.
+//! An idle connection holds no buffer. A wake-up reads into the worker's scratch buffer, calls the
+//! handler for each whole message, and writes what the handler queued in one go, together with what was
+//! queued before. Only the bytes of an unfinished message are kept, at most 64 KiB.
 
 mod link;
 
@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
@@ -103,6 +103,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         for _ in 0..READS_PER_POLL {
+            // Reading goes first, so that answers leave together with what was queued before.
+            let read = match self.link.state.get() {
+                State::Open => self.poll_read(cx),
+                State::Closing | State::Closed => Poll::Pending,
+            };
+            let is_idle = read.is_pending();
+            match read {
+                Poll::Ready(Err(broken @ CloseReason::Broken(_))) => return Poll::Ready(broken),
+                // What came before may have been answered: that and the goodbye are still written.
+                Poll::Ready(Err(reason)) => self.begin_close(reason),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
             let written = match self.poll_write_queue(cx) {
                 Poll::Ready(Ok(())) => true,
                 Poll::Ready(Err(error)) => return Poll::Ready(self.unwritable(cx, &error)),
@@ -111,14 +123,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.link.state.get() != State::Open {
                 return self.poll_close(cx, written);
             }
-            match self.poll_read(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(broken @ CloseReason::Broken(_))) => return Poll::Ready(broken),
-                // What came before may have been answered: that and the goodbye are still written.
-                Poll::Ready(Err(reason)) => self.begin_close(reason),
+            if is_idle {
                 // The peer is not there to say goodbye to.
-                Poll::Pending if self.lacks_pong() => return Poll::Ready(CloseReason::NoPong),
-                Poll::Pending => return Poll::Pending,
+                return match self.lacks_pong() {
+                    true => Poll::Ready(CloseReason::NoPong),
+                    false => Poll::Pending,
+                };
             }
         }
         cx.waker().wake_by_ref();
@@ -209,19 +219,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut incoming)) {
             return Poll::Ready(Err(self.broken(&error)));
         }
+        let now = Instant::now();
         let bytes = incoming.filled();
         if bytes.is_empty() {
             return Poll::Ready(Err(CloseReason::Peer));
         }
         let handled = if self.partial.is_empty() {
-            self.handle(bytes).map(|consumed| {
+            self.handle(bytes, now).map(|consumed| {
                 let _scope = heap::part(Part::Buffers);
                 self.partial.extend_from_slice(&bytes[consumed..]);
             })
         } else {
             let mut partial = mem::take(&mut self.partial);
             append(&mut partial, bytes);
-            self.handle(&partial).map(|consumed| {
+            self.handle(&partial, now).map(|consumed| {
                 let _scope = heap::part(Part::Buffers);
                 if consumed == 0 {
                     self.partial = partial;
@@ -238,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Handles the whole messages at the start of `bytes` and returns how long they are.
-    fn handle(&self, bytes: &[u8]) -> Result<usize, FramingError> {
+    fn handle(&self, bytes: &[u8], now: Instant) -> Result<usize, FramingError> {
         let mut rest = bytes;
         while !rest.is_empty() && self.link.state.get() == State::Open {
             // Whoever waits for a pong takes a line end for one: it may be half of a ping, but then
@@ -255,7 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             })?;
             let consumed = match frame {
                 Frame::Message { length } => {
-                    self.handler.message(&self.flow, &rest[..length]);
+                    self.handler.message(&self.flow, &rest[..length], now);
                     length
                 }
                 Frame::Ping => {

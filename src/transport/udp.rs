@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use super::{
     Connected, DatagramCounters, Drops, Flow, Guard, Handler, HandshakeKind, Link, Listening,
@@ -132,7 +133,7 @@ impl<S: DatagramSocket + 'static> SocketLink<S> {
         *self.driver.borrow_mut() = Some(cx.waker().clone());
         let mut receive = |peer, payload: &[u8]| {
             if !is_keep_alive(payload) && self.socket.borrow().is_some() {
-                handler.message(&Flow::new(self.clone(), peer), payload);
+                handler.message(&Flow::new(self.clone(), peer), payload, Instant::now());
             }
         };
         // An error of the system, such as a peer that is not there, is for SIP's timers to notice.

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::report::run_file;
 use super::run::{run_id, wants_colour};
 use super::{EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, usage};
-use crate::compare::{self, Comparison, Judgement};
+use crate::compare::{self, Comparison};
 use crate::gate::{self, Gate, Outcome, Runs};
 use crate::interleave::{Interleaving, Session};
 use crate::interrupt;
@@ -134,7 +134,7 @@ pub(crate) fn compare(args: &Args) -> anyhow::Result<u8> {
     let comparison = Comparison::of(&base, &head);
     super::print(&render(&comparison, &outcomes, args.format));
     let failing = |what: &FailOn| match what {
-        FailOn::Worse => comparison.count(|judgement| judgement == Judgement::Worse) > 0,
+        FailOn::Worse => comparison.is_worse(),
         FailOn::Missing => !comparison.missing.is_empty(),
     };
     let fails = args.fail_on.iter().any(failing) || !outcomes.iter().all(Outcome::holds);

@@ -11,6 +11,7 @@ use crate::history::commit::{self, Commit};
 use crate::history::data_js::DataJs;
 use crate::history::entry::Entry;
 use crate::history::series::{self, Line, LineChange};
+use crate::history::site;
 use crate::history::store::{Added, Store};
 use crate::report::significant;
 
@@ -37,6 +38,8 @@ enum Command {
     List(Look),
     /// Fail when a figure has lately changed for the worse
     Check(Check),
+    /// Draw the history as a static site, which opens from disk as from a server
+    Render(Render),
     /// Take over the figures of a data.js of github-action-benchmark
     Import(Import),
     /// Write the figures into a data.js of github-action-benchmark
@@ -103,6 +106,22 @@ struct Check {
 }
 
 #[derive(Debug, clap::Args)]
+struct Render {
+    #[command(flatten)]
+    look: Look,
+    /// The folder for the pages, which is made if need be; begin with index.html
+    #[arg(long, value_name = "SITE")]
+    out: PathBuf,
+    /// What it is called
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "What it costs to secure a SIP hop, over time"
+    )]
+    title: String,
+}
+
+#[derive(Debug, clap::Args)]
 struct Import {
     #[command(flatten)]
     place: Where,
@@ -128,6 +147,7 @@ pub(crate) fn history(args: &Args) -> anyhow::Result<u8> {
         Command::Add(args) => add(args),
         Command::List(args) => list(args),
         Command::Check(args) => check(args),
+        Command::Render(args) => render(args),
         Command::Import(args) => import(args),
         Command::Export(args) => export(args),
         Command::Index(place) => {
@@ -323,6 +343,18 @@ impl Told<'_> {
         }
         words
     }
+}
+
+fn render(args: &Render) -> anyhow::Result<u8> {
+    let (entries, lines) = look(&args.look)?;
+    std::fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    for file in site::render(&args.title, &entries, &lines) {
+        let path = args.out.join(&file.name);
+        std::fs::write(&path, &file.text)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(EXIT_OK)
 }
 
 fn import(args: &Import) -> anyhow::Result<u8> {

@@ -20,7 +20,7 @@ use super::tls::TlsArgs;
 use super::tunnel::TunnelArgs;
 use super::users::Users;
 use super::{
-    EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, by_name, credentials, usage,
+    EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_INTERRUPTED, EXIT_OK, by_name, credentials, names, usage,
 };
 use crate::interrupt;
 use crate::limits::{self, Demand, Readings};
@@ -30,16 +30,19 @@ use crate::testbed::{Failure, Outcome, Placement, Testbed, can_have_sources};
 
 /// Options of the generator.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "A server that is not ours wants to be told who its users are, and over TLS whom to trust:\n\n  \
+#[command(after_help = "Examples:\n  \
+    hopbench load --target 127.0.0.1:5060               a hopbench node, registrations over TCP\n  \
+    hopbench load --target 127.0.0.1:5060 --workload invite --rate 500\n  \
+    hopbench load --stack tls --target 127.0.0.1:5061 --credentials keys\n\n\
+    A server that is not ours wants to be told who its users are, and over TLS whom to trust:\n  \
     HOPBENCH_PASSWORD=… hopbench load --stack tls --target sip.example.org:5061 --domain example.org \\\n    \
     --ca ca.pem --user-pattern 'alice{:04}' --accounts 500 --workload invite --callee echo\n\n\
-    The README has an example with Kamailio. Exit codes: 0 all operations succeeded; 1 the generator \
-    could not work; 2 wrong usage; 3 some operations failed."
-)]
+    docs/load.md has an example with Kamailio.\n\n\
+    Exit codes: 0 all operations succeeded; 1 the generator could not work; 2 wrong usage; 3 some \
+    operations failed.")]
 pub(crate) struct Args {
     /// Stack to speak; `hopbench list stacks` shows them
-    #[arg(long, default_value = "tcp")]
+    #[arg(long, default_value = "tcp", value_parser = names::stacks(), hide_possible_values = true)]
     stack: String,
     /// The server, HOST:PORT; over a tunnel, its outer address
     #[arg(long, required_unless_present = "control", value_name = "HOST:PORT")]
@@ -98,6 +101,10 @@ pub(crate) struct Args {
     /// connections as `ulimit -Hn` says
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     processes: u32,
+    /// Let starts and arrivals wait for each other so long, so that one wake-up serves them all: saves
+    /// processor time at thousands of operations a second, and adds as much to lag and latencies
+    #[arg(long, default_value_t = 0, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u64).range(..=10_000))]
+    gather: u64,
     /// Lifetime that registrations ask for: an hour
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     expires: Option<u32>,
@@ -310,6 +317,7 @@ impl Args {
         Ok(GeneratorConfig {
             workers: self.workers.max(self.processes),
             expires_seconds: self.expires,
+            gather: Duration::from_micros(self.gather),
             // Of identifiers, not of arrivals: a server that is loaded twice must not see a Call-ID
             // twice.
             seed: rand::random(),

@@ -2,13 +2,18 @@
 
 mod breakdown;
 mod compare;
+mod completions;
 mod credentials;
+#[cfg(test)]
+mod damaged;
 mod export;
 mod gate;
 mod history;
 mod instructions;
 mod list;
 mod load;
+mod man;
+mod names;
 mod node;
 mod plan;
 mod proxy;
@@ -22,7 +27,9 @@ mod versus;
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::environment;
 
 /// Everything was measured, and every cell is ok.
 pub(crate) const EXIT_OK: u8 = 0;
@@ -42,10 +49,16 @@ pub(crate) const EXIT_INTERRUPTED: u8 = crate::interrupt::EXIT_CODE;
 #[derive(Debug, Parser)]
 #[command(
     name = "hopbench",
-    version,
-    after_help = "Start with: hopbench run --profile quick\n\n\
-    Exit codes: 0 all cells ok; 1 the command could not do its work, or a gate fails; 2 wrong usage or scenario; \
-    3 some cells or operations failed; 130 interrupted, what was measured is on disk."
+    version = environment::version(),
+    long_version = environment::long_version(),
+    arg_required_else_help = true,
+    after_help = "Start with:\n  \
+    hopbench run                                        measure; about three minutes\n  \
+    hopbench report results/latest                      see it again\n  \
+    hopbench run --help                                 what else can be measured\n\n\
+    Exit codes: 0 all cells ok; 1 the command could not do its work, or a gate or prediction fails; \
+    2 wrong usage, scenario or file; 3 some cells or operations failed; 130 interrupted, what was \
+    measured is on disk."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -76,12 +89,21 @@ enum Command {
     Gate(gate::Args),
     /// Estimate what so many users need, from what a run has measured
     Plan(plan::Args),
+    /// Print what a shell needs to complete commands, options and names
+    Completions(completions::Args),
+    /// Print the manual page of a command, or write all
+    Man(man::Args),
     /// Tell where the processor time of an operation goes, by sampling with perf
     Breakdown(breakdown::Args),
     /// Count the instructions of the hot paths, under valgrind
     Instructions(instructions::Args),
     /// Hold the generator against another one: what a call costs each
     Versus(versus::Args),
+}
+
+/// All commands, as clap knows them.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// A wrong command line or scenario: [`EXIT_USAGE`].
@@ -110,6 +132,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Compare(args) => compare::compare(&args),
         Command::Gate(args) => gate::gate(&args),
         Command::Plan(args) => plan::plan(&args),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => man::man(&args),
         Command::Breakdown(args) => breakdown::breakdown(&args),
         Command::Instructions(args) => instructions::instructions(&args),
         Command::Versus(args) => versus::versus(&args),

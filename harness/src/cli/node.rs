@@ -16,7 +16,7 @@ use super::proxy::ProxyArgs;
 use super::tls::TlsArgs;
 use super::tunnel::TunnelArgs;
 use super::users::Users;
-use super::{EXIT_ERROR, EXIT_OK, by_name, credentials, usage};
+use super::{EXIT_ERROR, EXIT_OK, by_name, credentials, names, usage};
 use crate::limits;
 use crate::protocol::{NodeOrder, NodeReply, WireReading};
 use crate::testbed::{Failure, Placement, Testbed};
@@ -27,9 +27,15 @@ const RING_SECONDS_MAX: f64 = 86_400.0;
 
 /// Options of the node.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    hopbench node                                       registrar and answering UA, TCP, port 5060\n  \
+    hopbench node --stack tls --listen 127.0.0.1:5061 --credentials keys\n  \
+    hopbench node --service proxy --stack tcp --workers 6 --accounts 100000\n\n\
+    Then load it: hopbench load --target 127.0.0.1:5060. Ctrl-C ends it and prints its counters.\n\n\
+    Exit codes: 0 ended by a signal; 1 it could not serve; 2 wrong usage.")]
 pub(crate) struct Args {
     /// Stack to listen on; `hopbench list stacks` shows them
-    #[arg(long, default_value = "tcp")]
+    #[arg(long, default_value = "tcp", value_parser = names::stacks(), hide_possible_values = true)]
     stack: String,
     /// Address to listen on; over a tunnel, its outer address. Port 0 lets the kernel choose
     #[arg(long, default_value = "127.0.0.1:5060")]

@@ -7,16 +7,18 @@ use hopbench::record::Run;
 use hopbench::transport::{self, Stack};
 
 use super::report::run_file;
-use super::{EXIT_ERROR, EXIT_OK, usage};
+use super::{EXIT_ERROR, EXIT_OK, names, usage};
 use crate::plan::{self, BACK_OFF, Demand, HeldOut, Style, Validation};
 
 /// Options of a plan.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Counts may be written as 100000, 100_000, 100k, 1M or 1e6.\n\n\
+#[command(after_help = "Examples:\n  \
+    hopbench plan --run results/latest --users 1e6\n  \
+    hopbench plan --run results/latest --users 50k --stack tls,udp@wireguard --calls-per-user-hour 2\n  \
+    hopbench plan --run results/reference/scale --validate largest\n\n\
+    Counts may be written as 100000, 100_000, 100k, 1M or 1e6.\n\n\
     Exit codes: 0 done; 1 a prediction of --validate missed its target; 2 wrong usage, or a run \
-    that tells nothing."
-)]
+    that tells nothing.")]
 pub(crate) struct Args {
     /// A run's folder, or its run.json; several times, where one lacks what another has: the first
     /// that has it counts, and cells of the experiment scale before others
@@ -26,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COUNT", value_parser = count, required_unless_present = "validate")]
     users: Option<u32>,
     /// Only these stacks; by default all that the runs have
-    #[arg(long, value_delimiter = ',', value_name = "STACK,…")]
+    #[arg(long, value_delimiter = ',', value_name = "STACK,…", value_parser = names::stacks(), hide_possible_values = true)]
     stack: Vec<String>,
     /// For how long a registration is good, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600.0)]

@@ -10,6 +10,11 @@ use crate::report::{self, Format};
 
 /// Options of the report.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    hopbench report results/latest                      the tables, for a terminal\n  \
+    hopbench report results/latest --format markdown > report.md\n  \
+    hopbench report results/reference/quick --write results/reference/quick\n\n\
+    Exit codes: 0 rendered; 1 it could not be written; 2 wrong usage, or a file that is no run.")]
 pub(crate) struct Args {
     /// A run's folder, or its run.json
     run: PathBuf,
@@ -82,6 +87,8 @@ fn replaced(text: &str, excerpt: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn root() -> PathBuf {
@@ -108,32 +115,46 @@ mod tests {
             .collect()
     }
 
-    /// Reports and charts of the reference runs are those of their run.json, to the byte.
+    /// Reports and charts of all reference runs are those of their run.json, to the byte.
     #[test]
     fn reference_runs_are_committed_as_rendered() {
-        for name in ["quick", "standard"] {
-            let committed = root().join("results/reference").join(name);
-            let run = Run::read(&committed.join("run.json")).expect("a reference run");
-            let rendered = tempfile::tempdir().expect("a folder");
-            report::write_all(&run, rendered.path()).expect("it can be written");
-            // The page is not committed; that it is always the same is asserted in tests/report_html.rs.
-            std::fs::remove_file(rendered.path().join(report::PAGE)).expect("it was rendered");
-            for file in files(rendered.path()) {
-                let relative = file
-                    .strip_prefix(rendered.path())
-                    .expect("it lies in there");
-                assert!(
-                    text(&committed.join(relative)) == text(&file),
-                    "{name}/{} is not what its run.json renders to: run scripts/render",
-                    relative.display()
-                );
+        let reference = std::fs::read_dir(root().join("results/reference")).expect("a folder");
+        let committed: Vec<PathBuf> = reference
+            .map(|entry| entry.expect("it is readable").path())
+            .collect();
+        assert!(committed.len() >= 7, "{committed:?}");
+        std::thread::scope(|scope| {
+            for folder in &committed {
+                scope.spawn(|| assert_rendered(folder));
             }
-            let is_page = |file: &PathBuf| file.ends_with(report::PAGE);
-            let committed = files(&committed).into_iter().filter(|file| !is_page(file));
-            assert_eq!(
-                committed.count(),
-                files(rendered.path()).len() + 1,
-                "{name}"
+        });
+    }
+
+    fn assert_rendered(committed: &Path) {
+        let run = Run::read(&committed.join("run.json")).expect("a reference run");
+        let rendered = tempfile::tempdir().expect("a folder");
+        report::write_all(&run, rendered.path()).expect("it can be written");
+        let names = |folder: &Path| -> BTreeSet<PathBuf> {
+            let files = files(folder).into_iter();
+            let relative = files.map(|file| file.strip_prefix(folder).expect("beneath").to_owned());
+            // The page is not committed; that it is always the same is asserted in tests/report_html.rs.
+            relative
+                .filter(|name| name != Path::new("run.json") && name != Path::new(report::PAGE))
+                .collect()
+        };
+        let of_run = names(rendered.path());
+        assert_eq!(
+            names(committed),
+            of_run,
+            "{}: run scripts/render",
+            committed.display()
+        );
+        for name in of_run {
+            assert!(
+                text(&committed.join(&name)) == text(&rendered.path().join(&name)),
+                "{} of {} is not what its run.json renders to: run scripts/render",
+                name.display(),
+                committed.display()
             );
         }
     }

@@ -1,59 +1,74 @@
 //! `hopbench run`: measures, writes the run's folder, and prints the comparison.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
+use anstream::{AutoStream, ColorChoice};
+use anyhow::{Context, bail, ensure};
+use clap::ValueHint;
 use hopbench::record::{Cell, Run, SCHEMA, Verdict};
-use hopbench::transport::{self, KeyType, Settings, TlsOptions, TlsSettings, WireguardKeys};
+use hopbench::transport::{KeyType, Settings, TlsOptions, TlsSettings, WireguardKeys};
 
 use super::gate::without_base;
 use super::tunnel::TunnelArgs;
-use super::{EXIT_FAILED_CELLS, EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, usage};
+use super::{EXIT_FAILED_CELLS, EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, names, usage};
 use crate::environment;
 use crate::experiment::{self, Bench, Conduct, Experiment, Trial};
 use crate::gate::{self, Gate, Outcome, Runs};
 use crate::interrupt;
-use crate::limits::{self, Readings};
+use crate::limits::{self, Readings, Unmet};
 use crate::progress::Progress;
 use crate::report::{self, Format};
-use crate::scenario::Scenario;
+use crate::scenario::{PROFILES, Scenario};
 use crate::testbed::{Placement, Testbed};
 use crate::variant::Handicap;
 
 /// Options of a run.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    hopbench run                                        a look: every stack, every question\n  \
+    hopbench run --profile standard                     figures to argue with: forty minutes\n  \
+    hopbench run --stacks tcp,tls --experiments setup   one question, two stacks\n  \
+    hopbench run scenario.toml --out results/mine       what you choose: harness/scenarios has examples\n  \
+    hopbench run --quiet --json | jq '.ratios[0]'       for programs\n\n\
+    Ctrl-C stops a run and keeps what was measured; `hopbench report results/latest` shows it again, \
+    `hopbench list` names all stacks, profiles, experiments and metrics.\n\n\
+    Exit codes: 0 all cells ok; 1 the run could not be made, or a gate fails; 2 wrong usage or scenario; \
+    3 some cells failed; 130 interrupted, what was measured is on disk.")]
 pub(crate) struct Args {
     /// A scenario file; without one, the profile's built-in scenario
+    #[arg(help_heading = WHAT, value_hint = ValueHint::FilePath)]
     scenario: Option<PathBuf>,
-    /// Built-in scenario: quick (a few minutes), standard (forty minutes), full (for publication),
-    /// lifecycles, workloads, tunnels, peers, rekey, memory, rates; `hopbench list profiles` says what is in them
-    #[arg(long, default_value = "quick", conflicts_with = "scenario")]
+    /// Built-in scenario: quick takes a few minutes, standard forty, full is for publication, scale takes
+    /// an hour; `hopbench list profiles` says what is in them
+    #[arg(long, help_heading = WHAT, default_value = "quick", value_parser = names::profiles(), conflicts_with = "scenario")]
     profile: String,
     /// Only these stacks; a ratio needs its control as well
-    #[arg(long, value_delimiter = ',', value_name = "STACK,…")]
+    #[arg(long, help_heading = WHAT, value_delimiter = ',', value_name = "STACK,…", value_parser = names::stacks())]
     stacks: Vec<String>,
     /// Between proxies, these stacks, each with every stack at the edge; without it, the same as at
     /// the edge
-    #[arg(long = "core-stack", value_delimiter = ',', value_name = "STACK,…")]
+    #[arg(long = "core-stack", help_heading = WHAT, value_delimiter = ',', value_name = "STACK,…", value_parser = names::stacks(), hide_possible_values = true)]
     core_stacks: Vec<String>,
     /// Only these experiments
-    #[arg(long, value_delimiter = ',', value_name = "EXPERIMENT,…")]
+    #[arg(long, help_heading = WHAT, value_delimiter = ',', value_name = "EXPERIMENT,…", value_parser = names::experiments())]
     experiments: Vec<String>,
-    /// Folder for the run's files; by default results/runs/RUN_ID, with results/latest pointing at it
-    #[arg(long, value_name = "FOLDER")]
-    out: Option<PathBuf>,
     /// Seed of arrivals, order and bootstrap
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, help_heading = WHAT, default_value_t = 1)]
     seed: u64,
-    /// No progress, no table; the files are written all the same
-    #[arg(long)]
+    /// Folder for the run's files; by default results/runs/RUN_ID, with results/latest pointing at it
+    #[arg(long, help_heading = OUTPUT, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    out: Option<PathBuf>,
+    /// No progress, no table; the files are written all the same, and what fails is said
+    #[arg(long, help_heading = OUTPUT)]
     quiet: bool,
+    /// Instead of the table, print the run: what is in its run.json, and nothing else
+    #[arg(long, help_heading = OUTPUT)]
+    json: bool,
     /// What must hold of the figures, beside the gates of the scenario; may be given several times.
     /// `hopbench gate --help` has the grammar
-    #[arg(long = "gate", value_name = "EXPR")]
+    #[arg(long = "gate", help_heading = OUTPUT, value_name = "EXPR")]
     gates: Vec<Gate>,
     /// Have every node burn this share of its own processor time on top, to see whether a comparison
     /// finds it; each cell records it
@@ -66,10 +81,18 @@ pub(crate) struct Args {
     tunnel: TunnelArgs,
 }
 
-/// Whether standard output wants colour (<https://no-color.org>).
+/// Heading of the options that say what is measured.
+const WHAT: &str = "What to measure";
+/// Heading of the options that say where it goes, and what is expected of it.
+const OUTPUT: &str = "Output";
+
+/// Whether standard output wants colour: on terminals, unless `NO_COLOR` or `CLICOLOR=0` is set; with
+/// `CLICOLOR_FORCE` everywhere.
 pub(crate) fn wants_colour() -> bool {
-    std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    match AutoStream::choice(&std::io::stdout()) {
+        ColorChoice::Never => false,
+        ColorChoice::Auto | ColorChoice::AlwaysAnsi | ColorChoice::Always => true,
+    }
 }
 
 /// Measures.
@@ -96,14 +119,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         handicap,
     };
     let (run, folder, conduct) = measure(experiments, machine, &undertaking)?;
-    if !args.quiet {
+    if args.json {
+        super::print(&report::render(&run, Format::Json, false));
+    } else if !args.quiet {
         super::print(&report::render(&run, Format::Table, wants_colour()));
         super::print(&format!(
             "\nreport: {}\n",
             folder.join(report::PAGE).display()
         ));
     }
-    let holds = conduct == Conduct::Interrupted || hold(&gates, &run, args.quiet);
+    let holds = conduct == Conduct::Interrupted || hold(&gates, &run, args);
     Ok(exit_code(&run, conduct, holds))
 }
 
@@ -175,7 +200,7 @@ pub(super) fn measure(
 
 /// Whether the gates hold of the run; says so, with what fails even when `quiet`. A gate that does not say
 /// which cell it means holds of none.
-fn hold(gates: &[Gate], run: &Run, is_quiet: bool) -> bool {
+fn hold(gates: &[Gate], run: &Run, args: &Args) -> bool {
     let runs = Runs {
         head: run,
         base: None,
@@ -192,9 +217,14 @@ fn hold(gates: &[Gate], run: &Run, is_quiet: bool) -> bool {
         }
     }
     let all_hold = outcomes.iter().all(Outcome::holds);
-    let is_told = !is_quiet || !all_hold;
+    let is_told = !args.quiet || !all_hold;
     if is_told && !outcomes.is_empty() {
-        super::print(&format!("\n{}", gate::table(&outcomes)));
+        let table = format!("\n{}", gate::table(&outcomes));
+        if args.json {
+            eprint!("{table}");
+        } else {
+            super::print(&table);
+        }
     }
     are_clear && all_hold
 }
@@ -205,29 +235,15 @@ fn hold(gates: &[Gate], run: &Run, is_quiet: bool) -> bool {
 /// When it can run none.
 fn check_limits(experiments: &[Experiment], machine: &Readings) -> anyhow::Result<()> {
     let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
-    let mut can_run_any = false;
-    let mut cells_by_reason = BTreeMap::<String, Vec<String>>::new();
-    for trial in trials {
-        match trial.unmet(machine) {
-            None => can_run_any = true,
-            Some(unmet) => {
-                let cells = cells_by_reason.entry(unmet.to_string()).or_default();
-                cells.push(trial.subject.id.to_string());
-            }
-        }
+    let unmet: Vec<(String, Unmet)> = trials
+        .clone()
+        .filter_map(|trial| Some((trial.subject.id.to_string(), trial.unmet(machine)?)))
+        .collect();
+    let lines = limits::lines(&unmet);
+    if unmet.len() == trials.count() {
+        bail!("this machine does not suffice\n{}", lines.join("\n"));
     }
-    let told = cells_by_reason
-        .iter()
-        .map(|(reason, cells)| match cells.as_slice() {
-            [cell] => format!("{cell}: {reason}"),
-            [cell, more @ ..] => format!("{cell} and {} more: {reason}", more.len()),
-            [] => unreachable!("a reason has a cell"),
-        });
-    let told: Vec<String> = told.collect();
-    if !can_run_any {
-        bail!("this machine does not suffice\n{}", told.join("\n"));
-    }
-    for line in told {
+    for line in lines {
         eprintln!("unsupported: {line}");
     }
     Ok(())
@@ -299,29 +315,23 @@ impl Args {
 
     fn scenario(&self) -> anyhow::Result<Scenario> {
         let mut scenario = match &self.scenario {
-            Some(path) => Scenario::read(path)?,
+            Some(path) => {
+                let profiles = PROFILES.iter().map(|(name, _)| Path::new(name));
+                ensure!(
+                    path.exists() || !profiles.into_iter().any(|profile| profile == path),
+                    "there is no file {path}; the profile of that name is run by: hopbench run \
+                     --profile {path}",
+                    path = path.display()
+                );
+                Scenario::read(path)?
+            }
             None => Scenario::profile(&self.profile)?,
         };
         if !self.stacks.is_empty() {
-            for name in &self.stacks {
-                transport::find(name)?;
-            }
             scenario.plan.stacks.clone_from(&self.stacks);
         }
         if !self.core_stacks.is_empty() {
-            for name in &self.core_stacks {
-                transport::find(name).context("in --core-stack")?;
-            }
             scenario.plan.core_stacks.clone_from(&self.core_stacks);
-        }
-        for name in &self.experiments {
-            if !experiment::NAMES.iter().any(|(known, _)| known == name) {
-                let known: Vec<&str> = experiment::NAMES.iter().map(|(name, _)| *name).collect();
-                bail!(
-                    "there is no experiment \"{name}\"; there are: {}",
-                    known.join(", ")
-                );
-            }
         }
         scenario.plan.usual = self.tunnel.variant()?;
         Ok(scenario)

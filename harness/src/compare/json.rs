@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Absence, Change, Comparison, Difference, Estimate, Judgement};
+use super::{Absence, Change, Comparison, Difference, Estimate, Judgement, Overall};
 use crate::report::verdict_word;
 
 /// Name and version of the format.
@@ -16,6 +16,7 @@ struct Written<'c> {
     is_interleaved: bool,
     false_discovery_rate: f64,
     environment_differences: &'c [Difference],
+    overall: Vec<WrittenOverall<'c>>,
     changes: Vec<WrittenChange<'c>>,
     missing: Vec<WrittenMissing<'c>>,
     new_cells: &'c [&'c str],
@@ -37,6 +38,17 @@ struct WrittenChange<'c> {
     ci95_low: Option<f64>,
     ci95_high: Option<f64>,
     p: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct WrittenOverall<'c> {
+    metric: &'c str,
+    verdict: &'static str,
+    cells: usize,
+    ratio: Option<f64>,
+    ci95_low: Option<f64>,
+    ci95_high: Option<f64>,
+    p: f64,
 }
 
 #[derive(Serialize)]
@@ -64,6 +76,7 @@ pub(crate) fn render(comparison: &Comparison<'_>) -> serde_json::Value {
         is_interleaved: comparison.is_interleaved,
         false_discovery_rate: super::judge::FALSE_DISCOVERY_RATE,
         environment_differences: &comparison.differences,
+        overall: comparison.overall.iter().map(written_overall).collect(),
         changes: comparison.changes.iter().map(written).collect(),
         missing: missing.collect(),
         new_cells: &comparison.new_cells,
@@ -96,5 +109,21 @@ fn written<'c>(change: &'c Change<'_>) -> WrittenChange<'c> {
         ci95_low: interval.map(|interval| interval.low),
         ci95_high: interval.map(|interval| interval.high),
         p: change.p,
+    }
+}
+
+fn written_overall<'c>(overall: &'c Overall<'_>) -> WrittenOverall<'c> {
+    let (ratio, interval) = match overall.estimate {
+        Estimate::Ratio(ratio, interval) => (Some(ratio), Some(interval)),
+        Estimate::Difference(..) => (None, None),
+    };
+    WrittenOverall {
+        metric: overall.metric,
+        verdict: overall.judgement.word(),
+        cells: overall.cells,
+        ratio,
+        ci95_low: interval.map(|interval| interval.low),
+        ci95_high: interval.map(|interval| interval.high),
+        p: overall.p,
     }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use hopbench::record::{Cell, Direction, Metric, Run, Unit, Verdict};
+use hopbench::record::{Cell, Metric, Run, Unit, Verdict};
 
 use super::{Basis, Change, Estimate, Judgement, Reason};
 use crate::experiment::describes_load;
@@ -17,10 +17,10 @@ use crate::statistics::test::{Difference, Sample, discovery_limit};
 
 /// Of all changes that are claimed, at most this share is expected to be none.
 pub(crate) const FALSE_DISCOVERY_RATE: f64 = 0.05;
-/// What is counted differs by so much between two runs of the same code, since certificates are made
-/// anew (their length varies) and tables fill differently. Interleaved blocks have certificates of their own.
+/// What is counted differs by so much between runs of the same code, since certificates are made anew (their
+/// length varies) and tables fill differently: less is no change that anybody would want to be told of.
 pub(crate) const COUNTED_MARGIN_RATIO: f64 = 0.01;
-/// Bytes per connection below this are rounding.
+/// Of figures of a few bytes, this is rounding.
 const COUNTED_MARGIN: f64 = 16.0;
 
 /// Processor time of the server, which is compared by that of the client in the same window.
@@ -42,7 +42,7 @@ pub(super) fn is_judged(key: &str) -> bool {
 }
 
 /// Whether the machine's speed is in it.
-fn is_timed(key: &str, unit: Unit) -> bool {
+pub(super) fn is_timed(key: &str, unit: Unit) -> bool {
     match unit {
         Unit::Ns | Unit::PerSecond => true,
         Unit::Bytes => false,
@@ -71,7 +71,16 @@ impl<'a> Pairing<'a> {
             },
         };
         if self.is_interleaved {
-            return vec![change(Basis::Pairs, paired(metrics))];
+            let pairs = paired(metrics);
+            let is_counted = !is_timed(key, metrics[1].unit);
+            let pairs = pairs.map(|scaled| {
+                if is_counted {
+                    scaled.beyond_margin(figures)
+                } else {
+                    scaled
+                }
+            });
+            return vec![change(Basis::Pairs, pairs)];
         }
         if !is_timed(key, metrics[1].unit) {
             let counted = samples(self.cells, metrics).map(|scaled| scaled.beyond_margin(figures));
@@ -264,13 +273,9 @@ pub(super) fn judge(changes: &mut [Change<'_>]) {
         let (Some(p), Some(estimate)) = (change.p, &change.estimate) else {
             continue;
         };
-        let has_grown = estimate.is_growth();
-        change.judgement = match change.direction {
-            _ if p > limit => Judgement::NoChangeShown,
-            Direction::Lower if has_grown => Judgement::Worse,
-            Direction::Higher if !has_grown => Judgement::Worse,
-            Direction::Lower | Direction::Higher => Judgement::Better,
-        };
+        if p <= limit {
+            change.judgement = Judgement::of_growth(change.direction, estimate.is_growth());
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::text::{estimate_words, lost, summary, warnings};
+use super::text::{estimate_words, lost, overall_words, summary, warnings};
 use super::{Change, Comparison, Judgement};
 use crate::report::quantity;
 
@@ -27,6 +27,13 @@ pub(crate) fn render(comparison: &Comparison<'_>) -> String {
         let _ = writeln!(out, "> ⚠️ {warning}  ");
     }
     if !comparison.differences.is_empty() {
+        out.push('\n');
+    }
+    let overall = comparison.found_overall();
+    for metric in &overall {
+        let _ = writeln!(out, "- over all cells: {}", overall_words(metric));
+    }
+    if !overall.is_empty() {
         out.push('\n');
     }
     let found = comparison.found();

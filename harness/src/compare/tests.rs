@@ -67,6 +67,7 @@ fn a_run_against_itself_changed_nowhere() {
             assert!(comparison.missing.is_empty(), "{:?}", comparison.missing);
             assert!(comparison.changes.len() > 100);
             assert_eq!(found(&comparison), []);
+            assert!(comparison.found_overall().is_empty() && !comparison.is_worse());
         }
     }
 }
@@ -135,6 +136,14 @@ fn pairs_of_blocks_show_what_separate_runs_cannot() {
         assert_eq!(change.judgement, Judgement::Worse, "{change:?}");
         assert_eq!(change.basis, Basis::Pairs);
     }
+    let overall = comparison.found_overall();
+    assert!(overall.len() > 5, "{overall:?}");
+    for found in overall {
+        assert!(found.metric.contains("_ns") && found.cells > 1, "{found:?}");
+        assert_eq!(found.judgement, Judgement::Worse, "{found:?}");
+    }
+    let text = text(&comparison, false);
+    assert!(text.contains("\nOver all cells, HEAD ÷ BASE"), "{text}");
     let others = comparison
         .changes
         .iter()

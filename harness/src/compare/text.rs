@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Absence, Change, Comparison, Estimate, Judgement, Missing, Reason};
+use hopbench::record::Unit;
+
+use super::{Absence, Change, Comparison, Estimate, Judgement, Missing, Overall, Reason};
 use crate::report::{quantity, significant, verdict_word};
 use crate::statistics::Interval;
 
@@ -22,6 +24,14 @@ pub(crate) fn render(comparison: &Comparison<'_>, colour: bool) -> String {
             painted(&format!("warning: {warning}"), "33", colour)
         );
     }
+    let overall = comparison.found_overall();
+    if !overall.is_empty() {
+        let _ = writeln!(out, "\nOver all cells, HEAD ÷ BASE [95 %]");
+    }
+    for metric in overall {
+        let line = format!("  {}", overall_words(metric));
+        let _ = writeln!(out, "{}", painted(&line, code(metric.judgement), colour));
+    }
     let found = comparison.found();
     if !found.is_empty() {
         let _ = writeln!(out, "\n{}", heading());
@@ -32,11 +42,7 @@ pub(crate) fn render(comparison: &Comparison<'_>, colour: bool) -> String {
             cell = &change.cell.id;
             let _ = writeln!(out, "{cell}");
         }
-        let code = if change.judgement == Judgement::Worse {
-            "31"
-        } else {
-            "32"
-        };
+        let code = code(change.judgement);
         let _ = writeln!(out, "{}", painted(&row(change), code, colour));
     }
     if found.len() > LISTED {
@@ -49,6 +55,30 @@ pub(crate) fn render(comparison: &Comparison<'_>, colour: bool) -> String {
     let _ = writeln!(out, "\n{}", summary(comparison));
     absences(&mut out, comparison);
     out
+}
+
+fn code(judgement: Judgement) -> &'static str {
+    if judgement == Judgement::Worse {
+        "31"
+    } else {
+        "32"
+    }
+}
+
+/// `worse server_cpu_ns_per_operation 1.12× [1.07, 1.17], 4 cells`.
+pub(super) fn overall_words(overall: &Overall<'_>) -> String {
+    let Overall {
+        metric,
+        cells,
+        estimate,
+        judgement,
+        ..
+    } = overall;
+    let ratio = ratio_words(estimate, Unit::Ratio);
+    format!(
+        "{:<6} {metric:<41} {ratio:<24} {cells} cells",
+        judgement.word()
+    )
 }
 
 /// What makes figures of the two runs hard to compare.
@@ -96,8 +126,9 @@ pub(super) fn summary(comparison: &Comparison<'_>) -> String {
 
 fn method(comparison: &Comparison<'_>) -> &'static str {
     if comparison.is_interleaved {
-        "The runs were interleaved: each block of HEAD is compared with the block of BASE beside it. Of\n\
-         the changes claimed at most one in twenty is expected to be chance (Benjamini–Hochberg)."
+        "The runs were interleaved: each block of HEAD is compared with the block of BASE beside it.\n\
+         Counted figures that differ by less than 1 % count as equal. Of the changes claimed at most one\n\
+         in twenty is expected to be chance (Benjamini–Hochberg)."
     } else {
         "The runs were measured one after the other, so times are compared by what each run measured beside\n\
          them: the control, or the client's CPU; what both share cancels. `hopbench compare --interleave`\n\
@@ -131,6 +162,10 @@ fn row(change: &Change<'_>) -> String {
 
 /// `1.10× [1.05, 1.14]`, or a difference with its unit.
 pub(super) fn estimate_words(change: &Change<'_>, estimate: &Estimate) -> String {
+    ratio_words(estimate, change.unit)
+}
+
+fn ratio_words(estimate: &Estimate, unit: Unit) -> String {
     match *estimate {
         Estimate::Ratio(ratio, Interval { low, high }) => {
             format!("{}× [{}, {}]", fine(ratio), fine(low), fine(high))
@@ -139,7 +174,7 @@ pub(super) fn estimate_words(change: &Change<'_>, estimate: &Estimate) -> String
             let sign = if difference > 0.0 { "+" } else { "" };
             format!(
                 "{sign}{} [{}, {}]",
-                quantity(change.unit, difference),
+                quantity(unit, difference),
                 significant(low),
                 significant(high)
             )

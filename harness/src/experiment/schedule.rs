@@ -3,13 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use hopbench::record::{Cell, Ratio};
+use hopbench::record::{Cell, Ratio, Unit, metric};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::collect::Collected;
 use super::{Bench, Experiment, Subject, Trial};
+use crate::progress::CellStep;
+use crate::statistics;
 use crate::testbed::Failure;
 
 /// Figures of longer measuring than this are never kept back.
@@ -105,7 +107,14 @@ fn measure(trial: &Trial, cell: &mut Collected, block: u32, bench: &Bench<'_>) -
         progress.skip(seconds);
         return Conduct::Complete;
     }
-    progress.begin(&id.to_string(), block + 1, *blocks);
+    let step = CellStep {
+        id,
+        rate_per_second: subject_rate(&trial.subject),
+        block,
+        blocks: *blocks,
+        so_far: so_far(cell),
+    };
+    progress.begin(step.into(), seconds);
     match trial.question.measure(bench, site, block) {
         Ok(sample) => {
             cell.samples.insert(block, sample);
@@ -120,6 +129,31 @@ fn measure(trial: &Trial, cell: &mut Collected, block: u32, bench: &Bench<'_>) -
             cell.unsupported = Some(reason);
         }
     }
-    progress.end(seconds);
+    progress.end();
     Conduct::Complete
+}
+
+/// Operations a second of its load, if it has one.
+fn subject_rate(subject: &Subject) -> Option<f64> {
+    subject.parameters.get("rate_per_second")?.as_f64()
+}
+
+/// The figure of a cell that tells most, as its blocks have it so far.
+fn so_far(cell: &Collected) -> Option<(&'static str, f64, Unit)> {
+    const TELLING: [(&str, &str); 6] = [
+        ("session_request_delay_ns", "session request delay"),
+        ("hop_ready_to_registered_ns", "time to registered"),
+        ("outage_ns", "outage"),
+        ("registration_delay_ns", "registration delay"),
+        ("server_heap_bytes_per_connection", "server heap"),
+        ("server_cpu_ns_per_call", "server CPU per call"),
+    ];
+    TELLING.iter().find_map(|(key, what)| {
+        let blocks: Vec<f64> = cell.values(key).into_values().collect();
+        Some((
+            *what,
+            statistics::median(&blocks)?,
+            metric::known(key)?.unit,
+        ))
+    })
 }

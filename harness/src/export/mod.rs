@@ -107,7 +107,7 @@ impl Format {
 }
 
 /// A cell's id as part of a file name: what is not a letter, a digit or one of `-_.@=` becomes `-`.
-fn file_stem(id: &str) -> String {
+pub(crate) fn file_stem(id: &str) -> String {
     let keep = |c: char| c.is_ascii_alphanumeric() || "-_.@=".contains(c);
     id.chars().map(|c| if keep(c) { c } else { '-' }).collect()
 }

@@ -16,4 +16,5 @@ pub(crate) mod data_js;
 pub(crate) mod entry;
 mod json;
 pub(crate) mod series;
+pub(crate) mod site;
 pub(crate) mod store;

@@ -13,6 +13,8 @@ pub(crate) enum Style {
 
 /// Columns of figures that fit into a terminal.
 const COLUMNS: usize = 3;
+/// Characters that do.
+const WIDTH: usize = 100;
 
 /// A page in the making.
 pub(super) struct Page {
@@ -64,18 +66,45 @@ impl Page {
 
     pub(super) fn paragraph(&mut self, text: &str) {
         match self.style {
-            Style::Text => self.line(&format!("  {text}")),
+            Style::Text => self.wrapped("  ", text),
             Style::Markdown => self.line(&format!("{text}\n")),
         }
     }
 
     /// An entry of a list; `level` is 0 for the outermost.
     pub(super) fn item(&mut self, level: usize, text: &str) {
-        let (indent, mark) = match self.style {
-            Style::Text => ("  ".repeat(level + 1), ""),
-            Style::Markdown => ("  ".repeat(level), "- "),
-        };
-        self.line(&format!("{indent}{mark}{text}"));
+        match self.style {
+            Style::Text => self.wrapped(&"  ".repeat(level + 1), text),
+            Style::Markdown => self.line(&format!("{}- {text}", "  ".repeat(level))),
+        }
+    }
+
+    /// The same of a line that is to be copied: it stays one.
+    pub(super) fn whole_item(&mut self, text: &str) {
+        match self.style {
+            Style::Text => self.line(&format!("  {text}")),
+            Style::Markdown => self.item(0, text),
+        }
+    }
+
+    /// Lines of a terminal's width, the further ones indented more than the first.
+    fn wrapped(&mut self, indent: &str, text: &str) {
+        let mut line = indent.to_owned();
+        let mut is_begun = false;
+        for word in text.split(' ') {
+            let columns = line.chars().count() + 1 + word.chars().count();
+            if is_begun && columns > WIDTH {
+                self.line(&line);
+                line = format!("{indent}  {word}");
+            } else {
+                if is_begun {
+                    line.push(' ');
+                }
+                line.push_str(word);
+            }
+            is_begun = true;
+        }
+        self.line(&line);
     }
 
     /// The end of a list.
@@ -152,5 +181,39 @@ impl Page {
         for line in lines {
             self.line(&line);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_between_words_and_what_is_to_be_copied_is_not() {
+        let words = "word ".repeat(30);
+        let mut page = Page::new(Style::Text);
+        page.item(1, words.trim());
+        page.whole_item(words.trim());
+        let out = page.finish();
+        let lines: Vec<&str> = out.lines().collect();
+        assert_eq!(lines.len(), 3, "{out}");
+        assert!(
+            lines[0].starts_with("    word") && lines[1].starts_with("      word"),
+            "{out}"
+        );
+        assert!(
+            lines[..2].iter().all(|line| line.chars().count() <= WIDTH),
+            "{out}"
+        );
+        let read: Vec<&str> = lines[..2]
+            .iter()
+            .flat_map(|line| line.split_whitespace())
+            .collect();
+        assert_eq!(read.len(), 30);
+        assert_eq!(lines[2].trim(), words.trim());
+
+        let mut page = Page::new(Style::Markdown);
+        page.item(1, words.trim());
+        assert_eq!(page.finish(), format!("  - {}\n", words.trim()));
     }
 }

@@ -2,6 +2,8 @@
 
 use hopbench::record::Verdict;
 
+use crate::environment::COMMIT_DIGITS;
+
 use super::amount::{Scale, UNKNOWN, count};
 use super::capacity::{Estimate, Topic};
 use super::finding::{Missing, Source};
@@ -63,8 +65,8 @@ fn origins(page: &mut Page, runs: &[Origin]) {
 fn words(run: &Origin) -> String {
     let environment = &run.environment;
     let commit = match &run.build.git_commit {
-        Some(commit) => &commit[..commit.len().min(9)],
-        None => "unknown commit",
+        Some(commit) => commit.chars().take(COMMIT_DIGITS).collect(),
+        None => "unknown commit".to_owned(),
     };
     let dirty = if run.build.git_dirty == Some(true) {
         ", changed"
@@ -260,7 +262,7 @@ fn gaps(page: &mut Page, plan: &Plan) {
                 Some(command) => page.code(command),
                 None => "no experiment measures it".to_owned(),
             };
-            page.item(0, &format!("{name}: {} – {command}", gap.what));
+            page.whole_item(&format!("{name}: {} – {command}", gap.what));
         }
     }
     page.item(0, "then name the new run's folder with a further --run");

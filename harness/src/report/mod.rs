@@ -48,8 +48,9 @@ use std::path::Path;
 
 use hopbench::record::Run;
 
-pub(crate) use summary::verdict_word;
-pub(crate) use units::{quantity, significant};
+pub(crate) use palette::class as stack_class;
+pub(crate) use summary::{stack_rank, verdict_word};
+pub(crate) use units::{Scale, quantity, significant};
 
 /// Folder of the charts, beside `report.md`, which links into it.
 const CHART_FOLDER: &str = "charts";

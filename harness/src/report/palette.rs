@@ -37,7 +37,7 @@ pub(super) fn stack_colour(stack: &str) -> &'static str {
 }
 
 /// The class of what a page shows of the stack at `place` in its list.
-pub(super) fn class(place: usize) -> String {
+pub(crate) fn class(place: usize) -> String {
     format!("s{place}")
 }
 

@@ -257,7 +257,7 @@ pub(super) fn tunnel_handshake_ns(cell: &Cell) -> Option<f64> {
 }
 
 /// Place of `stack` in the order of rows; those that are not known come last.
-pub(super) fn stack_rank(stack: &str) -> usize {
+pub(crate) fn stack_rank(stack: &str) -> usize {
     STACK_ORDER
         .iter()
         .position(|known| *known == stack)

@@ -5,11 +5,17 @@ use std::fmt::Write;
 
 use hopbench::record::{Run, Verdict};
 
+use crate::environment::COMMIT_DIGITS;
+
 use super::notices;
 use super::question::Question;
 use super::summary::{Block, Price, Summary, verdict_word};
 use super::units::{self, MISSING};
 
+/// Characters of a line.
+const WIDTH: usize = 100;
+/// A name is not cut to less than this.
+const NAME_LEAST: usize = 20;
 /// Columns of ratios that fit beside the names of the headlines.
 const PRICES_PER_LINE: usize = 3;
 
@@ -22,7 +28,9 @@ pub(super) fn render(run: &Run, colour: bool) -> String {
         .build
         .git_commit
         .as_deref()
-        .map_or("", |commit| &commit[..commit.len().min(9)]);
+        .map_or(String::new(), |commit| {
+            commit.chars().take(COMMIT_DIGITS).collect()
+        });
     let head = format!(
         "run {} · {} · {} {build}",
         run.run_id, run.profile, run.build.version
@@ -149,7 +157,18 @@ fn grid(out: &mut String, grid: &Grid, paint: Paint) {
             .max()
             .unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..columns).map(width_of).collect();
+    let mut widths: Vec<usize> = (0..columns).map(width_of).collect();
+    let of_figures: usize = widths[1..].iter().map(|width| width + 2).sum();
+    let name_most = WIDTH.saturating_sub(of_figures + 2).max(NAME_LEAST);
+    let names: Vec<Vec<String>> = grid
+        .rows
+        .iter()
+        .map(|row| cut(&row[0].0, name_most))
+        .collect();
+    if let Some(longest) = names.iter().flatten().map(|line| width(line)).max() {
+        let heading = grid.heading[0].iter().map(|text| width(text)).max();
+        widths[0] = longest.max(heading.unwrap_or(0));
+    }
     let height = grid.heading.iter().map(Vec::len).max().unwrap_or(0);
     for level in 0..height {
         // Short headings stand at the bottom, next to their figures.
@@ -164,9 +183,45 @@ fn grid(out: &mut String, grid: &Grid, paint: Paint) {
             .map(|lines| (text_at(lines), Style::Dim));
         line(out, &aligned(cells, &widths, paint));
     }
-    for row in &grid.rows {
-        line(out, &aligned(row.iter().cloned(), &widths, paint));
+    for (row, name) in grid.rows.iter().zip(names) {
+        let (style, figures) = (row[0].1, &row[1..]);
+        // Figures stand beside the end of their name, as headings stand above them.
+        for (place, text) in name.iter().enumerate() {
+            let first = std::iter::once((text.clone(), style));
+            let beside = if place + 1 == name.len() {
+                figures
+            } else {
+                &[]
+            };
+            let cells = first.chain(beside.iter().cloned());
+            line(out, &aligned(cells, &widths, paint));
+        }
     }
+}
+
+/// A name in lines of at most `most` characters: cut between its parts, or else before a value or what
+/// stands in parentheses.
+fn cut(name: &str, most: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    let parts = name.split_inclusive(", ").flat_map(|part| {
+        if width(part.trim_end()) + 2 <= most {
+            vec![part]
+        } else if let Some(end) = part.find('(') {
+            vec![&part[..end], &part[end..]]
+        } else {
+            part.split_inclusive('=').collect()
+        }
+    });
+    for part in parts {
+        if !line.trim().is_empty() && width(&line) + width(part.trim_end()) > most {
+            lines.push(line.trim_end().to_owned());
+            line = "  ".to_owned();
+        }
+        line.push_str(part);
+    }
+    lines.push(line);
+    lines
 }
 
 fn aligned(cells: impl Iterator<Item = (String, Style)>, widths: &[usize], paint: Paint) -> String {
@@ -234,6 +289,30 @@ mod tests {
         for line in render(&fixture::run(), false).lines() {
             assert!(width(line) <= 100, "{} columns: {line}", width(line));
         }
+    }
+
+    #[test]
+    fn a_long_name_is_cut_between_its_parts() {
+        let name = "tls, crypto_provider=aws-lc-rs, key_exchange_group=X25519MLKEM768";
+        assert_eq!(cut(name, 80), [name]);
+        assert_eq!(
+            cut(name, 40),
+            [
+                "tls, crypto_provider=aws-lc-rs,",
+                "  key_exchange_group=X25519MLKEM768"
+            ]
+        );
+        assert_eq!(
+            cut(name, 25),
+            [
+                "tls, crypto_provider=",
+                "  aws-lc-rs,",
+                "  key_exchange_group=",
+                "  X25519MLKEM768"
+            ]
+        );
+        assert_eq!(cut("CPU/call (per-call)", 15), ["CPU/call", "  (per-call)"]);
+        assert_eq!(cut("tcp", 1), ["tcp"]);
     }
 
     #[test]

@@ -7,9 +7,9 @@ pub(super) const MISSING: &str = "–";
 
 /// The unit that a column or an axis is written in, with its size in the metric's own unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Scale {
+pub(crate) struct Scale {
     /// As printed: `µs`, `KiB`, `/s`. Empty for plain numbers.
-    pub(super) symbol: &'static str,
+    pub(crate) symbol: &'static str,
     size: f64,
 }
 
@@ -60,7 +60,7 @@ const PLAIN: [Scale; 1] = [Scale {
 
 impl Scale {
     /// The largest unit in which the smallest of `values` is still at least 0.1. Zeros do not count.
-    pub(super) fn fitting(unit: Unit, values: impl IntoIterator<Item = f64>) -> Self {
+    pub(crate) fn fitting(unit: Unit, values: impl IntoIterator<Item = f64>) -> Self {
         let scales: &'static [Scale] = match unit {
             Unit::Ns => &TIME,
             Unit::Bytes => &MEMORY,
@@ -80,12 +80,12 @@ impl Scale {
     }
 
     /// `value`, which is in the metric's own unit, as a bare number in this one.
-    pub(super) fn number(self, value: f64) -> String {
+    pub(crate) fn number(self, value: f64) -> String {
         significant(value / self.size)
     }
 
     /// `value` with its unit: `1.90 ms`, `250/s`.
-    pub(super) fn quantity(self, value: f64) -> String {
+    pub(crate) fn quantity(self, value: f64) -> String {
         let separator = if self.symbol.is_empty() || self.symbol.starts_with('/') {
             ""
         } else {
@@ -95,7 +95,7 @@ impl Scale {
     }
 
     /// A value in this unit, for drawing.
-    pub(super) fn convert(self, value: f64) -> f64 {
+    pub(crate) fn convert(self, value: f64) -> f64 {
         value / self.size
     }
 }

@@ -9,7 +9,7 @@ use super::super::worker::{CallSlot, State, TimerKey, Worker};
 use super::{Lottery, Operation, OperationKind};
 use crate::measure::heap::{self, Part};
 use crate::sip::text::Text;
-use crate::sip::{CallEvent, CallFailure, Caller, Message, key_of_branch};
+use crate::sip::{CallEvent, CallFailure, Caller, Response, key_of_branch};
 use crate::transport::Flow;
 
 /// A key in a branch is a slot of the call table, below the slot's generation.
@@ -67,7 +67,12 @@ impl CallShape {
 impl Worker {
     /// Calls over the hop that the lifecycle asks for. Callees are drawn in the order in which calls
     /// start, so that who is called does not depend on whose hop is open first.
-    pub(in crate::load) fn start_call(self: &Rc<Self>, operation: Operation, shape: CallShape) {
+    pub(in crate::load) fn start_call(
+        self: &Rc<Self>,
+        operation: Operation,
+        shape: CallShape,
+        now: Instant,
+    ) {
         let shape = CallShape {
             drawn: self.state.borrow_mut().lottery.as_mut().map(Lottery::draw),
             ..shape
@@ -77,22 +82,27 @@ impl Worker {
                 let since = operation.intended;
                 self.open_then(operation, since, move |worker, operation, hop| match hop {
                     Err(cause) => worker.fail(operation, &cause),
-                    Ok(flow) => worker.begin_call(operation, flow, shape),
+                    Ok(flow) => worker.begin_call(operation, flow, shape, Instant::now()),
                 });
             }
             Lifecycle::PerRegistration => {
                 let flow = self.state.borrow().flow(operation.slot);
                 match flow {
-                    Some(flow) => self.begin_call(operation, flow, shape),
+                    Some(flow) => self.begin_call(operation, flow, shape, now),
                     None => self.fail(operation, "the registered hop was lost"),
                 }
             }
         }
     }
 
-    pub(super) fn begin_call(&self, operation: Operation, flow: Flow, shape: CallShape) {
+    pub(super) fn begin_call(
+        &self,
+        operation: Operation,
+        flow: Flow,
+        shape: CallShape,
+        now: Instant,
+    ) {
         let _scope = heap::part(Part::Transaction);
-        let now = Instant::now();
         let state = &mut *self.state.borrow_mut();
         if state.calls.len() >> SLOT_BITS > 0 {
             shape.leave(&flow);
@@ -141,8 +151,13 @@ impl Worker {
         Some(uri(callees, &callees.username(callee)))
     }
 
-    fn on_call_event(self: &Rc<Self>, state: &mut State, slot: usize, event: CallEvent) {
-        let now = Instant::now();
+    fn on_call_event(
+        self: &Rc<Self>,
+        state: &mut State,
+        slot: usize,
+        event: CallEvent,
+        now: Instant,
+    ) {
         let call = &mut state.calls[slot];
         let operation = call.operation;
         let recorder = state
@@ -173,7 +188,7 @@ impl Worker {
                     if let Some(user) = state.user(operation.slot) {
                         user.is_in_call = true;
                     }
-                    return self.succeed(state, operation);
+                    return self.succeed(state, operation, now);
                 }
                 match call.shape.lifecycle {
                     // The ACK was the last of the INVITE's hop.
@@ -192,18 +207,19 @@ impl Worker {
                 if let (Some(recorder), Some(sent)) = (recorder, call.bye_sent) {
                     recorder.record(Moment::SessionDisconnectDelay, now - sent);
                 }
-                self.end_call(state, slot, None);
+                self.end_call(state, slot, None, now);
             }
             CallEvent::Cancelled => {
-                self.end_call(state, slot, Some(CallFailure::Rejected { status: 487 }))
+                let refused = CallFailure::Rejected { status: 487 };
+                self.end_call(state, slot, Some(refused), now);
             }
-            CallEvent::Failed(failure) => self.end_call(state, slot, Some(failure)),
+            CallEvent::Failed(failure) => self.end_call(state, slot, Some(failure), now),
         }
     }
 
     /// The call is over: without failure it was answered and ended. Whether that is success depends on
     /// what was wanted.
-    fn end_call(&self, state: &mut State, slot: usize, failure: Option<CallFailure>) {
+    fn end_call(&self, state: &mut State, slot: usize, failure: Option<CallFailure>, now: Instant) {
         let mut call = state.calls.remove(slot);
         call.leave_hop();
         let operation = call.operation;
@@ -219,9 +235,9 @@ impl Worker {
             | OperationKind::Comeback => None,
         };
         match (expected, failure) {
-            (None, None) => self.succeed(state, operation),
+            (None, None) => self.succeed(state, operation, now),
             (Some(expected), Some(CallFailure::Rejected { status })) if status == expected => {
-                self.succeed(state, operation);
+                self.succeed(state, operation, now);
             }
             (Some(487), None) => {
                 self.fail_in(
@@ -309,7 +325,7 @@ impl Worker {
             let event = call.caller.timeout(&agent, now, outbox);
             self.count_retransmissions(state, matches!(event, CallEvent::Nothing));
             self.flush(state, &flow);
-            self.on_call_event(state, slot, event);
+            self.on_call_event(state, slot, event, now);
         }
         self.schedule_call(state, slot);
     }
@@ -318,13 +334,10 @@ impl Worker {
         self: &Rc<Self>,
         state: &mut State,
         flow: &Flow,
-        message: &Message<'_>,
+        response: &Response<'_>,
         now: Instant,
     ) {
-        let key = message
-            .via()
-            .ok()
-            .and_then(|via| key_of_branch(via.branch?.as_bytes()));
+        let key = key_of_branch(response.branch().as_bytes());
         let slot = key.and_then(|key| state.call_slots.slot_of(key));
         let State { calls, outbox, .. } = state;
         let Some((slot, call)) = slot.and_then(|slot| Some((slot, calls.get_mut(slot)?))) else {
@@ -335,9 +348,9 @@ impl Worker {
             role, slot: user, ..
         } = call.operation;
         let agent = self.agent(role, user, flow);
-        let event = call.caller.receive(&agent, now, message, outbox);
+        let event = call.caller.receive(&agent, now, response, outbox);
         self.flush(state, flow);
-        self.on_call_event(state, slot, event);
+        self.on_call_event(state, slot, event, now);
         self.schedule_call(state, slot);
     }
 }

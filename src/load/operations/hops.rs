@@ -56,7 +56,8 @@ impl Worker {
                 Err(cause) => worker.fail(operation, &cause),
                 Ok(flow) => {
                     worker.keep_hop(operation, flow);
-                    worker.succeed(&mut worker.state.borrow_mut(), operation);
+                    let state = &mut worker.state.borrow_mut();
+                    worker.succeed(state, operation, Instant::now());
                 }
             },
         );

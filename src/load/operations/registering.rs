@@ -95,8 +95,13 @@ impl Worker {
         }
     }
 
-    fn on_registration_event(&self, state: &mut State, slot: u32, event: RegistrationEvent) {
-        let now = Instant::now();
+    fn on_registration_event(
+        &self,
+        state: &mut State,
+        slot: u32,
+        event: RegistrationEvent,
+        now: Instant,
+    ) {
         let Some(user) = state.user(slot) else { return };
         let Some(current) = &mut user.operation else {
             return;
@@ -151,7 +156,7 @@ impl Worker {
             if operation.kind == OperationKind::Comeback {
                 self.came_back(state, operation, now);
             }
-            self.succeed(state, operation);
+            self.succeed(state, operation, now);
         }
     }
 
@@ -189,7 +194,7 @@ impl Worker {
             let event = user.registration.timeout(&agent, now, outbox);
             self.count_retransmissions(state, matches!(event, RegistrationEvent::Nothing));
             self.flush(state, &flow);
-            self.on_registration_event(state, slot, event);
+            self.on_registration_event(state, slot, event, now);
         }
         self.schedule_registration(state, slot);
     }
@@ -217,11 +222,11 @@ impl Worker {
         if is_per_transaction && has_more_to_send {
             // What was written names the hop that has served its transaction.
             outbox.clear();
-            self.on_registration_event(state, slot, event);
+            self.on_registration_event(state, slot, event, now);
             return self.register_over_next_hop(state, slot, now);
         }
         self.flush(state, flow);
-        self.on_registration_event(state, slot, event);
+        self.on_registration_event(state, slot, event, now);
         self.schedule_registration(state, slot);
     }
 

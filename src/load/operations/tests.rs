@@ -101,7 +101,8 @@ fn a_lost_hop_ends_the_calls_on_it_and_not_those_on_the_users_other_hops() {
     };
     let hops = [hop(1), hop(1)];
     for hop in &hops {
-        worker.begin_call(operation(&worker, 1), hop.clone(), shape);
+        let operation = operation(&worker, 1);
+        worker.begin_call(operation, hop.clone(), shape, operation.started);
     }
     worker.on_lost_hop(&hops[0], &broken());
     worker.on_lost_hop(&hops[0], &broken());
@@ -184,7 +185,7 @@ fn a_worker_at_rest_pings_and_counts_who_does_not_answer() {
     let interval = Duration::from_secs(120);
     worker.state.borrow_mut().keep_alive = Some(KeepAlive::new(interval, now));
     runtime.block_on(async {
-        let mut pacer = Pacer::new().unwrap();
+        let mut pacer = Pacer::new(Duration::ZERO).unwrap();
         let rest = worker.rest(&mut pacer);
         let rested = tokio::time::timeout(Duration::from_millis(20), rest).await;
         assert!(rested.is_err(), "{rested:?}");

@@ -9,6 +9,7 @@ use crate::sip::digest::Session;
 use crate::sip::header::Method;
 use crate::sip::message::Message;
 use crate::sip::outbox::Outbox;
+use crate::sip::response::Response;
 use crate::sip::transaction::{Kind, OnResponse};
 
 /// Dialogs beyond the first that are ended; no sane network makes so many.
@@ -19,11 +20,16 @@ impl Caller {
         &mut self,
         agent: &Agent<'_>,
         now: Instant,
-        message: &Message<'_>,
-        status: u16,
+        response: &Response<'_>,
         outbox: &mut Outbox,
     ) -> CallEvent {
-        let tag = message.to().ok().and_then(|to| to.tag());
+        let status = response.status();
+        if status < 200 {
+            return self.receive_provisional(agent, now, status, outbox);
+        }
+        let Some(message) = &response.whole() else {
+            return CallEvent::Nothing;
+        };
         let heard = match self.phase {
             Phase::Inviting { heard } => heard,
             Phase::Talking { .. }
@@ -41,33 +47,41 @@ impl Caller {
         let Some(transaction) = &mut self.transaction else {
             return CallEvent::Nothing;
         };
-        match transaction.on_response(status, agent.reliability, agent.timing, now) {
+        let reaction = transaction.on_response(status, agent.reliability, agent.timing, now);
+        let tag = || message.to().ok().and_then(|to| to.tag());
+        match reaction {
             OnResponse::Absorb => CallEvent::Nothing,
             OnResponse::Acknowledge => {
                 let sequence = self.invite_sequence;
-                self.write_ack_of_failure(agent, sequence, tag.unwrap_or_default(), outbox);
+                self.write_ack_of_failure(agent, sequence, tag().unwrap_or_default(), outbox);
                 CallEvent::Nothing
             }
             OnResponse::AcknowledgeAndDeliver => {
                 let sequence = self.invite_sequence;
-                self.write_ack_of_failure(agent, sequence, tag.unwrap_or_default(), outbox);
+                self.write_ack_of_failure(agent, sequence, tag().unwrap_or_default(), outbox);
                 self.refused(agent, now, message, status, outbox)
-            }
-            OnResponse::Deliver if status < 200 => {
-                self.provisional(agent, now, status, heard, outbox)
             }
             OnResponse::Deliver => self.answered(agent, now, message, heard, outbox),
         }
     }
 
-    fn provisional(
+    fn receive_provisional(
         &mut self,
         agent: &Agent<'_>,
         now: Instant,
         status: u16,
-        heard: Heard,
         outbox: &mut Outbox,
     ) -> CallEvent {
+        let (Phase::Inviting { heard }, Some(transaction)) = (self.phase, &mut self.transaction)
+        else {
+            return CallEvent::Nothing;
+        };
+        match transaction.on_response(status, agent.reliability, agent.timing, now) {
+            OnResponse::Deliver => {}
+            OnResponse::Absorb | OnResponse::Acknowledge | OnResponse::AcknowledgeAndDeliver => {
+                return CallEvent::Nothing;
+            }
+        }
         let hears = if status == 100 {
             Heard::Trying
         } else {

@@ -5,6 +5,7 @@ use crate::sip::account::Accounts;
 use crate::sip::digest::{Algorithm, Credentials, write_challenge};
 use crate::sip::emit::{Value, response_head};
 use crate::sip::header::Header;
+use crate::sip::message::Message;
 use crate::sip::timer::Timing;
 use crate::sip::transaction::Reliability;
 
@@ -100,8 +101,8 @@ impl Stage {
         }
         writer.finish();
         self.step(|caller, agent, now, outbox| {
-            let message = Message::parse(&response).unwrap();
-            caller.receive(agent, now, &message, outbox)
+            let response = Response::parse(&response).unwrap();
+            caller.receive(agent, now, &response, outbox)
         })
     }
 

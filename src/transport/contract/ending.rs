@@ -132,9 +132,9 @@ fn closing_delivers_what_was_sent_and_tells_both_ends_once() {
 struct HangsUp(Recorder);
 
 impl Handler for HangsUp {
-    fn message(&self, flow: &Flow, message: &[u8]) {
+    fn message(&self, flow: &Flow, message: &[u8], now: Instant) {
         flow.close();
-        self.0.message(flow, message);
+        self.0.message(flow, message, now);
     }
 
     fn closed(&self, flow: &Flow, reason: &CloseReason) {

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -268,7 +268,7 @@ impl Handler for Recorder {
         self.record(Event::Opened(flow.id()));
     }
 
-    fn message(&self, flow: &Flow, message: &[u8]) {
+    fn message(&self, flow: &Flow, message: &[u8], _now: Instant) {
         if self.echo {
             flow.send(message).unwrap();
         }

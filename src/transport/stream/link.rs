@@ -140,7 +140,7 @@ pub(super) struct SendQueue {
 
 /// Buffers that a worker keeps for its next batches, and how large they may be.
 const SPARE_BUFFERS: usize = 32;
-const SPARE_BUFFER_BYTES: usize = 16 * 1024;
+const SPARE_BUFFER_BYTES: usize = 64 * 1024;
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };

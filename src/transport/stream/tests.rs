@@ -27,7 +27,7 @@ impl Handler for Answering {
         flow.send(b"refused").unwrap();
     }
 
-    fn message(&self, flow: &Flow, message: &[u8]) {
+    fn message(&self, flow: &Flow, message: &[u8], _now: Instant) {
         self.received.set(self.received.get() + 1);
         for _ in 0..self.answers {
             flow.send(message).unwrap();

@@ -268,8 +268,8 @@ fn calls_get_through_two_proxies_whatever_the_network_does() {
             }
             world.step();
             for text in world.mail(ALICE) {
-                let message = Message::parse(text.as_bytes()).unwrap();
-                let event = caller.receive(&agent, world.now, &message, &mut outbox);
+                let response = Response::parse(text.as_bytes()).unwrap();
+                let event = caller.receive(&agent, world.now, &response, &mut outbox);
                 ended = ended.or(outcome(event));
             }
         }

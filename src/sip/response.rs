@@ -1,0 +1,262 @@
+//! What a client transaction needs of a response: status, topmost branch, `CSeq`.
+//!
+//! Most responses say nothing else that anybody wants to know, so that is all that is looked for;
+//! [`Response::whole`] parses the rest when it is asked for. A response that is not written the usual way – folded
+//! lines, white space before colons, quoted parameters – is left to the parser right away.
+
+use memchr::{memchr, memchr_iter};
+
+use super::header::Method;
+use super::message::Message;
+use super::parse::CSeq;
+
+/// How a response of SIP/2.0 starts.
+const VERSION: &[u8] = b"SIP/2.0 ";
+
+/// Start line up to where the reason phrase begins or the line ends.
+const STATUS_BYTES: usize = VERSION.len() + 3;
+
+/// A response, as far as its transaction has to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response<'a> {
+    bytes: &'a [u8],
+    status: u16,
+    branch: &'a str,
+    sequence: u32,
+    method: Method,
+}
+
+impl<'a> Response<'a> {
+    /// Looks at one message. `None` if it is no response, or one that no transaction could be found for.
+    #[must_use]
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        scan(bytes).or_else(|| {
+            let message = Message::parse(bytes).ok()?;
+            let (sequence, method) = message.cseq().ok()?;
+            Some(Self {
+                bytes,
+                status: message.status()?,
+                branch: message.via().ok()?.branch?,
+                sequence,
+                method,
+            })
+        })
+    }
+
+    /// 100 to 699.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The branch of the topmost `Via`.
+    #[must_use]
+    pub fn branch(&self) -> &'a str {
+        self.branch
+    }
+
+    /// The number in `CSeq`.
+    #[must_use]
+    pub fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
+    /// The method in `CSeq`: that of the request.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// All of it; `None` if the rest is no SIP message.
+    #[must_use]
+    pub fn whole(&self) -> Option<Message<'a>> {
+        Message::parse(self.bytes).ok()
+    }
+
+    /// The tag of `To`.
+    #[must_use]
+    pub fn to_tag(&self) -> Option<&'a str> {
+        self.whole()?.to().ok()?.tag()
+    }
+}
+
+/// The fast way. `None` if anything is unusual.
+fn scan(bytes: &[u8]) -> Option<Response<'_>> {
+    let status = status(bytes)?;
+    let mut rest = &bytes[STATUS_BYTES..];
+    rest = &rest[line(rest)?.len() + 2..];
+    let (mut branch, mut cseq) = (None, None);
+    loop {
+        let line = line(rest)?;
+        // Names compare without case; either of these two may be anywhere.
+        match line.first()? | 0x20 {
+            b'v' if branch.is_none() => branch = Some(branch_of(line)?),
+            b'c' if cseq.is_none() && names(line, b"cseq") => {
+                let value = line[4..].strip_prefix(b":")?;
+                let value = std::str::from_utf8(value.trim_ascii()).ok()?;
+                cseq = Some(CSeq::parse(value)?);
+            }
+            // The line before goes on here.
+            b' ' | b'\t' => return None,
+            _ => {}
+        }
+        rest = &rest[line.len() + 2..];
+        if matches!(rest.first(), Some(b' ' | b'\t')) {
+            return None;
+        }
+        if let (Some(branch), Some(cseq)) = (branch, cseq) {
+            return Some(Response {
+                bytes,
+                status,
+                branch,
+                sequence: cseq.number,
+                method: Method::from_token(cseq.method_text),
+            });
+        }
+    }
+}
+
+fn status(bytes: &[u8]) -> Option<u16> {
+    let [first @ b'1'..=b'6', second, third, b' ' | b'\r', ..] = bytes.strip_prefix(VERSION)?
+    else {
+        return None;
+    };
+    let digits = [*first, *second, *third];
+    let is_number = digits.iter().all(u8::is_ascii_digit);
+    let value = digits.iter().fold(0, |value, digit| {
+        value * 10 + u16::from(digit.wrapping_sub(b'0'))
+    });
+    is_number.then_some(value)
+}
+
+/// The first line of `bytes` without its line end. `None` without one, or with a CR or LF on its own.
+fn line(bytes: &[u8]) -> Option<&[u8]> {
+    let end = memchr(b'\r', bytes)?;
+    let line = &bytes[..end];
+    let is_tidy = bytes.get(end + 1) == Some(&b'\n') && memchr(b'\n', line).is_none();
+    is_tidy.then_some(line)
+}
+
+/// Whether a line starts with that name, which is in lower case.
+fn names(line: &[u8], name: &[u8]) -> bool {
+    line.get(..name.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(name))
+}
+
+/// The branch of the first element of a `Via` line.
+fn branch_of(line: &[u8]) -> Option<&str> {
+    let value = match line {
+        [_, b':', value @ ..] => value,
+        [_, b'i' | b'I', b'a' | b'A', b':', value @ ..] => value,
+        _ => return None,
+    };
+    let first = &value[..memchr(b',', value).unwrap_or(value.len())];
+    // A quoted value could hold anything.
+    if memchr(b'"', first).is_some() {
+        return None;
+    }
+    let mut params = memchr_iter(b';', first).map(|at| &first[at + 1..]);
+    let branch = params.find_map(|param| param.strip_prefix(b"branch="))?;
+    let end = branch
+        .iter()
+        .position(|byte| !byte.is_ascii_alphanumeric() && !b"-.!%*_+`'~".contains(byte))
+        .unwrap_or(branch.len());
+    let is_whole = matches!(branch.get(end), None | Some(b';'));
+    let branch = std::str::from_utf8(&branch[..end]).ok()?;
+    (is_whole && !branch.is_empty()).then_some(branch)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const USUAL: &str = "SIP/2.0 200 OK\r\n\
+        Via: SIP/2.0/TCP 192.0.2.1:5070;branch=z9hG4bK0000000100000002;rport=5070;received=192.0.2.1\r\n\
+        Via: SIP/2.0/TCP 192.0.2.2:5070;branch=z9hG4bKother\r\n\
+        From: <sip:a@example.com>;tag=1\r\nTo: <sip:b@example.com>;tag=2\r\nCall-ID: c\r\n\
+        CSeq: 7 INVITE\r\nContact: <sip:b@192.0.2.2>\r\nContent-Length: 0\r\n\r\n";
+
+    fn parsed(text: &str) -> Option<(u16, &str, u32, Method)> {
+        let response = Response::parse(text.as_bytes())?;
+        let Response {
+            status,
+            branch,
+            sequence,
+            method,
+            ..
+        } = response;
+        Some((status, branch, sequence, method))
+    }
+
+    #[test]
+    fn a_usual_response_needs_no_parser() {
+        let response = scan(USUAL.as_bytes()).unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.branch(), "z9hG4bK0000000100000002");
+        assert_eq!(
+            (response.sequence(), response.method()),
+            (7, Method::Invite)
+        );
+        assert_eq!(response.to_tag(), Some("2"));
+        assert_eq!(response.whole().unwrap().call_id(), Ok("c"));
+    }
+
+    #[test]
+    fn an_unusual_one_says_the_same() {
+        for (usual, unusual) in [
+            ("Via:", "v:"),
+            ("Via:", "VIA :"),
+            ("Via: ", "Via:\r\n "),
+            (";branch=z", " ;\tBranch = z"),
+            (";branch=z", ";x=\";branch=y\";branch=z"),
+            ("CSeq: 7 INVITE", "cseq:\t7\r\n\tINVITE"),
+            ("CSeq", "Subject: CSeq: 8 BYE\r\nCSeq"),
+            ("200 OK", "200"),
+            ("SIP/2.0 200", "sip/2.0 200"),
+        ] {
+            let text = USUAL.replacen(usual, unusual, 1);
+            let expected = Some((200, "z9hG4bK0000000100000002", 7, Method::Invite));
+            assert_eq!(parsed(&text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_no_transaction_is_none() {
+        for (found, lacks) in [
+            ("Via", "Nothing"),
+            ("CSeq: 7", "CSeq: x"),
+            (" 200 ", " 2000 "),
+            (" 200 ", " 700 "),
+            ("SIP/2.0 200 OK", "BYE sip:a SIP/2.0"),
+        ] {
+            let text = USUAL.replace(found, lacks);
+            assert_eq!(parsed(&text), None, "{text}");
+        }
+        assert_eq!(parsed(""), None);
+    }
+
+    proptest! {
+        /// Where the fast way finds something, the parser finds the same, or has a reason to refuse the
+        /// head that nobody asked about.
+        #[test]
+        fn both_ways_agree(
+            cut in 0..USUAL.len(),
+            removed in 0..20_usize,
+            insert in "[\\r\\n :;,=\"a-zA-Z0-9]{0,12}",
+        ) {
+            let behind = (cut + removed).min(USUAL.len());
+            let text = format!("{}{insert}{}", &USUAL[..cut], &USUAL[behind..]);
+            if let Some(fast) = scan(text.as_bytes())
+                && let Ok(message) = Message::parse(text.as_bytes())
+                && message.check().is_ok()
+            {
+                prop_assert_eq!(message.status(), Some(fast.status));
+                prop_assert_eq!(message.via().unwrap().branch, Some(fast.branch));
+                prop_assert_eq!(message.cseq().unwrap(), (fast.sequence, fast.method));
+            }
+        }
+    }
+}

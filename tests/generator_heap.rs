@@ -1,0 +1,132 @@
+//! In the steady state a call costs the generator no allocation: not over TCP, not over UDP, and over TLS
+//! none but those that rustls makes for its records.
+//!
+//! What is compared are two loads of the same length, one of many calls and one of few, on a worker that has
+//! seen more calls at once than either brings. The least of several readings counts, since a machine
+//! that stalls piles up more than ever before, for which buffers grow.
+
+#![allow(clippy::unwrap_used)]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc;
+
+use hopbench::load::{
+    ArrivalLaw, BackOff, Course, Generator, GeneratorConfig, Lifecycle, LoadPlan, Mix, Progress,
+    Workload,
+};
+use hopbench::measure::heap::{self, CountingAllocator};
+use hopbench::node::{Node, NodeConfig};
+use hopbench::sip::Accounts;
+use hopbench::transport::Settings;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+const MANY_PER_SECOND: f64 = 400.0;
+const FEW_PER_SECOND: f64 = 10.0;
+const SECONDS: f64 = 0.5;
+/// Calls that the one load has more than the other.
+const FURTHER_CALLS: u64 = ((MANY_PER_SECOND - FEW_PER_SECOND) * SECONDS) as u64;
+/// Of each load.
+const READINGS: usize = 4;
+/// Records that a call takes when every message has one of its own: three are sent, four come.
+const RECORDS_OF_CALL: u64 = 7;
+/// rustls keeps what it has sealed, and what it has opened, in a vector for each record, and the list of
+/// them may grow.
+const ALLOCATIONS_OF_RECORD: u64 = 3;
+
+fn accounts() -> Accounts {
+    Accounts::new("hopbench.test", "hopbench", 1)
+}
+
+/// A node on a thread of its own, which ends with the process.
+fn start_node(stack: &'static str, settings: Settings) -> SocketAddr {
+    let (sender, address) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let any = (Ipv4Addr::LOCALHOST, 0).into();
+            let config = NodeConfig::answering(stack, any, settings, accounts());
+            let node = Node::listen(&config).await.unwrap();
+            sender.send(node.local()).unwrap();
+            node.run().await;
+        });
+    });
+    address.recv().unwrap()
+}
+
+fn calls(rate_per_second: f64, talk_seconds: f64) -> LoadPlan {
+    LoadPlan {
+        workload: Workload::Invite,
+        lifecycle: Lifecycle::PerRegistration,
+        arrivals: ArrivalLaw::Constant,
+        course: Course::Steady,
+        rate_per_second,
+        warm_up_seconds: 0.0,
+        duration_seconds: SECONDS,
+        drain_seconds: 20.0,
+        users: 1,
+        talk_seconds,
+        ring_seconds: 0.0,
+        mix: Mix::default(),
+        back_off: BackOff::default(),
+        seed: 7,
+    }
+}
+
+/// What the worker allocates while such calls are made: the least of several readings.
+fn least_allocations(generator: &Generator, plan: &LoadPlan) -> u64 {
+    let readings = (0..READINGS).map(|_| {
+        let allocations = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+        let noted = Arc::clone(&allocations);
+        // Called by the worker, in its own thread.
+        let report = generator.run(plan, move |progress| {
+            let so_far = heap::thread().unwrap().allocations;
+            match progress {
+                Progress::MeasurementBegins => noted[0].store(so_far, Relaxed),
+                Progress::MeasurementEnds => noted[1].store(so_far, Relaxed),
+            }
+        });
+        let report = report.unwrap();
+        assert_eq!(report.failures.len(), 0, "{:?}", report.failures);
+        allocations[1].load(Relaxed) - allocations[0].load(Relaxed)
+    });
+    readings.min().unwrap()
+}
+
+/// What [`FURTHER_CALLS`] cost the worker.
+fn allocations_of_further_calls(stack: &'static str, settings: Settings) -> u64 {
+    let target = start_node(stack, settings.clone());
+    let config = GeneratorConfig::new(stack, target, settings, accounts());
+    let generator = Generator::start(&config).unwrap();
+    // More calls at once than will ever be again.
+    let crowd = calls(4.0 * MANY_PER_SECOND, SECONDS);
+    let report = generator.run(&crowd, |_| {}).unwrap();
+    assert_eq!(report.failures.len(), 0, "{:?}", report.failures);
+    let many = least_allocations(&generator, &calls(MANY_PER_SECOND, 0.0));
+    let few = least_allocations(&generator, &calls(FEW_PER_SECOND, 0.0));
+    println!("{stack}: {many} allocations with {FURTHER_CALLS} calls more than with {few}");
+    many.saturating_sub(few)
+}
+
+#[test]
+fn a_call_over_plain_carriers_allocates_nothing() {
+    for stack in ["tcp", "udp"] {
+        let allocations = allocations_of_further_calls(stack, Settings::default());
+        // A handful may be of whatever else the process does.
+        assert!(allocations < FURTHER_CALLS / 20, "{stack}: {allocations}");
+    }
+}
+
+#[test]
+fn a_call_over_tls_allocates_what_rustls_needs_for_its_records() {
+    let settings = Settings::generate(1).unwrap();
+    let allocations = allocations_of_further_calls("tls", settings);
+    let most = FURTHER_CALLS * RECORDS_OF_CALL * ALLOCATIONS_OF_RECORD;
+    assert!(allocations <= most, "{allocations} of at most {most}");
+}
