@@ -270,14 +270,18 @@ impl Scenario {
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let plan: Plan = toml::from_str(text)?;
         plan.check()?;
-        let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-        let sha256 = digest
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        Ok(Self { plan, sha256 })
+        Ok(Self {
+            plan,
+            sha256: sha256(text),
+        })
     }
+}
+
+/// In hexadecimal.
+pub(crate) fn sha256(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let bytes = digest.as_ref().iter();
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Plan {

@@ -1,6 +1,7 @@
 //! Places nodes and generators as child processes of this binary, so that processor time, heap and
 //! resident memory belong to one side each. Children die with their parent.
 
+mod foreign;
 mod generators;
 mod nodes;
 mod workers;
@@ -21,6 +22,7 @@ use crate::interrupt;
 use crate::topology::Site;
 use crate::variant::Handicap;
 
+pub(crate) use foreign::{Foreign, Side, free_port};
 pub(crate) use generators::{Generators, can_have_sources};
 pub(crate) use nodes::{Crew, Nodes, TUNNELS_PROTECT, Wire};
 pub(crate) use workers::NodeProcesses;
@@ -138,37 +140,42 @@ impl Testbed {
             .args([role, "--control"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Out of the terminal's foreground group: Ctrl-C goes to the parent alone, which ends
-            // its children in order.
-            .process_group(0);
-        let mut set = nix::sched::CpuSet::new();
-        for cpu in cpus {
-            // A processor beyond the set's size was never in the affinity mask it came from.
-            let _ = set.set(*cpu);
-        }
-        let is_pinned = !cpus.is_empty();
-        let parent = nix::unistd::getpid();
-        // SAFETY: between fork and exec the closure makes system calls only; it allocates nothing
-        // and takes no lock.
-        unsafe {
-            command.pre_exec(move || {
-                nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-                if nix::unistd::getppid() != parent {
-                    return Err(nix::Error::ESRCH.into());
-                }
-                if is_pinned {
-                    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)?;
-                }
-                Ok(())
-            });
-        }
+            .stderr(Stdio::piped());
+        confine(&mut command, cpus);
         let child = command
             .spawn()
             .map_err(|error| Failure::of(format!("cannot start the {role} process: {error}")))?;
         let mut process = Process::attach(role, child);
         process.order(config)?;
         Ok(process)
+    }
+}
+
+/// Has the child of `command` use these processors alone, if there are some, and die with this process.
+fn confine(command: &mut Command, cpus: &[usize]) {
+    // Out of the terminal's foreground group: Ctrl-C goes to the parent alone, which ends its children in
+    // order.
+    command.process_group(0);
+    let mut set = nix::sched::CpuSet::new();
+    for cpu in cpus {
+        // A processor beyond the set's size was never in the affinity mask it came from.
+        let _ = set.set(*cpu);
+    }
+    let is_pinned = !cpus.is_empty();
+    let parent = nix::unistd::getpid();
+    // SAFETY: between fork and exec the closure makes system calls only; it allocates nothing
+    // and takes no lock.
+    unsafe {
+        command.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+            if nix::unistd::getppid() != parent {
+                return Err(nix::Error::ESRCH.into());
+            }
+            if is_pinned {
+                nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)?;
+            }
+            Ok(())
+        });
     }
 }
 
@@ -206,6 +213,14 @@ impl<Reply: DeserializeOwned + Send + 'static> Process<Reply> {
             replies,
             stderr,
         }
+    }
+
+    /// As the kernel numbers it.
+    fn id(&self) -> u32 {
+        self.child
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .id()
     }
 
     fn order(&mut self, order: &impl Serialize) -> Outcome<()> {

@@ -177,6 +177,90 @@ const COMMON: &[Known] = &[
         Unit::Ratio,
         "CPU of protecting a packet ÷ that of boringtun alone",
     ),
+    lower(
+        "client_cpu_sip_ratio",
+        Unit::Ratio,
+        "Share of client CPU in SIP",
+    ),
+    lower(
+        "client_cpu_transport_ratio",
+        Unit::Ratio,
+        "Share of client CPU in transport",
+    ),
+    lower(
+        "client_cpu_cryptography_ratio",
+        Unit::Ratio,
+        "Share of client CPU in cryptography",
+    ),
+    lower(
+        "client_cpu_kernel_ratio",
+        Unit::Ratio,
+        "Share of client CPU in the kernel",
+    ),
+    lower(
+        "client_cpu_runtime_ratio",
+        Unit::Ratio,
+        "Share of client CPU in the runtime",
+    ),
+    lower(
+        "client_cpu_application_ratio",
+        Unit::Ratio,
+        "Share of client CPU in the application",
+    ),
+    lower(
+        "client_cpu_other_ratio",
+        Unit::Ratio,
+        "Share of client CPU in anything else",
+    ),
+    lower(
+        "server_cpu_sip_ratio",
+        Unit::Ratio,
+        "Share of server CPU in SIP",
+    ),
+    lower(
+        "server_cpu_transport_ratio",
+        Unit::Ratio,
+        "Share of server CPU in transport",
+    ),
+    lower(
+        "server_cpu_cryptography_ratio",
+        Unit::Ratio,
+        "Share of server CPU in cryptography",
+    ),
+    lower(
+        "server_cpu_kernel_ratio",
+        Unit::Ratio,
+        "Share of server CPU in the kernel",
+    ),
+    lower(
+        "server_cpu_runtime_ratio",
+        Unit::Ratio,
+        "Share of server CPU in the runtime",
+    ),
+    lower(
+        "server_cpu_application_ratio",
+        Unit::Ratio,
+        "Share of server CPU in the application",
+    ),
+    lower(
+        "server_cpu_other_ratio",
+        Unit::Ratio,
+        "Share of server CPU in anything else",
+    ),
+    lower(
+        "instructions_count",
+        Unit::Count,
+        "Instructions of one operation in user space",
+    ),
+    lower_ns(
+        "bare_records_cpu_ns_per_operation",
+        "CPU of rustls alone for the client's records of an operation",
+    ),
+    lower(
+        "client_cpu_to_floor_ratio",
+        Unit::Ratio,
+        "Client CPU over TLS ÷ that over TCP and of rustls alone",
+    ),
     lower_ns(
         "bare_handshake_cpu_ns",
         "CPU of the bare handshake, both ends in memory",

@@ -29,6 +29,7 @@ pub mod outbox;
 pub mod parse;
 pub mod registrar;
 pub mod registration;
+pub mod rehearsal;
 pub mod response;
 pub mod sdp;
 pub mod server;

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod breakdown;
 mod check_method;
 mod compare;
 mod completions;
@@ -9,6 +10,7 @@ mod damaged;
 mod export;
 mod gate;
 mod history;
+mod instructions;
 mod list;
 mod load;
 mod man;
@@ -21,6 +23,7 @@ mod run;
 mod tls;
 mod tunnel;
 mod users;
+mod versus;
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
@@ -93,6 +96,12 @@ enum Command {
     Completions(completions::Args),
     /// Print the manual page of a command, or write all
     Man(man::Args),
+    /// Tell where the processor time of an operation goes, by sampling with perf
+    Breakdown(breakdown::Args),
+    /// Count the instructions of the hot paths, under valgrind
+    Instructions(instructions::Args),
+    /// Hold the generator against another one: what a call costs each
+    Versus(versus::Args),
 }
 
 /// All commands, as clap knows them.
@@ -129,6 +138,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Plan(args) => plan::plan(&args),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),
+        Command::Breakdown(args) => breakdown::breakdown(&args),
+        Command::Instructions(args) => instructions::instructions(&args),
+        Command::Versus(args) => versus::versus(&args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

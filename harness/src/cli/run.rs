@@ -114,43 +114,85 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     limits::raise_descriptor_limit();
     let machine = Readings::of_this_machine();
     check_limits(&experiments, &machine)?;
+    let undertaking = Undertaking {
+        profile: &scenario.plan.name,
+        scenario_sha256: &scenario.sha256,
+        seed: args.seed,
+        out: args.out.as_deref(),
+        is_quiet: args.quiet,
+        handicap,
+        budget: args.budget,
+    };
+    let (run, folder, conduct) = measure(experiments, machine, &undertaking)?;
+    if args.json {
+        super::print(&report::render(&run, Format::Json, false));
+    } else if !args.quiet {
+        super::print(&report::render(&run, Format::Table, wants_colour()));
+        super::print(&format!(
+            "\nreport: {}\n",
+            folder.join(report::PAGE).display()
+        ));
+    }
+    let holds = conduct == Conduct::Interrupted || hold(&gates, &run, args);
+    Ok(exit_code(&run, conduct, holds))
+}
+
+/// A run to be made: what its record says of it, and where it goes.
+pub(super) struct Undertaking<'a> {
+    pub(super) profile: &'a str,
+    pub(super) scenario_sha256: &'a str,
+    pub(super) seed: u64,
+    /// Without one, `results/runs/RUN_ID`.
+    pub(super) out: Option<&'a Path>,
+    pub(super) is_quiet: bool,
+    pub(super) handicap: Handicap,
+    /// How long it may take, where experiments go on until their ratios are narrow.
+    pub(super) budget: Option<Duration>,
+}
+
+/// Measures `experiments` and writes the run's folder, whose path it returns.
+pub(super) fn measure(
+    experiments: Vec<Experiment>,
+    machine: Readings,
+    undertaking: &Undertaking<'_>,
+) -> anyhow::Result<(Run, PathBuf, Conduct)> {
     interrupt::watch()?;
     let settings = Settings {
         wireguard: Some(WireguardKeys::generate(0)),
         ..Settings::default()
     };
     let certificates = certificates(&experiments)?;
-    let testbed = Testbed::new(Placement::of_this_machine())?.handicapped(handicap);
+    let testbed = Testbed::new(Placement::of_this_machine())?.handicapped(undertaking.handicap);
     let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
     let seconds: f64 = trials.map(Trial::expected_seconds).sum();
-    let seconds = args
+    let seconds = undertaking
         .budget
         .map_or(seconds, |budget| seconds.min(budget.as_secs_f64()));
-    let progress = Progress::new(seconds, args.quiet);
+    let progress = Progress::new(seconds, undertaking.is_quiet);
     let bench = Bench {
         testbed: &testbed,
         settings: &settings,
         certificates: &certificates,
         machine,
         progress: &progress,
-        seed: args.seed,
-        budget: args.budget,
+        seed: undertaking.seed,
+        budget: undertaking.budget,
     };
     let mut run = Run {
         schema: SCHEMA.into(),
         run_id: run_id(),
         started_at: now(),
         finished_at: None,
-        profile: scenario.plan.name.clone(),
-        seed: args.seed,
-        scenario_sha256: scenario.sha256.clone(),
+        profile: undertaking.profile.to_owned(),
+        seed: undertaking.seed,
+        scenario_sha256: undertaking.scenario_sha256.to_owned(),
         interleaving: None,
         build: environment::build(),
         environment: environment::environment(),
         cells: Vec::new(),
         ratios: Vec::new(),
     };
-    let folder = Folder::create(args.out.as_deref(), &run.run_id)?;
+    let folder = Folder::create(undertaking.out, &run.run_id)?;
     run.write(&folder.run_file())?;
     let conduct = experiment::conduct(experiments, &bench, |cells, ratios| {
         run.cells = cells.to_vec();
@@ -164,17 +206,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     }
     report::write_all(&run, &folder.path)?;
     folder.point_latest()?;
-    if args.json {
-        super::print(&report::render(&run, Format::Json, false));
-    } else if !args.quiet {
-        super::print(&report::render(&run, Format::Table, wants_colour()));
-        super::print(&format!(
-            "\nreport: {}\n",
-            folder.path.join(report::PAGE).display()
-        ));
-    }
-    let holds = conduct == Conduct::Interrupted || hold(&gates, &run, args);
-    Ok(exit_code(&run, conduct, holds))
+    Ok((run, folder.path, conduct))
 }
 
 /// Whether the gates hold of the run; says so, with what fails even when `quiet`. A gate that does not say
@@ -258,7 +290,7 @@ pub(super) fn run_id() -> String {
     format!("{digits}-{suffix:04x}")
 }
 
-fn exit_code(run: &Run, conduct: Conduct, gates_hold: bool) -> u8 {
+pub(super) fn exit_code(run: &Run, conduct: Conduct, gates_hold: bool) -> u8 {
     let has_failed = run.cells.iter().any(|cell| cell.verdict == Verdict::Failed);
     match conduct {
         Conduct::Interrupted => EXIT_INTERRUPTED,

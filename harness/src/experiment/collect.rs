@@ -203,23 +203,24 @@ fn ratios_to(cell: &Collected, control: &Collected) -> Vec<Ratio> {
         .chain(keys(&counted, |sample| sample.latencies.keys()));
     all_keys
         .filter(|key| is_compared(key))
-        .filter_map(|key| {
-            let (above, below) = (cell.values(&key), control.values(&key));
-            // Nothing is a multiple of a control that costs nothing.
-            if below.values().any(|below| *below <= 0.0) || above.values().any(|above| *above < 0.0)
-            {
-                return None;
-            }
-            let blocks = 0..cell.subject.blocks.most();
-            let (above, below): (Vec<_>, Vec<_>) = blocks
-                .map(|block| (above.get(&block).copied(), below.get(&block).copied()))
-                .unzip();
-            let stopping = cell.subject.blocks.stopping();
-            let estimate = statistics::ratio_of_blocks(&above, &below, stopping)?;
-            let (id, control_id) = (&cell.subject.id, &control.subject.id);
-            Some(estimate.record(&key, &id.to_string(), &control_id.to_string()))
-        })
+        .filter_map(|key| ratio_of(&key, cell, control))
         .collect()
+}
+
+/// The ratio of one metric, block by block.
+pub(super) fn ratio_of(key: &str, cell: &Collected, control: &Collected) -> Option<Ratio> {
+    let (above, below) = (cell.values(key), control.values(key));
+    // Nothing is a multiple of a control that costs nothing.
+    if below.values().any(|below| *below <= 0.0) || above.values().any(|above| *above < 0.0) {
+        return None;
+    }
+    let blocks = 0..cell.subject.blocks.most();
+    let (above, below): (Vec<_>, Vec<_>) = blocks
+        .map(|block| (above.get(&block).copied(), below.get(&block).copied()))
+        .unzip();
+    let estimate = statistics::ratio_of_blocks(&above, &below, cell.subject.blocks.stopping())?;
+    let (id, control_id) = (&cell.subject.id, &control.subject.id);
+    Some(estimate.record(key, &id.to_string(), &control_id.to_string()))
 }
 
 fn keys<'s, I: Iterator<Item = &'s String>>(

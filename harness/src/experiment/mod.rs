@@ -6,11 +6,13 @@
 //! [`Experiment`] may derive further cells from what its own have yielded.
 
 mod attribution;
+pub(crate) mod breakdown;
 mod chain;
 mod collect;
 mod ending;
 mod floor;
 mod handshake;
+pub(crate) mod instructions;
 mod load;
 mod memory;
 mod packet;
@@ -18,12 +20,14 @@ mod protection;
 mod scale;
 mod schedule;
 pub(crate) mod search;
+pub(crate) mod versus;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hopbench::measure::histogram::{LatencyHistogram, WindowCounts};
-use hopbench::record::CellId;
+use hopbench::record::{CellId, Ratio};
 use hopbench::transport::{KeyType, Settings, Stack, TlsSettings};
 use serde_json::{Value, json};
 
@@ -98,6 +102,8 @@ pub(crate) struct Experiment {
     is_condensed: bool,
     /// What its cells tell of each other, by block as well.
     complete: Option<Complete>,
+    /// Which of its cells are held against which.
+    compare: Compare,
 }
 
 /// From the cells that are being measured to further ones, which their samples tell together.
@@ -106,6 +112,9 @@ type Derive = fn(&[Collected]) -> Vec<Collected>;
 /// Adds to samples what takes those of other cells of the block. Called after each block, with all
 /// that there are.
 type Complete = fn(&mut [Collected]);
+
+/// The ratios between cells.
+type Compare = fn(&[&Collected]) -> Vec<Ratio>;
 
 /// A cell and how it is measured.
 pub(crate) struct Trial {
@@ -218,6 +227,7 @@ impl Experiment {
             derive: None,
             is_condensed: false,
             complete: None,
+            compare: collect::ratios,
         }
     }
 
@@ -253,6 +263,18 @@ impl Trial {
     fn expected_seconds_of_block(&self) -> f64 {
         self.question.expected_seconds(self.subject.site.topology)
     }
+}
+
+/// The program of this name that the path leads to.
+fn on_path(name: &str) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| {
+            std::fs::metadata(file)
+                .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+        })
 }
 
 fn cell_id(experiment: &str, workload: &str, site: &Site, lifecycle: &str) -> CellId {

@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
-use super::collect::{Collected, ratios};
+use super::collect::Collected;
 use super::ending::{self, Budget};
 use super::{Bench, Experiment, Subject, Trial};
 use crate::progress::CellStep;
@@ -195,7 +195,7 @@ impl<'e> Course<'e> {
         let own = self.collected.iter();
         let own = own.filter(|_| !self.experiment.is_condensed);
         let all: Vec<&Collected> = own.chain(&derived).collect();
-        let mut own = ratios(&all);
+        let mut own = (self.experiment.compare)(&all);
         let is_narrow = ending::judge(&mut own, &all, because);
         let started = all.iter().filter(|cell| {
             end == Conduct::Complete || cell.failure.is_some() || !cell.samples.is_empty()

@@ -9,8 +9,8 @@ use super::question::Question;
 use super::summary::{Block, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
 use super::{
-    CHART_FOLDER, answer, fits, handshakes, hops, notices, parts, rates, scale, stages, svg,
-    tunnels, variants,
+    CHART_FOLDER, answer, breakdown, fits, handshakes, hops, instructions, notices, parts, rates,
+    scale, stages, svg, tunnels, variants, versus,
 };
 
 /// What a caveat is about. It is printed when the run has such a cell.
@@ -124,7 +124,17 @@ pub(super) fn render(run: &Run) -> String {
     for notice in notices::of(run) {
         let _ = writeln!(out, "**{notice}**\n");
     }
-    answers(&mut out, &summary);
+    // How generators compare, and what is counted, is no price of security.
+    if ![
+        versus::is_asked,
+        instructions::is_asked,
+        breakdown::is_asked,
+    ]
+    .iter()
+    .any(|is_asked| is_asked(run))
+    {
+        answers(&mut out, &summary);
+    }
     let charts = svg::charts(run);
     for question in Question::ALL {
         section(&mut out, &summary, question, &charts);
@@ -143,6 +153,9 @@ pub(super) fn render(run: &Run) -> String {
     variants::tables(&mut out, run, &summary);
     handshakes::section(&mut out, run);
     tunnels::section(&mut out, run, &summary);
+    breakdown::section(&mut out, run, &charts);
+    versus::section(&mut out, run);
+    instructions::section(&mut out, run);
     exclusions(&mut out, run);
     failures(&mut out, run);
     environment(&mut out, run);
@@ -175,7 +188,9 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
         .blocks
         .iter()
         .filter(|block| block.question == question);
-    let shown = charts.iter().filter(|chart| chart.question == question);
+    let shown = charts
+        .iter()
+        .filter(|chart| chart.question == question && !breakdown::is_chart(&chart.file_name));
     for (index, block) in blocks.enumerate() {
         if index == 0 {
             let name = match question {

@@ -14,6 +14,7 @@
 //! ```
 
 mod answer;
+mod breakdown;
 mod distribution;
 mod excerpt;
 mod fits;
@@ -22,6 +23,7 @@ pub(crate) mod fixture;
 mod handshakes;
 mod hops;
 mod html;
+mod instructions;
 mod json;
 mod markdown;
 mod notices;
@@ -39,6 +41,7 @@ mod table;
 mod tunnels;
 mod units;
 mod variants;
+mod versus;
 
 use std::fs;
 use std::io;
@@ -80,6 +83,27 @@ pub(crate) fn render(run: &Run, format: Format, colour: bool) -> String {
         Format::Table => table::render(run, colour),
         Format::Rfc7502 => rfc7502::render(run),
     }
+}
+
+/// The comparison of generators, for a terminal.
+pub(crate) fn versus(run: &Run) -> String {
+    let mut out = String::new();
+    versus::section(&mut out, run);
+    out
+}
+
+/// Where processor time goes, for a terminal.
+pub(crate) fn breakdown(run: &Run) -> String {
+    let mut out = String::new();
+    breakdown::section(&mut out, run, &[]);
+    out
+}
+
+/// The table of counted instructions, for a terminal.
+pub(crate) fn instructions(run: &Run) -> String {
+    let mut out = String::new();
+    instructions::section(&mut out, run);
+    out
 }
 
 /// The excerpt that other documents show; `folder` is the run's, as such a document names it.

@@ -113,6 +113,11 @@ impl Generators {
         self.finish(plan, &watch)
     }
 
+    /// Its processes, as the kernel numbers them.
+    pub(crate) fn process_ids(&self) -> Vec<u32> {
+        self.processes.iter().map(Process::id).collect()
+    }
+
     /// What all processes together cost so far.
     pub(crate) fn snapshot(&mut self) -> Outcome<ProcessSnapshot> {
         self.read(&LoadOrder::Snapshot)

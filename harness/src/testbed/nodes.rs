@@ -188,6 +188,12 @@ impl Nodes {
         found
     }
 
+    /// All their processes, as the kernel numbers them.
+    pub(crate) fn process_ids(&self) -> Vec<u32> {
+        let nodes = self.nodes.iter();
+        nodes.flat_map(NodeProcesses::process_ids).collect()
+    }
+
     /// Whether all of them are still there.
     pub(crate) fn check(&self) -> Outcome<()> {
         self.nodes.iter().try_for_each(NodeProcesses::check)

@@ -104,6 +104,11 @@ impl NodeProcesses {
         self.addresses[interface].expect("this interface listens")
     }
 
+    /// Its processes, as the kernel numbers them.
+    pub(super) fn process_ids(&self) -> Vec<u32> {
+        self.workers.iter().map(Process::id).collect()
+    }
+
     /// Whether all its processes are still there.
     pub(crate) fn check(&self) -> Outcome<()> {
         self.workers.iter().try_for_each(Process::check)

@@ -23,6 +23,7 @@ use self::bars::{Arrangement, Bars};
 use self::lines::Lines;
 use self::percentiles::{Curve, Percentiles};
 use self::ranges::Ranges;
+use super::breakdown;
 use super::distribution::Distribution;
 use super::parts::{self, PARTS};
 use super::question::{Question, operation};
@@ -59,15 +60,22 @@ const PHASES: [(&str, f64); 5] = [
     ("registered", 0.2),
 ];
 const STAGES: [(&str, f64); 2] = [("handshaken", 0.45), ("registered", 1.0)];
-const PART_SHADES: [(&str, f64); PARTS.len()] = {
-    let mut shades = [("", 0.0); PARTS.len()];
+const PART_SHADES: [(&str, f64); PARTS.len()] = shades_of(&PARTS);
+const BREAKDOWN_SHADES: [(&str, f64); breakdown::PARTS.len()] = shades_of(&breakdown::PARTS);
+
+/// What the legend says of parts that have keys, too.
+const fn shades_of<const N: usize>(
+    parts: &[(&'static str, &'static str, f64); N],
+) -> [(&'static str, f64); N] {
+    let mut shades = [("", 0.0); N];
     let mut index = 0;
-    while index < PARTS.len() {
-        shades[index] = (PARTS[index].1, PARTS[index].2);
+    while index < N {
+        shades[index] = (parts[index].1, parts[index].2);
         index += 1;
     }
     shades
-};
+}
+
 const HOLDERS: [(&str, f64); 3] = [
     ("server", 1.0),
     ("client", 0.4),
@@ -148,7 +156,46 @@ pub(super) fn charts(run: &Run) -> Vec<Chart<'_>> {
             drawing: Drawing::Still,
         }));
     }
+    charts.extend(breakdowns(run));
     charts.into_iter().flatten().collect()
+}
+
+/// Of each workload, what the processor time of either side goes to.
+fn breakdowns(run: &Run) -> Vec<Option<Chart<'_>>> {
+    let cells = breakdown::cells(run);
+    let of_workload = cells.chunk_by(|one, other| one.workload == other.workload);
+    of_workload
+        .map(|cells| {
+            let workload = &cells[0].workload;
+            let panel = |side: &str| bars::Panel {
+                title: side.to_owned(),
+                rows: cells.iter().map(|&cell| shares_of(cell, side)).collect(),
+            };
+            let bars = Bars {
+                title: format!("Where the CPU time of an operation goes: {workload}"),
+                subtitle: subtitle(run, "shares by sampling, of user and system time"),
+                unit: Unit::Ns,
+                axis: "CPU time per operation",
+                arrangement: Arrangement::Stacked,
+                shades: &BREAKDOWN_SHADES,
+                panels: ["server", "client"].map(panel).into(),
+            };
+            let name = format!("{}-{workload}", breakdown::CHART);
+            bar_chart(&name, bars, Question::Throughput)
+        })
+        .collect()
+}
+
+fn shares_of<'a>(cell: &'a hopbench::record::Cell, side: &str) -> bars::Row<'a> {
+    let whole = breakdown::cpu_ns(cell, side);
+    bars::Row {
+        stack: &cell.stack,
+        verdict: cell.verdict,
+        parts: breakdown::PARTS
+            .iter()
+            .map(|(part, _, _)| Some(whole? * breakdown::share(cell, side, part)?))
+            .collect(),
+    }
 }
 
 fn bar_chart<'a>(name: &str, bars: Bars<'a>, question: Question) -> Option<Chart<'a>> {

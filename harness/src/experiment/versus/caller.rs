@@ -1,0 +1,114 @@
+//! One caller against one server, both started for it.
+
+use hopbench::load::{
+    ArrivalLaw, BackOff, Course, GeneratorConfig, Lifecycle, LoadPlan, Mix, Workload,
+};
+use hopbench::sip::Accounts;
+use hopbench::transport::Settings;
+use std::net::SocketAddr;
+
+use super::{Caller, Calls, Made, Sipp};
+use crate::experiment::Bench;
+use crate::testbed::{Crew, Outcome};
+use crate::topology::Site;
+
+/// The user who makes all calls.
+const USERS: u32 = 1;
+/// How long calls may take to end.
+const DRAIN_SECONDS: f64 = 3.0;
+
+/// Calls to SIPp's built-in callee.
+pub(super) fn against_uas(
+    caller: Caller,
+    sipp: &Sipp,
+    bench: &Bench<'_>,
+    site: &Site,
+    calls: Calls,
+) -> Outcome<Made> {
+    let uas = sipp.answer(bench.testbed, site.stack)?;
+    let before = uas.process.cpu_ns()?;
+    let made = match caller {
+        Caller::Sipp => sipp.call(bench.testbed, site.stack, uas.address, calls)?,
+        Caller::Hopbench => {
+            let settings = bench.settings_for(site, USERS)?;
+            let accounts = Accounts::new("hopbench.test", "hopbench", USERS);
+            call(bench, site, uas.address, settings, accounts, calls)?
+        }
+    };
+    Ok(Made {
+        server_cpu_ns: uas.process.cpu_ns()?.saturating_sub(before),
+        ..made
+    })
+}
+
+/// Calls to the node.
+pub(super) fn against_node(
+    caller: Caller,
+    sipp: &Sipp,
+    bench: &Bench<'_>,
+    site: &Site,
+    calls: Calls,
+) -> Outcome<Made> {
+    let settings = bench.settings_for(site, USERS)?;
+    let crew = Crew {
+        users: USERS,
+        ring_seconds: 0.0,
+        calls_per_second_limit: None,
+        workers: 1,
+    };
+    let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
+    let before = nodes.usage()?;
+    let target = nodes.target();
+    let made = match caller {
+        Caller::Sipp => sipp.call(bench.testbed, site.stack, target, calls)?,
+        Caller::Hopbench => call(bench, site, target, settings, nodes.accounts(), calls)?,
+    };
+    let after = nodes.usage()?;
+    let used = after.iter().zip(&before);
+    Ok(Made {
+        server_cpu_ns: used.map(|(after, before)| after.since(before).cpu_ns).sum(),
+        ..made
+    })
+}
+
+/// Calls by the generator, over the one hop that its user registers on. The server's processor time is left
+/// out.
+fn call(
+    bench: &Bench<'_>,
+    site: &Site,
+    target: SocketAddr,
+    settings: Settings,
+    accounts: Accounts,
+    calls: Calls,
+) -> Outcome<Made> {
+    let config = GeneratorConfig {
+        seed: calls.seed,
+        ..GeneratorConfig::new(site.stack.name, target, settings, accounts)
+    };
+    let mut load = bench.testbed.load(&config, 1)?;
+    let report = load.run_alone(&LoadPlan {
+        workload: Workload::Invite,
+        lifecycle: Lifecycle::PerRegistration,
+        arrivals: ArrivalLaw::Constant,
+        rate_per_second: calls.per_second,
+        course: Course::Steady,
+        warm_up_seconds: 0.0,
+        duration_seconds: calls.seconds,
+        drain_seconds: DRAIN_SECONDS,
+        users: USERS,
+        talk_seconds: 0.0,
+        ring_seconds: 0.0,
+        mix: Mix::default(),
+        back_off: BackOff::default(),
+        seed: calls.seed,
+    })?;
+    Ok(Made {
+        completed: report.completed,
+        failed: report.failed(),
+        retransmissions: report.retransmissions,
+        achieved_per_second: report.completed_in_window as f64 / report.window_seconds,
+        // Since the process started, which is SIPp's measure, too.
+        caller_cpu_ns: load.snapshot()?.cpu_ns,
+        server_cpu_ns: 0,
+    })
+}

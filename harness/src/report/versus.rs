@@ -1,0 +1,172 @@
+//! The generator beside SIPp: a row for each caller, server and pace, and the ratios. For
+//! [`super::markdown`], and by itself for a terminal.
+
+use std::fmt::Write;
+
+use hopbench::record::{Cell, Ratio, Run, Unit};
+
+use super::summary::{stack_rank, verdict_word};
+use super::units::{self, MISSING, quantity};
+
+const EXPERIMENT: &str = "versus";
+const CPU: &str = "client_cpu_ns_per_operation";
+const SERVER_CPU: &str = "server_cpu_ns_per_operation";
+const RATE: &str = "session_establishment_rate";
+const RECORDS: &str = "bare_records_cpu_ns_per_operation";
+const OVER_FLOOR: &str = "client_cpu_to_floor_ratio";
+
+const METHOD: &str = "Both make the same call (INVITE with a session description, 180, 200, ACK, BYE, 200) over one \
+     socket at a constant rate, and are processes on the same processors; the server, SIPp's built-in `uas` or the \
+     node, is alone on another. CPU is user and system time of the caller's whole process, its start included, ÷ \
+     calls completed; that of the server beside it. `highest` is the highest rate at which no call failed, no \
+     message was repeated and the caller kept within 5 % of the rate, found anew in each round; it may be the \
+     server's limit. SIPp runs with its defaults and traces nothing. Medians over interleaved rounds; failed and \
+     repeated are the sum and the median over them.";
+
+const FLOOR_METHOD: &str = "The floor of a call over TLS is the same call over TCP in the same round, and what rustls \
+     alone takes to seal and open the caller's side of its messages in memory, each a record.";
+
+/// The section; nothing in runs that did not ask.
+pub(super) fn section(out: &mut String, run: &Run) {
+    let cells = cells(run);
+    if cells.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "## Against SIPp\n\n{METHOD}\n");
+    callers(out, &cells);
+    ratios(out, run, &cells);
+    floors(out, &cells);
+}
+
+/// Whether the run asks how the generator compares.
+pub(super) fn is_asked(run: &Run) -> bool {
+    run.cells.iter().any(|cell| cell.experiment == EXPERIMENT)
+}
+
+/// In the order of stacks, servers and paces; SIPp above the generator.
+fn cells(run: &Run) -> Vec<&Cell> {
+    let cells = run.cells.iter();
+    let mut cells: Vec<&Cell> = cells.filter(|cell| cell.experiment == EXPERIMENT).collect();
+    cells.sort_by_key(|cell| {
+        (
+            stack_rank(&cell.stack),
+            std::cmp::Reverse(word(cell, "server")),
+            word(cell, "rate"),
+            std::cmp::Reverse(word(cell, "caller")),
+        )
+    });
+    cells
+}
+
+fn word(cell: &Cell, parameter: &str) -> String {
+    match cell.parameters.get(parameter) {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(serde_json::Value::Number(number)) => number
+            .as_f64()
+            .map_or_else(|| number.to_string(), |value| value.to_string()),
+        Some(other) => other.to_string(),
+        None => MISSING.to_owned(),
+    }
+}
+
+fn value(cell: &Cell, key: &str) -> Option<f64> {
+    cell.metrics.get(key)?.value
+}
+
+fn shown(cell: &Cell, key: &str, unit: Unit) -> String {
+    value(cell, key).map_or(MISSING.to_owned(), |value| quantity(unit, value))
+}
+
+fn callers(out: &mut String, cells: &[&Cell]) {
+    let _ = writeln!(
+        out,
+        "| stack | server | asked for, calls/s | caller | calls/s | CPU/call | server CPU/call | failed | repeated | verdict |\n\
+         |---|---|--:|---|--:|--:|--:|--:|--:|---|"
+    );
+    for cell in cells {
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            cell.stack,
+            word(cell, "server"),
+            word(cell, "rate"),
+            word(cell, "caller"),
+            shown(cell, "achieved_per_second", Unit::Count),
+            shown(cell, CPU, Unit::Ns),
+            shown(cell, SERVER_CPU, Unit::Ns),
+            shown(cell, "failed_count", Unit::Count),
+            shown(cell, "retransmissions_count", Unit::Count),
+            verdict_word(cell.verdict)
+        );
+    }
+    out.push('\n');
+}
+
+fn ratios(out: &mut String, run: &Run, cells: &[&Cell]) {
+    let of = |cell: &Cell, key: &str| -> Option<&Ratio> {
+        let mut ratios = run.ratios.iter();
+        ratios.find(|ratio| ratio.cell_id == cell.id && ratio.metric == key)
+    };
+    let held: Vec<&&Cell> = cells.iter().filter(|c| of(c, CPU).is_some()).collect();
+    if held.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "| hopbench ÷ SIPp | server | asked for, calls/s | caller's CPU/call | server's CPU/call | highest rate |\n\
+         |---|---|--:|--:|--:|--:|"
+    );
+    for cell in held {
+        let shown = |key| of(cell, key).map_or(MISSING.to_owned(), units::ratio);
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} | {} | {} | {} |",
+            cell.stack,
+            word(cell, "server"),
+            word(cell, "rate"),
+            shown(CPU),
+            shown(SERVER_CPU),
+            shown(RATE)
+        );
+    }
+    out.push('\n');
+}
+
+fn floors(out: &mut String, cells: &[&Cell]) {
+    let held: Vec<&&Cell> = cells
+        .iter()
+        .filter(|cell| cell.metrics.contains_key(OVER_FLOOR))
+        .collect();
+    if held.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "{FLOOR_METHOD}\n");
+    let _ = writeln!(
+        out,
+        "| hopbench | calls/s | CPU/call | of it, rustls alone | ÷ floor |\n|---|--:|--:|--:|--:|"
+    );
+    for cell in held {
+        let ratio = &cell.metrics[OVER_FLOOR];
+        let interval = match (ratio.ci95_low, ratio.ci95_high) {
+            (Some(low), Some(high)) => format!(
+                " [{}, {}]",
+                units::significant(low),
+                units::significant(high)
+            ),
+            _ => String::new(),
+        };
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} | {} | {} |",
+            cell.stack,
+            word(cell, "rate"),
+            shown(cell, CPU, Unit::Ns),
+            shown(cell, RECORDS, Unit::Ns),
+            ratio.value.map_or(MISSING.to_owned(), |value| format!(
+                "{}×{interval}",
+                units::significant(value)
+            ))
+        );
+    }
+    out.push('\n');
+}
