@@ -175,6 +175,7 @@ fn pinned(options: &TlsOptions) -> Provider {
             suite.suite(),
             CipherSuite::TLS13_AES_256_GCM_SHA384
                 | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
         )
     });
     let group = match options.key_exchange_group {

@@ -535,7 +535,10 @@ fn a_node_that_dies_in_the_middle_fails_its_cell_and_no_other() {
         reason.contains("node") || reason.contains("hop"),
         "{reason}"
     );
-    assert_eq!(ok[0].verdict, Verdict::Ok);
+    // A machine that is busy with something else may have made the generator late.
+    let is_measured = matches!(ok[0].verdict, Verdict::Ok | Verdict::GeneratorBound);
+    assert!(is_measured, "{:?}", ok[0].reason);
+    assert!(ok[0].metrics.values().any(|metric| metric.value.is_some()));
     assert!(run.finished_at.is_some());
 }
 
