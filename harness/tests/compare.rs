@@ -374,9 +374,16 @@ fn charts_of_ci_keep_a_history_and_make_a_site() {
     }
     let text = |file: &str| std::fs::read_to_string(site.join(file)).unwrap();
     assert!(text("data.js").contains("window.BENCHMARK_DATA"));
-    let page = text("index.html");
-    for file in ["latest/report.md", "history.txt", "data.js"] {
-        assert!(page.contains(&format!("href=\"{file}\"")), "{page}");
+    // A page for each question, to which the first one leads.
+    let question = std::fs::read_dir(&site).unwrap().find_map(|entry| {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        name.contains("-memory-").then_some(name)
+    });
+    let question = question.expect("a page of the question");
+    let first = text("index.html");
+    assert!(first.contains(&format!("href=\"{question}\"")), "{first}");
+    assert!(text(&question).contains("server_heap_bytes_per_connection"));
+    for file in ["latest/report.html", "latest/run.json", "history.txt"] {
         assert!(!text(file).is_empty(), "{file}");
     }
 }
