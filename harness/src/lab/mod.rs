@@ -5,9 +5,11 @@
 //! theirs, and processes die with this one.
 
 mod namespace;
+mod network;
 mod privilege;
 mod route;
 mod veth;
+mod wire;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -15,7 +17,7 @@ use std::net::Ipv4Addr;
 use hopbench::net::tun::{TunConfig, TunError};
 
 pub(crate) use namespace::Namespace;
-#[allow(unused_imports)] // as above
+pub(crate) use network::{Lab, Place};
 pub(crate) use privilege::{Privilege, acquire};
 
 /// Why there is no lab, or a part of it.
