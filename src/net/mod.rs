@@ -10,6 +10,8 @@ mod kernel;
 pub mod scratch;
 mod tcp;
 mod timer;
+#[cfg(target_os = "linux")]
+pub mod tun;
 mod tunneled;
 mod wire;
 
