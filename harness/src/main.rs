@@ -10,6 +10,8 @@ mod gate;
 mod history;
 mod interleave;
 mod interrupt;
+#[allow(dead_code)] // the testbed follows
+mod lab;
 mod limits;
 mod method;
 mod plan;

@@ -11,6 +11,8 @@ pub mod link;
 pub mod scratch;
 mod tcp;
 mod timer;
+#[cfg(target_os = "linux")]
+pub mod tun;
 mod tunneled;
 mod wire;
 
