@@ -5,8 +5,11 @@
 //! theirs, and processes die with this one.
 
 mod namespace;
+mod pcap;
 mod privilege;
+mod pump;
 mod route;
+mod tap;
 mod veth;
 
 use std::io;
