@@ -6,8 +6,11 @@
 
 mod namespace;
 mod network;
+mod pcap;
 mod privilege;
+mod pump;
 mod route;
+mod tap;
 mod veth;
 mod wire;
 
