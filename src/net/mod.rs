@@ -7,6 +7,7 @@
 //! This layer knows nothing of SIP.
 
 mod kernel;
+pub mod link;
 pub mod scratch;
 mod tcp;
 mod timer;
