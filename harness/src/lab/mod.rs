@@ -6,8 +6,11 @@
 
 pub(crate) mod daemon;
 mod namespace;
+mod pcap;
 mod privilege;
+mod pump;
 mod route;
+mod tap;
 mod veth;
 
 use std::io;
