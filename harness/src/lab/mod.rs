@@ -4,6 +4,7 @@
 //! Nothing here has a name that could be left behind: namespaces are held by descriptors, devices go with
 //! theirs, and processes die with this one.
 
+pub(crate) mod daemon;
 mod namespace;
 mod network;
 mod pcap;
