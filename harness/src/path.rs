@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 use hopbench::net::link::{LinkConditions, Loss};
+use hopbench::transport::InnerIp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -42,6 +43,14 @@ impl Path {
         match self {
             Self::Loopback => None,
             Self::Lab(conditions) => Some(conditions),
+        }
+    }
+
+    /// Whose IP is inside tunnels.
+    pub(crate) fn inner_ip(&self) -> InnerIp {
+        match self {
+            Self::Loopback => InnerIp::UserSpace,
+            Self::Lab(_) => InnerIp::Kernel,
         }
     }
 

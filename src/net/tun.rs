@@ -24,6 +24,8 @@ pub struct TunConfig {
     pub address: Ipv4Addr,
     /// Addresses that begin like it, in so many bits, are on the other side.
     pub prefix_bits: u8,
+    /// The one address on the other side, if it does not begin like this side's.
+    pub peer: Option<Ipv4Addr>,
     /// Largest IP packet.
     pub mtu_bytes: u32,
 }
@@ -99,6 +101,11 @@ impl Tun {
         set(libc::SIOCSIFNETMASK, &|message| {
             message.ifr_ifru.ifru_netmask = socket_address(mask);
         })?;
+        if let Some(peer) = config.peer {
+            set(libc::SIOCSIFDSTADDR, &|message| {
+                message.ifr_ifru.ifru_dstaddr = socket_address(peer);
+            })?;
+        }
         set(libc::SIOCSIFFLAGS, &|message| {
             let flags = libc::IFF_UP | libc::IFF_RUNNING | libc::IFF_NOARP | libc::IFF_POINTOPOINT;
             message.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).expect("all are low bits");

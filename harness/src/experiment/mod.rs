@@ -404,6 +404,7 @@ impl Bench<'_> {
                 ..certificates.clone()
             });
         settings.tunnel = tunnel;
+        settings.inner_ip = site.path.inner_ip();
         settings.batching = batching;
         settings.socket_buffers = buffers;
         Ok(settings)

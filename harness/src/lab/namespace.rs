@@ -240,6 +240,7 @@ mod tests {
             name: "hop%d".into(),
             address: Ipv4Addr::new(198, 18, 0, 1),
             prefix_bits: 30,
+            peer: None,
             mtu_bytes: 1_400,
         };
         let tun = namespace.tun(&config).unwrap();

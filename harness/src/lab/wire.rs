@@ -31,6 +31,7 @@ pub(super) fn join(
             name: end.name.to_owned(),
             address: end.address,
             prefix_bits,
+            peer: None,
             mtu_bytes: conditions.mtu_bytes.into(),
         };
         let tun = end.namespace.tun(&config)?;

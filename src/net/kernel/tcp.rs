@@ -107,6 +107,7 @@ impl Kernel {
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         }?;
         socket.set_nodelay(true)?;
+        self.keep_to_device(&socket)?;
         self.buffers.apply(&socket)?;
         if let Some(source) = self.source {
             choose_port_on_connect(&socket)?;

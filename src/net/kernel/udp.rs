@@ -59,6 +59,7 @@ impl Kernel {
     ) -> Result<UdpPort, NetError> {
         let connect = async {
             let socket = UdpSocket::bind(SocketAddr::new(self.source_for(target), 0)).await?;
+            self.keep_to_device(&socket)?;
             self.buffers.apply(&socket)?;
             socket.connect(target).await?;
             socket.writable().await?;
