@@ -1,21 +1,25 @@
 //! What a run measures: a TOML file, or one of the profiles that are built in.
 
 mod blocks;
+mod link;
 mod scale;
 mod search;
 
-use std::path::Path;
+use std::path::Path as FilePath;
 
 use anyhow::{Context, bail, ensure};
 use hopbench::load::{ArrivalLaw, BackOff, Lifecycle, Mix, Stage, Workload};
+use hopbench::net::link::LinkConditions;
 use hopbench::transport::{self, Stack};
 use serde::Deserialize;
 
 use crate::gate::Gate;
+use crate::path::{Path, PathName};
 use crate::rate::{OfferedRate, RATES_PER_SECOND};
 use crate::topology::{CHAIN_MAX, Site, Topology};
 use crate::variant::Variant;
 pub(crate) use blocks::{Automatic, Blocks};
+pub(crate) use link::Links;
 pub(crate) use scale::Scale;
 pub(crate) use search::{KneeSweep, Search};
 
@@ -42,6 +46,12 @@ pub(crate) struct Plan {
     /// same as at the edge.
     #[serde(default)]
     pub(crate) core_stacks: Vec<String>,
+    /// Where packets go.
+    #[serde(default)]
+    pub(crate) path: PathName,
+    /// How both directions of each of the lab's links are, if that is where they go.
+    #[serde(default)]
+    pub(crate) lab: LinkConditions,
     /// What must hold of the figures, as `hopbench gate` has it.
     #[serde(default)]
     pub(crate) gates: Vec<String>,
@@ -57,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) throughput: Vec<Throughput>,
     /// The experiment `chain`, if it is wanted.
     pub(crate) chain: Option<Chain>,
+    /// The experiment `link`, if it is wanted: of runs in the lab alone.
+    pub(crate) link: Option<Links>,
     /// The experiments `scale`, whose sizes of crowds are compared with each other.
     #[serde(default)]
     pub(crate) scale: Vec<Scale>,
@@ -257,7 +269,7 @@ impl Scenario {
     ///
     /// # Errors
     /// Names the file, and line and key where the text is at fault, and says what is allowed there.
-    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &FilePath) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the scenario {}", path.display()))?;
         Self::parse(&text).with_context(|| format!("in the scenario {}", path.display()))
@@ -315,11 +327,20 @@ impl Plan {
                         core,
                         variant,
                         authenticate_calls: selection.authenticate_calls,
+                        path: self.path(),
                     });
                 }
             }
         }
         Ok(sites)
+    }
+
+    /// Where packets go.
+    pub(crate) fn path(&self) -> Path {
+        match self.path {
+            PathName::Loopback => Path::Loopback,
+            PathName::Lab => Path::Lab(self.lab),
+        }
     }
 
     /// Lets experiments go on until their ratios are narrow, beyond the blocks that they ask for. Those whose
@@ -330,7 +351,8 @@ impl Plan {
         let throughput = self.throughput.iter_mut();
         let throughput = throughput.map(|throughput| &mut throughput.blocks);
         let chain = self.chain.iter_mut().map(|chain| &mut chain.blocks);
-        for blocks in setup.chain(memory).chain(throughput).chain(chain) {
+        let link = self.link.iter_mut().map(|link| &mut link.blocks);
+        for blocks in setup.chain(memory).chain(throughput).chain(chain).chain(link) {
             *blocks = blocks.until_narrow();
         }
     }
@@ -364,6 +386,7 @@ impl Plan {
     /// When a part of it makes no sense.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.gates()?;
+        self.lab.check().context("in `lab`")?;
         ensure!(
             !self.stacks.is_empty(),
             "`stacks` is empty: name at least one stack"
@@ -388,6 +411,9 @@ impl Plan {
         }
         if let Some(chain) = &self.chain {
             chain.check()?;
+        }
+        if let Some(link) = &self.link {
+            link.check()?;
         }
         for (index, scale) in self.scale.iter().enumerate() {
             scale.check(&format!("scale[{index}]"))?;

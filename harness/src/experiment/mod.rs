@@ -13,6 +13,7 @@ mod ending;
 mod floor;
 mod handshake;
 pub(crate) mod instructions;
+mod link;
 mod load;
 mod memory;
 mod packet;
@@ -32,6 +33,7 @@ use hopbench::transport::{KeyType, Settings, Stack, TlsSettings};
 use serde_json::{Value, json};
 
 use crate::limits::{Demand, Readings, Unmet};
+use crate::path::PathName;
 use crate::progress::Progress;
 use crate::scenario::{Blocks, Plan};
 use crate::testbed::{Failure, Outcome, TUNNELS_PROTECT, Testbed};
@@ -43,7 +45,7 @@ pub(crate) use collect::{describes_load, is_mishap};
 pub(crate) use schedule::{Conduct, conduct};
 
 /// The experiments and what they ask, in the order in which they run.
-pub(crate) const NAMES: [(&str, &str); 7] = [
+pub(crate) const NAMES: [(&str, &str); 8] = [
     (
         "setup",
         "how long until a hop is ready, and until its user is registered",
@@ -59,6 +61,10 @@ pub(crate) const NAMES: [(&str, &str); 7] = [
     (
         "chain",
         "what each further proxy adds to a call's delay and processor time",
+    ),
+    (
+        "link",
+        "how many round trips a hop takes to be ready, and what losses do to it (--path lab)",
     ),
     (
         "scale",
@@ -203,6 +209,17 @@ pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<
             ..Experiment::of(chain::trials(chain, plan)?)
         });
     }
+    anyhow::ensure!(
+        plan.path == PathName::Lab || !wanted.iter().any(|name| name == "link"),
+        "the experiment link is about links of the lab, and packets go over the loopback: add --path lab"
+    );
+    let in_lab = plan.path == PathName::Lab;
+    if let Some(link) = plan.link.as_ref().filter(|_| in_lab && is_wanted("link")) {
+        experiments.push(Experiment {
+            derive: Some(link::fits),
+            ..Experiment::of(link::trials(link, plan)?)
+        });
+    }
     if is_wanted("scale") {
         experiments.push(Experiment {
             derive: Some(scale::growth::laws),
@@ -279,6 +296,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
 
 fn cell_id(experiment: &str, workload: &str, site: &Site, lifecycle: &str) -> CellId {
     let mut distinguishing = site.variant.distinguishing();
+    distinguishing.extend(site.path.distinguishing());
     if site.core.name != site.stack.name {
         distinguishing.insert(CORE_STACK.into(), site.core.name.into());
     }
@@ -291,7 +309,7 @@ fn cell_id(experiment: &str, workload: &str, site: &Site, lifecycle: &str) -> Ce
         stack: site.stack.name.into(),
         topology: site.topology.to_string(),
         lifecycle: lifecycle.into(),
-        path: "loopback".into(),
+        path: site.path.name().into(),
         distinguishing,
     }
 }
@@ -365,6 +383,12 @@ impl Bench<'_> {
             parameters.insert("tunnels_protect".into(), json!(TUNNELS_PROTECT));
             parameters.insert("uri_scheme".into(), json!("sip"));
         }
+        parameters.extend(site.path.recorded());
+        if site.path.links().is_some()
+            && let Ok(privilege) = self.testbed.lab()
+        {
+            parameters.insert("lab_privilege".into(), json!(privilege.name()));
+        }
         parameters.insert("node_cpus".into(), json!(placement.node));
         parameters.insert("node_processes".into(), json!(site.topology.nodes()));
         parameters.insert("generator_cpus".into(), json!(placement.load));
@@ -417,6 +441,7 @@ mod tests {
             core: find(core).unwrap(),
             variant,
             authenticate_calls: false,
+            path: crate::path::Path::Loopback,
         };
         Subject {
             id: cell_id("throughput", "invite", &site, "per-call").with("rate", 5),

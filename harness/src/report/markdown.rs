@@ -9,7 +9,7 @@ use super::question::Question;
 use super::summary::{Block, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
 use super::{
-    CHART_FOLDER, answer, breakdown, fits, handshakes, hops, instructions, notices, parts, rates,
+    CHART_FOLDER, answer, breakdown, fits, handshakes, hops, instructions, link, notices, parts, rates,
     scale, stages, svg, tunnels, variants, versus,
 };
 
@@ -143,6 +143,9 @@ pub(super) fn render(run: &Run) -> String {
             parts::tables(&mut out, &summary);
             fits::section(&mut out, run);
         }
+        if question == Question::Link {
+            link::section(&mut out, run);
+        }
         if question == Question::Scale {
             scale::section(&mut out, run, &summary);
         }
@@ -198,6 +201,7 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
                 Question::Memory => "Memory per connection",
                 Question::Throughput => "Throughput",
                 Question::Chain => "Proxies in a row",
+                Question::Link => "Round trips and losses",
                 Question::Scale => "Scale",
                 Question::Search => "Highest rates with zero failures",
                 Question::Knee => "Knee",
@@ -209,6 +213,7 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
             Question::Setup
             | Question::Memory
             | Question::Throughput
+            | Question::Link
             | Question::Search
             | Question::Knee => {}
             Question::Chain => chain_answer(out, block),

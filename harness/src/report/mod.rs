@@ -24,6 +24,7 @@ mod handshakes;
 mod hops;
 mod html;
 mod instructions;
+mod link;
 mod json;
 mod markdown;
 mod notices;
