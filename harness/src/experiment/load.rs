@@ -90,6 +90,8 @@ pub(super) struct Readings {
     wire: Wire,
     /// Datagrams that the kernel dropped at the nodes; `None` where none can be.
     drops: Option<f64>,
+    /// Why the links between users and nodes were what was measured, if they were.
+    overwhelmed_links: Option<String>,
     /// Whether a hop lies in a tunnel.
     has_tunnel: bool,
 }
@@ -362,6 +364,7 @@ pub(super) fn play(
         after,
         nodes: counters,
         wire: nodes.wire()?.since(&wire_before),
+        overwhelmed_links: nodes.overwhelmed_links()?,
         drops: drops.map(|(after, before)| after.saturating_sub(before) as f64),
         has_tunnel: site.stack.tunnel.is_some() || site.core.tunnel.is_some(),
     })
