@@ -352,7 +352,12 @@ impl Plan {
         let throughput = throughput.map(|throughput| &mut throughput.blocks);
         let chain = self.chain.iter_mut().map(|chain| &mut chain.blocks);
         let link = self.link.iter_mut().map(|link| &mut link.blocks);
-        for blocks in setup.chain(memory).chain(throughput).chain(chain).chain(link) {
+        for blocks in setup
+            .chain(memory)
+            .chain(throughput)
+            .chain(chain)
+            .chain(link)
+        {
             *blocks = blocks.until_narrow();
         }
     }

@@ -205,7 +205,9 @@ fn fit(cells: &[&Collected]) -> Collected {
         blocks.retain(|block| counted.contains_key(block));
     }
     let samples = blocks.into_iter();
-    fit.samples = samples.map(|block| (block, sample(&sound, block))).collect();
+    fit.samples = samples
+        .map(|block| (block, sample(&sound, block)))
+        .collect();
     if fit.samples.is_empty() {
         fit.failure = Some("no block holds all round-trip times".to_owned());
     }
@@ -219,8 +221,14 @@ fn subject(first: &Subject, sound: &[(f64, &Collected)]) -> Subject {
     let mut parameters = BTreeMap::from([
         ("round_trips_ms".to_owned(), json!(round_trips_ms)),
         ("promised_call_round_trips".to_owned(), json!(promise.call)),
-        ("promised_ready_round_trips".to_owned(), json!(promise.ready)),
-        ("promised_registered_round_trips".to_owned(), json!(promise.registered)),
+        (
+            "promised_ready_round_trips".to_owned(),
+            json!(promise.ready),
+        ),
+        (
+            "promised_registered_round_trips".to_owned(),
+            json!(promise.registered),
+        ),
     ]);
     for shared in ["rate_per_second", "users", "blocks"] {
         if let Some(value) = first.parameters.get(shared) {
@@ -339,19 +347,32 @@ mod tests {
         let fits = fits(&cells);
         assert_eq!(fits.len(), 2);
         let found: Vec<_> = fits.iter().map(Collected::cell).collect();
-        assert_eq!(found[0].id, "link/register/tls/round-trips/per-registration/lab");
-        assert!(found[1].id.ends_with("lab?tls_version=1.2"), "{}", found[1].id);
+        assert_eq!(
+            found[0].id,
+            "link/register/tls/round-trips/per-registration/lab"
+        );
+        assert!(
+            found[1].id.ends_with("lab?tls_version=1.2"),
+            "{}",
+            found[1].id
+        );
         for (cell, round_trips) in found.iter().zip([2.0, 3.0]) {
             assert_eq!(cell.verdict, Verdict::Ok);
             let value = |key: &str| cell.metrics[key].value.unwrap();
             assert!((value("setup_latency_per_round_trip_ratio") - round_trips).abs() < 1e-9);
-            assert!(!cell.metrics.contains_key("session_request_delay_per_round_trip_ratio"));
+            assert!(
+                !cell
+                    .metrics
+                    .contains_key("session_request_delay_per_round_trip_ratio")
+            );
             for key in cell.metrics.keys() {
                 assert!(hopbench::record::metric::known(key).is_some(), "{key}");
             }
         }
         assert_eq!(found[1].parameters["promised_ready_round_trips"], 3);
-        let fixed = found[0].metrics["setup_latency_at_no_distance_ns"].value.unwrap();
+        let fixed = found[0].metrics["setup_latency_at_no_distance_ns"]
+            .value
+            .unwrap();
         assert!((fixed - 850_000.0).abs() < 1e-3, "{fixed}");
     }
 

@@ -53,7 +53,9 @@ pub(super) fn point(cell: &Cell) -> Option<Point> {
     let number = |key: &str| cell.parameters.get(key)?.as_f64();
     let told = cell.id.split_once('?').map_or("", |(_, told)| told);
     let mut others = told.split('&').filter(|part| {
-        !part.is_empty() && !part.starts_with("one_way_delay_ms=") && !part.starts_with("link_loss_ratio=")
+        !part.is_empty()
+            && !part.starts_with("one_way_delay_ms=")
+            && !part.starts_with("link_loss_ratio=")
     });
     Some(Point {
         round_trip_ms: 2.0 * number("one_way_delay_ms")?,
@@ -72,7 +74,9 @@ pub(super) fn section(out: &mut String, run: &Run) {
 fn name(cell: &Cell) -> String {
     let told = cell.id.split_once('?').map_or("", |(_, told)| told);
     let link = ["one_way_delay_ms=", "link_loss_ratio="];
-    let parts = told.split('&').filter(|part| !link.iter().any(|key| part.starts_with(key)));
+    let parts = told
+        .split('&')
+        .filter(|part| !link.iter().any(|key| part.starts_with(key)));
     let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
     if parts.is_empty() {
         cell.stack.clone()
@@ -82,12 +86,19 @@ fn name(cell: &Cell) -> String {
 }
 
 fn promises(out: &mut String, run: &Run) {
-    let mut fits: Vec<&Cell> = run.cells.iter().filter(|cell| Question::Link.is_asked_by(cell)).collect();
+    let mut fits: Vec<&Cell> = run
+        .cells
+        .iter()
+        .filter(|cell| Question::Link.is_asked_by(cell))
+        .collect();
     fits.sort_by_key(|cell| stack_rank(&cell.stack));
     let mut rows = String::new();
     for cell in fits {
         for (what, metric, parameter) in PROMISED {
-            let promised = cell.parameters.get(parameter).and_then(serde_json::Value::as_f64);
+            let promised = cell
+                .parameters
+                .get(parameter)
+                .and_then(serde_json::Value::as_f64);
             let Some((metric, promised)) = cell.metrics.get(metric).zip(promised) else {
                 continue;
             };
@@ -95,7 +106,9 @@ fn promises(out: &mut String, run: &Run) {
                 rows,
                 "| `{}` | {what} | {promised} | {} | {} | {} |",
                 name(cell),
-                metric.value.map_or(MISSING.to_owned(), |found| format!("{found:.3}")),
+                metric
+                    .value
+                    .map_or(MISSING.to_owned(), |found| format!("{found:.3}")),
                 interval(metric.ci95_low, metric.ci95_high),
                 judged(metric.value, promised),
             );
@@ -114,7 +127,9 @@ fn promises(out: &mut String, run: &Run) {
 }
 
 fn interval(low: Option<f64>, high: Option<f64>) -> String {
-    low.zip(high).map_or(MISSING.to_owned(), |(low, high)| format!("{low:.3} to {high:.3}"))
+    low.zip(high).map_or(MISSING.to_owned(), |(low, high)| {
+        format!("{low:.3} to {high:.3}")
+    })
 }
 
 fn judged(found: Option<f64>, promised: f64) -> &'static str {
@@ -128,8 +143,11 @@ fn judged(found: Option<f64>, promised: f64) -> &'static str {
 
 /// Median and tail by stack, round trip and loss.
 fn tails(out: &mut String, run: &Run) {
-    let mut cells: Vec<(&Cell, Point)> =
-        run.cells.iter().filter_map(|cell| Some((cell, point(cell)?))).collect();
+    let mut cells: Vec<(&Cell, Point)> = run
+        .cells
+        .iter()
+        .filter_map(|cell| Some((cell, point(cell)?)))
+        .collect();
     if cells.iter().all(|(_, point)| point.loss_ratio == 0.0) {
         return;
     }

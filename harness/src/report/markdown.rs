@@ -9,8 +9,8 @@ use super::question::Question;
 use super::summary::{Block, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
 use super::{
-    CHART_FOLDER, answer, breakdown, fits, handshakes, hops, instructions, link, notices, parts, rates,
-    scale, stages, svg, tunnels, variants, versus,
+    CHART_FOLDER, answer, breakdown, fits, handshakes, hops, instructions, link, notices, parts,
+    rates, scale, stages, svg, tunnels, variants, versus,
 };
 
 /// What a caveat is about. It is printed when the run has such a cell.

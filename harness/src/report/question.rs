@@ -350,7 +350,11 @@ const CALLS_OVER_LINKS: [Column; 3] = [
         "session_request_delay_per_round_trip_ratio",
         Unit::Ratio,
     ),
-    column("beside", "session_request_delay_at_no_distance_ns", Unit::Ns),
+    column(
+        "beside",
+        "session_request_delay_at_no_distance_ns",
+        Unit::Ns,
+    ),
     column(
         "r²",
         "session_request_delay_per_round_trip_r_squared_ratio",

@@ -53,9 +53,19 @@ impl Links {
             ..*base
         };
         let clean = self.round_trips_ms.iter();
-        let mut points: Vec<_> = clean.map(|round_trip| point(round_trip, Loss::None)).collect();
-        let lossy = self.lossy_round_trips_ms.as_ref().unwrap_or(&self.round_trips_ms);
-        for ratio in self.loss_ratios.iter().copied().filter(|ratio| *ratio > 0.0) {
+        let mut points: Vec<_> = clean
+            .map(|round_trip| point(round_trip, Loss::None))
+            .collect();
+        let lossy = self
+            .lossy_round_trips_ms
+            .as_ref()
+            .unwrap_or(&self.round_trips_ms);
+        for ratio in self
+            .loss_ratios
+            .iter()
+            .copied()
+            .filter(|ratio| *ratio > 0.0)
+        {
             let loss = Loss::Independent { ratio };
             points.extend(lossy.iter().map(|round_trip| point(round_trip, loss)));
         }
