@@ -10,10 +10,10 @@ mod gate;
 mod history;
 mod interleave;
 mod interrupt;
-#[allow(dead_code)] // the testbed follows
 mod lab;
 mod limits;
 mod method;
+mod path;
 mod plan;
 mod progress;
 mod protocol;

@@ -11,6 +11,7 @@ mod export;
 mod gate;
 mod history;
 mod instructions;
+mod link;
 mod list;
 mod load;
 mod man;

@@ -6,12 +6,14 @@
 
 pub(crate) mod daemon;
 mod namespace;
+mod network;
 mod pcap;
 mod privilege;
 mod pump;
 mod route;
 mod tap;
 mod veth;
+mod wire;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -19,7 +21,7 @@ use std::net::Ipv4Addr;
 use hopbench::net::tun::{TunConfig, TunError};
 
 pub(crate) use namespace::Namespace;
-#[allow(unused_imports)] // as above
+pub(crate) use network::{Lab, Place};
 pub(crate) use privilege::{Privilege, acquire};
 
 /// Why there is no lab, or a part of it.
