@@ -10,11 +10,10 @@ use serde_json::{Value, json};
 /// Where packets go.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) enum Path {
-    /// The kernel's loopback; a tunnel's inner IP is in user space.
+    /// The kernel's loopback.
     #[default]
     Loopback,
-    /// Network namespaces, and a link for each hop, whose both directions are like this; a tunnel's inner IP
-    /// is the kernel's, over TUN devices.
+    /// Network namespaces, and a link for each hop, whose both directions are like this.
     Lab(LinkConditions),
 }
 
@@ -29,24 +28,12 @@ pub(crate) enum PathName {
     Lab,
 }
 
-/// The paths as they are written, and what they are, for lists and errors.
-pub(crate) const NAMES: [(&str, &str); 2] = [
-    (
-        "loopback",
-        "the kernel's loopback; IP within tunnels is in user space",
-    ),
-    (
-        "lab",
-        "network namespaces, links with delay and loss; IP within tunnels is the kernel's",
-    ),
-];
-
 impl Path {
     /// As in the names of cells.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Loopback => NAMES[0].0,
-            Self::Lab(_) => NAMES[1].0,
+            Self::Loopback => "loopback",
+            Self::Lab(_) => "lab",
         }
     }
 

@@ -9,8 +9,8 @@ use crate::scenario::Plan;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Path")]
 pub(crate) struct LinkArgs {
-    /// Where packets go: over this host's loopback, or through a lab of network namespaces, in which
-    /// tunnels run over TUN devices. It takes root or user namespaces; docs/lab.md has more
+    /// Where packets go: over this host's loopback, or through a lab of network namespaces, one a
+    /// SIP entity. It takes root, or a kernel that lets users make namespaces
     #[arg(long, value_enum, value_name = "PATH")]
     path: Option<PathName>,
     /// How long each packet is under way over a link of the lab; a round trip takes twice as long

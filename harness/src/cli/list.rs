@@ -44,7 +44,7 @@ pub(crate) fn list(args: &Args) -> anyhow::Result<u8> {
                 );
                 for stack in transport::stacks() {
                     let control = stack.control.unwrap_or("–");
-                    let _ = writeln!(text, "  {:<16} {control:<10} {}", stack.name, stack.summary);
+                    let _ = writeln!(text, "  {:<18} {control:<10} {}", stack.name, stack.summary);
                 }
                 let _ = writeln!(
                     text,
@@ -53,14 +53,14 @@ pub(crate) fn list(args: &Args) -> anyhow::Result<u8> {
                 for over in &beneath::STACKS {
                     let _ = writeln!(
                         text,
-                        "  {:<16} {:<10} {}",
+                        "  {:<18} {:<10} {}",
                         over.name, over.carrier, over.summary
                     );
                     let found = match daemon::find(over.beneath) {
                         Ok(program) => format!("runs {}", program.display()),
                         Err(missing) => missing.to_string(),
                     };
-                    let _ = writeln!(text, "  {:<16} {:<10} {found}", "", "");
+                    let _ = writeln!(text, "  {:<18} {:<10} {found}", "", "");
                 }
             }
             What::Topologies => {

@@ -92,6 +92,8 @@ pub(super) struct Readings {
     drops: Option<f64>,
     /// What setting up a tunnel of others took, if there is one.
     tunnel_setups: Option<TunnelSetups>,
+    /// Why the links between users and nodes were what was measured, if they were.
+    overwhelmed_links: Option<String>,
     /// Whether a hop lies in a tunnel.
     has_tunnel: bool,
 }
@@ -377,6 +379,7 @@ pub(super) fn play(
         after,
         nodes: counters,
         wire: nodes.wire()?.since(&wire_before),
+        overwhelmed_links: nodes.overwhelmed_links()?,
         drops: drops.map(|(after, before)| after.saturating_sub(before) as f64),
         tunnel_setups: nodes.tunnel().map(|tunnel| tunnel.setups().clone()),
         has_tunnel: site.stack.tunnel.is_some() || site.core.tunnel.is_some(),

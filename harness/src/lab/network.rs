@@ -7,6 +7,7 @@ use hopbench::transport::Stack;
 
 use super::daemon::Host;
 use super::namespace::Namespace;
+use super::pump::Pump;
 use super::veth::{self, End};
 use super::{LabError, wire};
 use crate::topology::{Layout, Link};
@@ -38,8 +39,8 @@ struct LabLink {
     from: Place,
     /// The station that accepts them.
     to: usize,
-    /// Carries packets as long as it is there; `None` where a plain wire does.
-    _carrier: Option<wire::Carrier>,
+    /// Carries packets; `None` where a plain wire does.
+    pump: Option<Pump>,
 }
 
 /// Who is at an end of a link.
@@ -77,19 +78,20 @@ impl Lab {
                 name: &name,
                 address: address(number, host),
             });
-            let carrier = if conditions.is_impaired() {
+            let pump = if conditions.is_impaired() {
                 let seed = seed.wrapping_add(u64::from(number) << 32);
-                let carrier = wire::join(near, far, PREFIX_BITS, conditions, seed, cpus)?;
-                Some(carrier)
+                Some(wire::join(
+                    [near, far],
+                    PREFIX_BITS,
+                    conditions,
+                    seed,
+                    cpus,
+                )?)
             } else {
                 veth::join(near, far, PREFIX_BITS, conditions.mtu_bytes.into())?;
                 None
             };
-            lab.links.push(LabLink {
-                from,
-                to,
-                _carrier: carrier,
-            });
+            lab.links.push(LabLink { from, to, pump });
         }
         Ok(lab)
     }
@@ -100,6 +102,21 @@ impl Lab {
             Place::Users => &self.users,
             Place::Station(number) => &self.stations[number],
         }
+    }
+
+    /// Why figures would be the emulator's, if they would.
+    ///
+    /// # Errors
+    /// When a link has failed.
+    pub(crate) fn overwhelmed(&self) -> Result<Option<String>, LabError> {
+        for pump in self.links.iter().filter_map(|link| link.pump.as_ref()) {
+            let counters = pump.counters();
+            let counters = counters.map_err(LabError::step("carry packets between devices"))?;
+            if let Some(reason) = counters.overwhelmed() {
+                return Ok(Some(reason));
+            }
+        }
+        Ok(None)
     }
 
     /// Where the station at `place` listens with `stack` on an interface of this kind.

@@ -214,6 +214,14 @@ impl Nodes {
         Some(lab.namespace(Place::Users))
     }
 
+    /// Why the links between users and nodes were what was measured, if they were.
+    pub(crate) fn overwhelmed_links(&self) -> Outcome<Option<String>> {
+        match &self.lab {
+            Some(lab) => Ok(lab.overwhelmed()?),
+            None => Ok(None),
+        }
+    }
+
     /// The callers' accounts.
     pub(crate) fn accounts(&self) -> Accounts {
         self.accounts_of(self.layout.callers)
