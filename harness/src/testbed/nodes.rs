@@ -278,6 +278,9 @@ impl Nodes {
 
     /// What each costs, with resident memory, and has seen so far.
     pub(crate) fn snapshots(&mut self) -> Outcome<Vec<(ProcessSnapshot, NodeCounters)>> {
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.check()?;
+        }
         self.nodes.iter_mut().map(NodeProcesses::snapshot).collect()
     }
 
