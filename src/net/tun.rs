@@ -15,9 +15,6 @@ use std::os::unix::fs::OpenOptionsExt;
 /// Where the kernel hands them out.
 const CLONE_DEVICE: &str = "/dev/net/tun";
 
-/// Packets that the kernel keeps until they are read. Its default, 500, is a burst of 750 kB.
-const QUEUE_PACKETS: libc::c_int = 10_000;
-
 /// What a device is to be like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunConfig {
@@ -93,9 +90,6 @@ impl Tun {
         let mtu_bytes = libc::c_int::try_from(config.mtu_bytes)
             .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let mask = Ipv4Addr::from(!u32::MAX.checked_shr(config.prefix_bits.into()).unwrap_or(0));
-        set(libc::SIOCSIFTXQLEN, &|message| {
-            message.ifr_ifru.ifru_metric = QUEUE_PACKETS;
-        })?;
         set(libc::SIOCSIFMTU, &|message| {
             message.ifr_ifru.ifru_mtu = mtu_bytes;
         })?;

@@ -1,4 +1,4 @@
-//! Where packets go, and what the lab's links are like: options of a run.
+//! Where packets go, and what the lab's links are like: options of a run, and of a lab by hand.
 
 use hopbench::net::link::{LinkConditions, Loss};
 
@@ -8,11 +8,19 @@ use crate::scenario::Plan;
 /// Options of the path; each stands above what the scenario says.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Path")]
-pub(crate) struct LinkArgs {
+pub(crate) struct PathArgs {
     /// Where packets go: over this host's loopback, or through a lab of network namespaces, one a
     /// SIP entity. It takes root, or a kernel that lets users make namespaces
     #[arg(long, value_enum, value_name = "PATH")]
     path: Option<PathName>,
+    #[command(flatten)]
+    link: LinkArgs,
+}
+
+/// What both directions of each link are like.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Path")]
+pub(crate) struct LinkArgs {
     /// How long each packet is under way over a link of the lab; a round trip takes twice as long
     #[arg(long, value_name = "MILLISECONDS")]
     one_way_delay_ms: Option<f64>,
@@ -30,7 +38,7 @@ pub(crate) struct LinkArgs {
     link_mtu_bytes: Option<u16>,
 }
 
-impl LinkArgs {
+impl PathArgs {
     /// Puts them into `plan`.
     ///
     /// # Errors
@@ -39,6 +47,22 @@ impl LinkArgs {
         if let Some(path) = self.path {
             plan.path = path;
         }
+        self.link.apply(&mut plan.lab)?;
+        anyhow::ensure!(
+            plan.path == PathName::Lab || plan.lab == LinkConditions::default(),
+            "delays, losses, rates and MTUs are those of the lab's links, and packets go over the loopback: \
+             add --path lab"
+        );
+        Ok(())
+    }
+}
+
+impl LinkArgs {
+    /// Puts them into `conditions`.
+    ///
+    /// # Errors
+    /// When a value is not allowed.
+    pub(crate) fn apply(&self, conditions: &mut LinkConditions) -> anyhow::Result<()> {
         let LinkConditions {
             one_way_delay_ms,
             one_way_jitter_ms,
@@ -46,7 +70,7 @@ impl LinkArgs {
             rate_bits_per_second,
             mtu_bytes,
             ..
-        } = &mut plan.lab;
+        } = conditions;
         put(one_way_delay_ms, self.one_way_delay_ms);
         put(one_way_jitter_ms, self.one_way_jitter_ms);
         put(
@@ -57,13 +81,7 @@ impl LinkArgs {
         if self.rate_bits_per_second.is_some() {
             *rate_bits_per_second = self.rate_bits_per_second;
         }
-        plan.lab.check()?;
-        anyhow::ensure!(
-            plan.path == PathName::Lab || plan.lab == LinkConditions::default(),
-            "delays, losses, rates and MTUs are those of the lab's links, and packets go over the loopback: \
-             add --path lab"
-        );
-        Ok(())
+        Ok(conditions.check()?)
     }
 }
 

@@ -11,7 +11,7 @@ use hopbench::record::{Cell, Run, SCHEMA, Verdict};
 use hopbench::transport::{KeyType, Settings, TlsOptions, TlsSettings, WireguardKeys};
 
 use super::gate::without_base;
-use super::link::LinkArgs;
+use super::link::PathArgs;
 use super::tunnel::TunnelArgs;
 use super::{EXIT_FAILED_CELLS, EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, names, usage};
 use crate::environment;
@@ -84,7 +84,7 @@ pub(crate) struct Args {
     #[arg(long, hide = true, value_name = "RATIO")]
     handicap_generator: Option<f64>,
     #[command(flatten)]
-    link: LinkArgs,
+    path: PathArgs,
     #[command(flatten)]
     tunnel: TunnelArgs,
 }
@@ -364,7 +364,7 @@ impl Args {
         if !self.core_stacks.is_empty() {
             scenario.plan.core_stacks.clone_from(&self.core_stacks);
         }
-        self.link.apply(&mut scenario.plan)?;
+        self.path.apply(&mut scenario.plan)?;
         if self.budget.is_some() {
             scenario.plan.until_narrow();
         }

@@ -26,10 +26,11 @@ pub(crate) use privilege::{Privilege, acquire};
 
 /// Why there is no lab, or a part of it.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {step}: {source}{remedy}")]
+#[error("cannot {step}: {cause}{remedy}")]
 pub(crate) struct LabError {
     step: String,
-    source: io::Error,
+    /// The system's words.
+    cause: io::Error,
     /// What can be done, if that is known.
     remedy: String,
 }
@@ -38,9 +39,9 @@ impl LabError {
     /// What the system said when this was tried.
     pub(crate) fn step(step: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let step = step.into();
-        move |source| Self {
+        move |cause| Self {
             step,
-            source,
+            cause,
             remedy: String::new(),
         }
     }

@@ -53,6 +53,14 @@ impl Interfaces {
         set.map_err(netlink(format!("set the MTU of {name} to {mtu_bytes}")))
     }
 
+    /// Sets how many packets the kernel keeps that are to leave by an interface. (By netlink, since the ioctl
+    /// for it asks for root of the whole system.)
+    pub(crate) async fn set_queue(&self, name: &str, packets: u32) -> Result<(), LabError> {
+        let link = LinkUnspec::new_with_index(index(name)?).txqueuelen(packets);
+        let set = self.0.link().set(link.build()).execute().await;
+        set.map_err(netlink(format!("have {name} keep {packets} packets")))
+    }
+
     /// Gives an interface an address; those that share its first `prefix_bits` are on the other side.
     pub(crate) async fn add_address(
         &self,

@@ -4,12 +4,15 @@
 use std::io;
 
 use hopbench::net::link::{Link, LinkConditions};
-use hopbench::net::tun::{Tun, TunConfig};
+use hopbench::net::tun::TunConfig;
 
 use super::LabError;
 use super::pump::{self, InterfaceBooks, Pump};
 use super::tap::Tap;
 use super::veth::End;
+
+/// Packets that a device keeps until the pump reads them. The kernel's default, 500, is a burst of 750 kB.
+const QUEUE_PACKETS: u32 = 10_000;
 
 /// Joins two namespaces by links that are as `conditions` say in both directions, past a tap. `seed` draws
 /// what happens to packets; the pump uses `cpus`, if there are some.
@@ -30,9 +33,10 @@ pub(super) fn join(
             prefix_bits,
             mtu_bytes: conditions.mtu_bytes.into(),
         };
-        end.namespace.run(|| {
-            let tun = Tun::open(&config)?;
-            let books = InterfaceBooks::open(tun.name());
+        let tun = end.namespace.tun(&config)?;
+        end.namespace.interfaces(async |interfaces| {
+            interfaces.set_queue(end.name, QUEUE_PACKETS).await?;
+            let books = InterfaceBooks::open(end.name);
             Ok(pump::End {
                 books: Some(books.map_err(LabError::step("read what an interface drops"))?),
                 device: tun.into(),
