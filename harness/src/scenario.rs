@@ -574,7 +574,7 @@ mod tests {
             let scenario = Scenario::profile(name).unwrap();
             assert_eq!(scenario.plan.name, name);
             assert_eq!(scenario.sha256.len(), 64);
-            let has_all = scenario.plan.stacks.len() == transport::stacks().len();
+            let has_all = scenario.plan.stacks.len() == hopbench::transport::stacks().len();
             let is_general = ["quick", "standard", "full", "tunnels"].contains(&name);
             assert!(has_all || !is_general, "{name}");
             let experiments = crate::experiment::experiments(&scenario.plan, &[]).unwrap();

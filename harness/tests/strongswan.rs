@@ -47,7 +47,10 @@ fn stacks_over_tunnels_of_others_are_measured() {
         .iter()
         .all(|cell| cell.verdict == Verdict::Unsupported)
     {
-        peers::skip(&format!("no lab or no daemon here: {:?}", over_others[0].reason));
+        peers::skip(&format!(
+            "no lab or no daemon here: {:?}",
+            over_others[0].reason
+        ));
         return;
     }
     for cell in over_others {
@@ -83,7 +86,12 @@ fn stacks_over_tunnels_of_others_are_measured() {
 fn a_tunnel_of_others_is_of_the_lab() {
     let folder = tempfile::tempdir().unwrap();
     let output = hopbench()
-        .args(["run", "--stacks=tcp@strongswan", "--experiments=setup", "--out"])
+        .args([
+            "run",
+            "--stacks=tcp@strongswan",
+            "--experiments=setup",
+            "--out",
+        ])
         .arg(folder.path().join("out"))
         .output()
         .unwrap();

@@ -416,6 +416,7 @@ mod tests {
             },
             drops: None,
             overwhelmed_links: None,
+            tunnel_setups: None,
             has_tunnel: true,
         }
     }
