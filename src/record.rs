@@ -14,6 +14,7 @@ mod cell;
 mod check;
 mod file;
 mod histogram;
+mod layout;
 pub mod metric;
 mod series;
 mod strict;

@@ -31,7 +31,7 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
         ratio.cell_id.clone_from(&cell);
         ratio.control_cell_id.clone_from(&control);
     }
-    serde_json::to_string_pretty(&run).unwrap() + "\n"
+    run.to_json()
 });
 
 fn read(bytes: &[u8]) -> (PathBuf, Result<Run, FileError>) {
@@ -83,10 +83,7 @@ fn as_floats(value: Value, like: &Value) -> Value {
 #[test]
 fn the_run_itself_is_read_as_what_it_says() {
     let (_, read) = read(TEXT.as_bytes());
-    assert_eq!(
-        serde_json::to_string_pretty(&read.unwrap()).unwrap() + "\n",
-        *TEXT
-    );
+    assert_eq!(read.unwrap().to_json(), *TEXT);
 }
 
 #[test]
@@ -98,7 +95,7 @@ fn every_committed_run_is_read_as_what_it_says() {
         let text = std::fs::read_to_string(&path).unwrap();
         let run = Run::read(&path).unwrap();
         assert!(
-            serde_json::to_string_pretty(&run).unwrap() + "\n" == text,
+            run.to_json() == text,
             "{} is not what was read of it",
             path.display()
         );

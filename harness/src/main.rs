@@ -10,8 +10,11 @@ mod gate;
 mod history;
 mod interleave;
 mod interrupt;
+#[allow(dead_code)] // its tap, its addresses and its children are for external daemons and captures
+mod lab;
 mod limits;
 mod method;
+mod path;
 mod plan;
 mod progress;
 mod protocol;

@@ -6,10 +6,12 @@
 //! the interval should lie above 1. Each repetition is a run of its own, with a seed of its own.
 
 use hopbench::load::{ArrivalLaw, BackOff, Course, Lifecycle, Mix, Workload};
+use hopbench::net::link::LinkConditions;
 use hopbench::record::Ratio;
 use serde::Serialize;
 
 use crate::experiment::{self, Bench, Conduct, Experiment};
+use crate::path::PathName;
 use crate::rate::OfferedRate;
 use crate::scenario::{Blocks, Plan, Throughput};
 use crate::statistics::proportion::Proportion;
@@ -116,6 +118,8 @@ impl Check {
             gates: Vec::new(),
             stacks: vec![self.stack.clone()],
             core_stacks: Vec::new(),
+            path: PathName::Loopback,
+            lab: LinkConditions::default(),
             usual: Variant::default(),
             setup: None,
             memory: None,

@@ -4,14 +4,16 @@ mod blocks;
 mod scale;
 mod search;
 
-use std::path::Path;
+use std::path::Path as FilePath;
 
 use anyhow::{Context, bail, ensure};
 use hopbench::load::{ArrivalLaw, BackOff, Lifecycle, Mix, Stage, Workload};
+use hopbench::net::link::LinkConditions;
 use hopbench::transport::{self, Stack};
 use serde::Deserialize;
 
 use crate::gate::Gate;
+use crate::path::{Path, PathName};
 use crate::rate::{OfferedRate, RATES_PER_SECOND};
 use crate::topology::{CHAIN_MAX, Site, Topology};
 use crate::variant::Variant;
@@ -42,6 +44,12 @@ pub(crate) struct Plan {
     /// same as at the edge.
     #[serde(default)]
     pub(crate) core_stacks: Vec<String>,
+    /// Where packets go.
+    #[serde(default)]
+    pub(crate) path: PathName,
+    /// How both directions of each of the lab's links are, if that is where they go.
+    #[serde(default)]
+    pub(crate) lab: LinkConditions,
     /// What must hold of the figures, as `hopbench gate` has it.
     #[serde(default)]
     pub(crate) gates: Vec<String>,
@@ -257,7 +265,7 @@ impl Scenario {
     ///
     /// # Errors
     /// Names the file, and line and key where the text is at fault, and says what is allowed there.
-    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &FilePath) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the scenario {}", path.display()))?;
         Self::parse(&text).with_context(|| format!("in the scenario {}", path.display()))
@@ -315,11 +323,20 @@ impl Plan {
                         core,
                         variant,
                         authenticate_calls: selection.authenticate_calls,
+                        path: self.path(),
                     });
                 }
             }
         }
         Ok(sites)
+    }
+
+    /// Where packets go.
+    pub(crate) fn path(&self) -> Path {
+        match self.path {
+            PathName::Loopback => Path::Loopback,
+            PathName::Lab => Path::Lab(self.lab),
+        }
     }
 
     /// Lets experiments go on until their ratios are narrow, beyond the blocks that they ask for. Those whose
@@ -364,6 +381,7 @@ impl Plan {
     /// When a part of it makes no sense.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.gates()?;
+        self.lab.check().context("in `lab`")?;
         ensure!(
             !self.stacks.is_empty(),
             "`stacks` is empty: name at least one stack"

@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::interrupt;
+use crate::lab::{LabError, Namespace, Privilege};
 use crate::topology::Site;
 use crate::variant::Handicap;
 
@@ -48,6 +49,12 @@ pub(crate) enum Failure {
 /// Result of what children do.
 pub(crate) type Outcome<T> = Result<T, Failure>;
 
+impl From<LabError> for Failure {
+    fn from(error: LabError) -> Self {
+        Self::Failed(format!("the lab: {error}"))
+    }
+}
+
 impl Failure {
     fn of(reason: impl Into<String>) -> Self {
         Self::Failed(reason.into())
@@ -59,6 +66,8 @@ pub(crate) struct Testbed {
     executable: PathBuf,
     placement: Placement,
     handicap: Handicap,
+    /// By what right labs are built, or why none can be; `None` where nobody has asked for one.
+    lab: Option<Result<Privilege, String>>,
 }
 
 /// Which processors each side may use; empty leaves it to the scheduler.
@@ -101,7 +110,22 @@ impl Testbed {
             executable: std::env::current_exe()?,
             placement,
             handicap: Handicap::default(),
+            lab: None,
         })
+    }
+
+    /// The same that may build labs, or knows why it may not.
+    pub(crate) fn with_lab(self, lab: Option<Result<Privilege, String>>) -> Self {
+        Self { lab, ..self }
+    }
+
+    /// By what right labs are built.
+    pub(crate) fn lab(&self) -> Outcome<Privilege> {
+        match &self.lab {
+            Some(Ok(privilege)) => Ok(*privilege),
+            Some(Err(reason)) => Err(Failure::Unsupported(reason.clone())),
+            None => Err(Failure::Unsupported("this command builds no lab".into())),
+        }
     }
 
     /// The same whose processes burn processor time on purpose, unless a site says otherwise.
@@ -129,10 +153,12 @@ impl Testbed {
         &self.placement
     }
 
+    /// Starts a child in a network namespace, or else in this process's own.
     fn start<Reply: DeserializeOwned + Send + 'static>(
         &self,
         role: &'static str,
         cpus: &[usize],
+        place: Option<&Namespace>,
         config: &impl Serialize,
     ) -> Outcome<Process<Reply>> {
         let mut command = Command::new(&self.executable);
@@ -142,6 +168,9 @@ impl Testbed {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         confine(&mut command, cpus);
+        if let Some(namespace) = place {
+            namespace.confine(&mut command);
+        }
         let child = command
             .spawn()
             .map_err(|error| Failure::of(format!("cannot start the {role} process: {error}")))?;

@@ -11,6 +11,7 @@ use hopbench::sip::{Accounts, Service};
 use hopbench::transport::Stack;
 use serde::{Deserialize, Deserializer};
 
+use crate::path::Path;
 use crate::variant::Variant;
 
 /// Most proxies that a chain may have.
@@ -29,6 +30,8 @@ pub(crate) struct Site {
     pub(crate) variant: Variant,
     /// Whether callers have to prove who they are.
     pub(crate) authenticate_calls: bool,
+    /// Where packets go.
+    pub(crate) path: Path,
 }
 
 /// The path of a call between its user agents.

@@ -13,15 +13,13 @@ use std::process::Command;
 use hopbench::record::{Cell, Metric, Run, Verdict};
 use serde_json::Value;
 use support::peers::{self, Program, find};
+use support::readers::{assert_valid, python};
 use support::{run, stderr, stdout};
 
 const JAVA: Program = Program {
     name: "java",
     packages: "default-jre-headless libhdrhistogram-java",
 };
-/// Debian's own, which finds Debian's modules.
-const PYTHON: &str = "/usr/bin/python3";
-const PYTHON_PACKAGES: &str = "python3-jsonschema python3-prometheus-client";
 const HDR_HISTOGRAM: &str = "/usr/share/java/hdrhistogram.jar";
 
 fn reference() -> PathBuf {
@@ -95,47 +93,6 @@ impl Exported {
         ratios
             .filter(|ratio| is_sound(&ratio.cell_id) && is_sound(&ratio.control_cell_id))
             .count()
-    }
-}
-
-/// Runs a Python program beside this file; `None` when Python or its modules are missing and may be.
-fn python(script: &str, args: &[&Path]) -> Option<std::process::Output> {
-    let modules = [
-        "-c",
-        "import jsonschema, prometheus_client.openmetrics.parser",
-    ];
-    let has_modules = Command::new(PYTHON).args(modules).output();
-    if !has_modules.is_ok_and(|output| output.status.success()) {
-        peers::skip(&format!(
-            "{PYTHON} or a module is missing: `apt-get install {PYTHON_PACKAGES}` on Debian provides them"
-        ));
-        return None;
-    }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/readers")
-        .join(script);
-    Some(
-        Command::new(PYTHON)
-            .arg(script)
-            .args(args)
-            .output()
-            .unwrap(),
-    )
-}
-
-fn assert_valid(schema: &str, files: &[&Path]) {
-    let schema = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/readers")
-        .join(schema);
-    let mut args = vec![schema.as_path()];
-    args.extend(files);
-    if let Some(output) = python("validate.py", &args) {
-        assert!(
-            output.status.success(),
-            "{}{}",
-            stdout(&output),
-            stderr(&output)
-        );
     }
 }
 

@@ -17,13 +17,13 @@ pub fn receive_drops(socket: &impl AsFd) -> Result<u64, Unavailable> {
     platform::receive_drops(socket.as_fd())
 }
 
-/// The same, summed over all UDP sockets of this network namespace that are bound to `port`: those
-/// of other processes too, and each of a group that shares the port.
+/// The same, summed over all UDP sockets that are bound to `port` in the network namespace of
+/// `process`: those of other processes too, and each of a group that shares the port.
 ///
 /// # Errors
-/// Where there is no readable `/proc/net/udp`.
-pub fn receive_drops_on_port(port: u16) -> Result<u64, Unavailable> {
-    platform::receive_drops_on_port(port)
+/// Where there is no readable `/proc/PROCESS/net/udp`.
+pub fn receive_drops_on_port(process: u32, port: u16) -> Result<u64, Unavailable> {
+    platform::receive_drops_on_port(process, port)
 }
 
 #[cfg(target_os = "linux")]
@@ -53,11 +53,12 @@ mod platform {
         }
     }
 
-    pub(super) fn receive_drops_on_port(port: u16) -> Result<u64, Unavailable> {
-        let ipv4 = read("/proc/net/udp", port)?;
+    pub(super) fn receive_drops_on_port(process: u32, port: u16) -> Result<u64, Unavailable> {
+        let [ipv4, ipv6] = ["udp", "udp6"].map(|table| format!("/proc/{process}/net/{table}"));
+        let ipv4 = read(&ipv4, port)?;
         // A kernel without IPv6 has no table for it, and then no sockets either.
-        let ipv6 = match std::path::Path::new("/proc/net/udp6").exists() {
-            true => read("/proc/net/udp6", port)?,
+        let ipv6 = match std::path::Path::new(&ipv6).exists() {
+            true => read(&ipv6, port)?,
             false => 0,
         };
         Ok(ipv4 + ipv6)
@@ -102,7 +103,7 @@ mod platform {
         Err(Unavailable::new(QUANTITY, "only Linux counts them"))
     }
 
-    pub(super) fn receive_drops_on_port(_: u16) -> Result<u64, Unavailable> {
+    pub(super) fn receive_drops_on_port(_: u32, _: u16) -> Result<u64, Unavailable> {
         Err(Unavailable::new(QUANTITY, "only Linux counts them"))
     }
 }

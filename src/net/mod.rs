@@ -7,9 +7,12 @@
 //! This layer knows nothing of SIP.
 
 mod kernel;
+pub mod link;
 pub mod scratch;
 mod tcp;
 mod timer;
+#[cfg(target_os = "linux")]
+pub mod tun;
 mod tunneled;
 mod wire;
 

@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::str::Utf8Error;
 
+use serde::Serialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::check::{self, Contradiction};
+use super::layout::Layout;
 use super::{Run, SCHEMA};
 
 /// Why a run could not be read or written.
@@ -147,11 +149,24 @@ impl Run {
             })
     }
 
+    /// The run as text, as [`Run::write`] writes it: indented, arrays of numbers on one line.
+    ///
+    /// # Panics
+    /// Never: all keys are strings.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut bytes = Vec::new();
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Layout::default());
+        self.serialize(&mut serializer)
+            .expect("a run's keys are strings");
+        bytes.push(b'\n');
+        String::from_utf8(bytes).expect("JSON is text")
+    }
+
     fn write_new(&self, path: &Path) -> io::Result<()> {
-        let mut writer = BufWriter::new(File::create(path)?);
-        serde_json::to_writer_pretty(&mut writer, self)?;
-        writer.write_all(b"\n")?;
-        writer.into_inner()?.sync_all()
+        let mut file = File::create(path)?;
+        file.write_all(self.to_json().as_bytes())?;
+        file.sync_all()
     }
 
     /// Reads a run that [`Run::write`] wrote.

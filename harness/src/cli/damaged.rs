@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+use clap::ValueEnum as _;
 use hopbench::record::Run;
 use hopbench::transport;
 use proptest::prelude::*;
@@ -11,6 +12,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::compare::Comparison;
+use crate::export;
+use crate::gate::{Gate, Runs};
+use crate::history::commit::Commit;
+use crate::history::entry::Entry;
+use crate::history::{series, site};
 use crate::plan::{self, Demand, HeldOut, Style};
 use crate::report::{self, Format, fixture};
 
@@ -37,6 +43,12 @@ fn leaves(value: &Value, at: &str, found: &mut Vec<String>) {
 /// A run that has of everything something. To make it takes seconds in a test.
 static SOUND: LazyLock<Run> = LazyLock::new(fixture::run);
 
+/// What a run is held against.
+const GATES: [&str; 2] = [
+    "each memory.server_heap_bytes_per_connection <= 1.03 * base",
+    "each setup.tls.setup_latency_ns.p99 < 10 * tcp.setup_latency_ns.p99",
+];
+
 /// Everything that is done with a run that was read; panics where one of them does.
 fn show(run: &Run, folder: &Path) {
     for format in [Format::Markdown, Format::Json, Format::Table] {
@@ -46,6 +58,24 @@ fn show(run: &Run, folder: &Path) {
     report::write_all(run, folder).expect("it can be written");
     Comparison::of(&SOUND, run);
     Comparison::of(run, &SOUND);
+    for format in export::Format::value_variants() {
+        // A histogram that is none, or a time, may be refused.
+        let _ = format.exporter().export(run);
+    }
+    for gate in GATES {
+        // Words that name no cell any more may be refused.
+        let gate: Gate = gate.parse().expect("the gates are sound");
+        let _ = gate.check(Runs {
+            base: Some(&SOUND),
+            head: run,
+        });
+    }
+    let entries = [
+        Entry::of(&SOUND, Commit::default()),
+        Entry::of(run, Commit::default()),
+    ];
+    let lines = series::lines(&entries, |_| true);
+    site::render("odd", &entries, &lines);
     let stacks: Vec<_> = transport::stacks().iter().collect();
     let demand = Demand {
         users: 1_000_000,
@@ -64,7 +94,7 @@ fn show(run: &Run, folder: &Path) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// All of what has the shape of a run is shown, also what a file could not say without contradiction.
     #[test]

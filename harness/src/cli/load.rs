@@ -180,7 +180,7 @@ fn run_in_processes(
     let failed = |error: anyhow::Error| Failure::Failed(super::words(&error));
     interrupt::watch().map_err(failed)?;
     let testbed = Testbed::new(Placement::default()).map_err(failed)?;
-    testbed.load(config, processes)?.run_alone(plan)
+    testbed.load(config, processes, None)?.run_alone(plan)
 }
 
 impl Args {

@@ -11,6 +11,8 @@ mod export;
 mod gate;
 mod history;
 mod instructions;
+mod lab;
+mod link;
 mod list;
 mod load;
 mod man;
@@ -82,6 +84,8 @@ enum Command {
     Report(report::Args),
     /// Write a run in the formats of other programs: CI charts, Prometheus, HdrHistogram
     Export(export::Args),
+    /// Build networks of their own with slow links, and run a command there
+    Lab(lab::Args),
     /// Keep the figures of many runs, find where they changed, draw them
     History(history::Args),
     /// Hold a run against another one, or two builds side by side: what has changed beyond chance
@@ -131,6 +135,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Credentials(args) => credentials::credentials(&args),
         Command::Report(args) => report::report(&args),
         Command::Export(args) => export::export(&args),
+        Command::Lab(args) => lab::lab(&args),
         Command::History(args) => history::history(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::CheckMethod(args) => check_method::check_method(&args),

@@ -161,7 +161,7 @@ fn serve_with_workers(config: &NodeConfig, workers: u16) -> anyhow::Result<u8> {
         Failure::Interrupted => anyhow!("interrupted"),
     };
     let testbed = Testbed::new(Placement::default())?;
-    let mut node = testbed.node(config, workers).map_err(failed)?;
+    let mut node = testbed.node(config, workers, None).map_err(failed)?;
     eprintln!(
         "hopbench node: {} on {}; {workers} workers; Ctrl-C ends it",
         config.interfaces[0].stack,

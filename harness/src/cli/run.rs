@@ -11,12 +11,14 @@ use hopbench::record::{Cell, Run, SCHEMA, Verdict};
 use hopbench::transport::{KeyType, Settings, TlsOptions, TlsSettings, WireguardKeys};
 
 use super::gate::without_base;
+use super::link::PathArgs;
 use super::tunnel::TunnelArgs;
 use super::{EXIT_FAILED_CELLS, EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, names, usage};
 use crate::environment;
 use crate::experiment::{self, Bench, Conduct, Experiment, Trial};
 use crate::gate::{self, Gate, Outcome, Runs};
 use crate::interrupt;
+use crate::lab;
 use crate::limits::{self, Readings, Unmet};
 use crate::progress::Progress;
 use crate::report::{self, Format};
@@ -81,6 +83,8 @@ pub(crate) struct Args {
     /// The same of the generator
     #[arg(long, hide = true, value_name = "RATIO")]
     handicap_generator: Option<f64>,
+    #[command(flatten)]
+    path: PathArgs,
     #[command(flatten)]
     tunnel: TunnelArgs,
 }
@@ -156,13 +160,21 @@ pub(super) fn measure(
     machine: Readings,
     undertaking: &Undertaking<'_>,
 ) -> anyhow::Result<(Run, PathBuf, Conduct)> {
+    // Before there is a second thread.
+    let lab = wants_lab(&experiments).then(lab::acquire);
+    let lab = lab.map(|lab| lab.map_err(|error| error.to_string()));
+    if let Some(Err(reason)) = &lab {
+        eprintln!("unsupported: every cell of the lab: {reason}");
+    }
     interrupt::watch()?;
     let settings = Settings {
         wireguard: Some(WireguardKeys::generate(0)),
         ..Settings::default()
     };
     let certificates = certificates(&experiments)?;
-    let testbed = Testbed::new(Placement::of_this_machine())?.handicapped(undertaking.handicap);
+    let testbed = Testbed::new(Placement::of_this_machine())?
+        .handicapped(undertaking.handicap)
+        .with_lab(lab);
     let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
     let seconds: f64 = trials.map(Trial::expected_seconds).sum();
     let seconds = undertaking
@@ -207,6 +219,12 @@ pub(super) fn measure(
     report::write_all(&run, &folder.path)?;
     folder.point_latest()?;
     Ok((run, folder.path, conduct))
+}
+
+/// Whether packets of one of them go through the lab.
+fn wants_lab(experiments: &[Experiment]) -> bool {
+    let mut trials = experiments.iter().flat_map(|experiment| &experiment.trials);
+    trials.any(|trial| trial.subject.site.path.links().is_some())
 }
 
 /// Whether the gates hold of the run; says so, with what fails even when `quiet`. A gate that does not say
@@ -346,6 +364,7 @@ impl Args {
         if !self.core_stacks.is_empty() {
             scenario.plan.core_stacks.clone_from(&self.core_stacks);
         }
+        self.path.apply(&mut scenario.plan)?;
         if self.budget.is_some() {
             scenario.plan.until_narrow();
         }

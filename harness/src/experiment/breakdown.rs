@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::{Bench, Experiment, Question, Sample, Subject, Trial, cell_id};
 use crate::limits::{self, Demand, Spread};
+use crate::path::Path;
 use crate::testbed::{Crew, Failure, Outcome};
 use crate::topology::{Site, Topology};
 use crate::variant::Variant;
@@ -85,6 +86,7 @@ pub(crate) fn experiment(perf: Perf, effort: &Effort) -> anyhow::Result<Experime
                 core: stack,
                 variant: Variant::default(),
                 authenticate_calls: false,
+                path: Path::Loopback,
             };
             let plan = operation.plan(effort.seconds);
             let parameters = BTreeMap::from([
@@ -147,6 +149,7 @@ impl Question for Sampling {
             ring_seconds: 0.0,
             calls_per_second_limit: None,
             workers: 1,
+            seed: bench.seed,
         };
         let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
         let plan = LoadPlan {
@@ -157,7 +160,7 @@ impl Question for Sampling {
             seed: plan.seed,
             ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
         };
-        let mut load = bench.testbed.load(&config, 1)?;
+        let mut load = bench.testbed.load(&config, 1, nodes.users_namespace())?;
         if let Some(stage) = plan.population() {
             load.populate(plan.users, stage, &nodes)?;
         }

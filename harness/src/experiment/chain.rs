@@ -208,6 +208,7 @@ mod tests {
             core: find(stack).unwrap(),
             variant: Variant::default(),
             authenticate_calls: false,
+            path: crate::path::Path::Loopback,
         };
         let mut cell = Collected::new(Subject {
             id: cell_id("chain", "invite", &site, "per-registration"),

@@ -341,6 +341,7 @@ mod tests {
             core: find("tcp").unwrap(),
             variant: Variant::default(),
             authenticate_calls: false,
+            path: crate::path::Path::Loopback,
         };
         let mut cell = Collected::new(Subject {
             id: cell_id("throughput", "invite", &site, "per-call"),

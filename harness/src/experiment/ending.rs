@@ -107,6 +107,7 @@ mod tests {
             core: stack,
             variant: Variant::default(),
             authenticate_calls: false,
+            path: crate::path::Path::Loopback,
         };
         let rule = Automatic {
             least: 7,

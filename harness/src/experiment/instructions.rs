@@ -128,6 +128,7 @@ pub(crate) fn experiment(valgrind: Valgrind, rounds: u32) -> anyhow::Result<Expe
             core: stack,
             variant: Variant::default(),
             authenticate_calls: false,
+            path: crate::path::Path::Loopback,
         };
         let parameters = BTreeMap::from([
             ("iterations".to_owned(), json!(task.iterations)),

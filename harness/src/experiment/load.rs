@@ -90,6 +90,8 @@ pub(super) struct Readings {
     wire: Wire,
     /// Datagrams that the kernel dropped at the nodes; `None` where none can be.
     drops: Option<f64>,
+    /// Why the links between users and nodes were what was measured, if they were.
+    overwhelmed_links: Option<String>,
     /// Whether a hop lies in a tunnel.
     has_tunnel: bool,
 }
@@ -328,6 +330,7 @@ pub(super) fn play(
         ring_seconds: plan.ring_seconds,
         calls_per_second_limit,
         workers: 1,
+        seed: plan.seed,
     };
     let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
     let config = GeneratorConfig {
@@ -336,7 +339,7 @@ pub(super) fn play(
         handicap_ratio: bench.testbed.generator_handicap(site),
         ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
     };
-    let mut load = bench.testbed.load(&config, 1)?;
+    let mut load = bench.testbed.load(&config, 1, nodes.users_namespace())?;
     let drops_before = datagram_drops(&nodes);
     if let Some(stage) = plan.population() {
         load.populate(plan.users, stage, &nodes)?;
@@ -361,6 +364,7 @@ pub(super) fn play(
         after,
         nodes: counters,
         wire: nodes.wire()?.since(&wire_before),
+        overwhelmed_links: nodes.overwhelmed_links()?,
         drops: drops.map(|(after, before)| after.saturating_sub(before) as f64),
         has_tunnel: site.stack.tunnel.is_some() || site.core.tunnel.is_some(),
     })
@@ -391,12 +395,12 @@ fn calls(workload: Workload) -> bool {
 
 /// Datagrams that the kernel dropped because a node did not read in time.
 pub(super) fn datagram_drops(nodes: &Nodes) -> Option<u64> {
-    let addresses = nodes.datagram_addresses();
-    if addresses.is_empty() {
+    let ports = nodes.datagram_ports();
+    if ports.is_empty() {
         return None;
     }
-    let drops = addresses.iter();
+    let drops = ports.into_iter();
     drops
-        .map(|address| socket::receive_drops_on_port(address.port()).ok())
+        .map(|(process, port)| socket::receive_drops_on_port(process, port).ok())
         .sum()
 }

@@ -237,6 +237,7 @@ impl Pair {
             ring_seconds: 0.0,
             calls_per_second_limit: None,
             workers: 1,
+            seed: bench.seed.wrapping_add(u64::from(block)),
         };
         let nodes = bench.testbed.nodes(site, &settings, crew)?;
         let config = GeneratorConfig {
@@ -244,7 +245,7 @@ impl Pair {
             handicap_ratio: bench.testbed.generator_handicap(site),
             ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
         };
-        let load = bench.testbed.load(&config, 1)?;
+        let load = bench.testbed.load(&config, 1, nodes.users_namespace())?;
         let is_stream = site.stack.is_stream();
         Ok(Self {
             nodes,

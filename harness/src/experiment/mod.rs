@@ -279,6 +279,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
 
 fn cell_id(experiment: &str, workload: &str, site: &Site, lifecycle: &str) -> CellId {
     let mut distinguishing = site.variant.distinguishing();
+    distinguishing.extend(site.path.distinguishing());
     if site.core.name != site.stack.name {
         distinguishing.insert(CORE_STACK.into(), site.core.name.into());
     }
@@ -291,7 +292,7 @@ fn cell_id(experiment: &str, workload: &str, site: &Site, lifecycle: &str) -> Ce
         stack: site.stack.name.into(),
         topology: site.topology.to_string(),
         lifecycle: lifecycle.into(),
-        path: "loopback".into(),
+        path: site.path.name().into(),
         distinguishing,
     }
 }
@@ -365,6 +366,12 @@ impl Bench<'_> {
             parameters.insert("tunnels_protect".into(), json!(TUNNELS_PROTECT));
             parameters.insert("uri_scheme".into(), json!("sip"));
         }
+        parameters.extend(site.path.recorded());
+        if site.path.links().is_some()
+            && let Ok(privilege) = self.testbed.lab()
+        {
+            parameters.insert("lab_privilege".into(), json!(privilege.name()));
+        }
         parameters.insert("node_cpus".into(), json!(placement.node));
         parameters.insert("node_processes".into(), json!(site.topology.nodes()));
         parameters.insert("generator_cpus".into(), json!(placement.load));
@@ -417,6 +424,7 @@ mod tests {
             core: find(core).unwrap(),
             variant,
             authenticate_calls: false,
+            path: crate::path::Path::Loopback,
         };
         Subject {
             id: cell_id("throughput", "invite", &site, "per-call").with("rate", 5),

@@ -120,6 +120,7 @@ mod tests {
             core: stack,
             variant: Variant::default(),
             authenticate_calls: false,
+            path: crate::path::Path::Loopback,
         };
         let mut cell = Collected::new(Subject {
             id: cell_id(experiment, "register", &site, "per-registration"),

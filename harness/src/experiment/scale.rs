@@ -225,6 +225,7 @@ impl Scene {
             ring_seconds: 0.0,
             calls_per_second_limit: None,
             workers: scale.workers,
+            seed,
         };
         let kernel_before = SocketSlabs::read().ok();
         let settings = crowd.settings(bench, site, crew.users)?;
@@ -252,10 +253,17 @@ impl Scene {
         };
         // A datagram socket without an address of its own competes for its port with those of all
         // addresses, and the crowd may have each port on one of its own.
-        calling.settings.source = Some(calling.target.ip());
+        calling.settings.source = match nodes.users_namespace() {
+            Some(_) => None, // all have the same address there
+            None => Some(calling.target.ip()),
+        };
         Ok(Self {
-            crowd: bench.testbed.load(&answering, scale.generator_processes)?,
-            visitors: bench.testbed.load(&calling, 1)?,
+            crowd: bench.testbed.load(
+                &answering,
+                scale.generator_processes,
+                nodes.users_namespace(),
+            )?,
+            visitors: bench.testbed.load(&calling, 1, nodes.users_namespace())?,
             nodes,
             kernel_before,
         })

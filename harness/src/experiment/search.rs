@@ -406,6 +406,7 @@ mod tests {
             core: find("tcp").unwrap(),
             variant: Variant::default(),
             authenticate_calls: false,
+            path: crate::path::Path::Loopback,
         };
         let mut collected = Collected::new(Subject {
             id: cell_id("search", "invite", &site, "per-registration"),

@@ -26,6 +26,7 @@ use serde_json::json;
 use super::collect::{Collected, ratio_of};
 use super::{Bench, Experiment, Question, Sample, Subject, Trial, cell_id};
 use crate::limits::{Demand, Spread};
+use crate::path::Path;
 use crate::testbed::Outcome;
 use crate::topology::{Site, Topology};
 use crate::variant::Variant;
@@ -237,6 +238,7 @@ impl Match {
             core: self.stack,
             variant: Variant::default(),
             authenticate_calls: false,
+            path: Path::Loopback,
         };
         let rate = match self.pace {
             Pace::Given => json!(self.effort.rate_per_second),

@@ -203,7 +203,7 @@ impl<'a> Evidence<'a> {
                 .with_cpu(at_scale(scale::REFRESH_CPU)),
             registration,
             call: self.call().with_cpu(at_scale(scale::CALL_CPU)),
-            idle_second: self.idle_second().with_cpu(scale.idle_cpu_ns()),
+            idle_second: self.idle_second().with_cpu(scale.idle_cpu_ns(users)),
             keep_alive_seconds: scale.keep_alive_seconds(),
             unused: Vec::new(),
         };

@@ -1,8 +1,9 @@
 //! What the experiment `scale` tells: cells of one stack with a thousand users and more, all of them idle
 //! but for keep-alives, beside whom a few register and call.
 //!
-//! Memory is a line through its cells. An operation costs what it cost with the most users; how it
-//! grew up to there, continued to the users that are planned, is a part of its interval.
+//! Memory is a line through its cells, and so is what users at rest take of the processor. An operation costs
+//! what it cost with the most users; how it grew up to there, continued to the users that are planned, is
+//! a part of its interval.
 
 use hopbench::record::{Cell, Run};
 
@@ -168,10 +169,41 @@ impl<'a> Crowd<'a> {
         }))
     }
 
-    /// CPU of one user at rest in one second.
-    pub(super) fn idle_cpu_ns(&self) -> Option<Finding> {
-        let (users, source) = self.sources(IDLE_CPU).pop()?;
-        Some(Finding::measured(source).times(NS_PER_SECOND / users))
+    /// CPU of one of `users` at rest in one second.
+    pub(super) fn idle_cpu_ns(&self, users: f64) -> Option<Finding> {
+        let cores = self.idle_cores(users)?;
+        let sources = self.sources(IDLE_CPU).into_iter();
+        let of_all = Finding {
+            figure: Some(cores),
+            sources: sources.map(|(_, source)| source).collect(),
+            ..Finding::exact(0.0)
+        };
+        Some(of_all.times(NS_PER_SECOND / users))
+    }
+
+    /// Cores that `users` at rest take together, by the line through all cells: a node that is seldom woken
+    /// pays more for each time, so that a crowd in proportion to a small one would seem dearer than
+    /// it is. Of one cell, in proportion.
+    pub(super) fn idle_cores(&self, users: f64) -> Option<Figure> {
+        let points = self.points(IDLE_CPU);
+        let (most, cores) = *points.last()?;
+        let Some(line) = statistics::regression(&points) else {
+            let (_, source) = self.sources(IDLE_CPU).pop()?;
+            return Some(source.figure.scaled(users / most));
+        };
+        let middle = points.iter().map(|(users, _)| users).sum::<f64>() / points.len() as f64;
+        let height = line.intercept + line.slope * middle;
+        let at = |slope: f64| height + slope * (users - middle);
+        let turned = line.slope_ci95.map(|ci95| {
+            let (one, other) = (at(ci95.low), at(ci95.high));
+            Interval {
+                low: one.min(other),
+                high: one.max(other),
+            }
+        });
+        // More users never take less than fewer did.
+        let least = if users >= most { cores } else { 0.0 };
+        Some(Figure::measured(at(line.slope).max(least), turned).at_least(0.0))
     }
 }
 

@@ -226,6 +226,27 @@ fn a_crowd_tells_slope_fixed_cost_and_idle_users() {
 }
 
 #[test]
+fn users_at_rest_take_a_line_and_not_a_proportion() {
+    let mut cells = [1_000, 10_000, 100_000].map(|users| crowd(users, 200_000.0));
+    for (cell, cores) in cells.iter_mut().zip([0.003, 0.012, 0.102]) {
+        let metric = cell.metrics.get_mut("idle_server_cpu_ratio").unwrap();
+        *metric = Metric::of("idle_server_cpu_ratio", Some(cores));
+    }
+    // Two milliseconds a second, and a microsecond for each user.
+    let runs = [run("a", cells.to_vec())];
+    let all = validate(&runs, &tls(), HeldOut::Largest, 10.0);
+    let idle = all.predictions.last().unwrap();
+    assert_eq!(idle.metric, "idle_server_cpu_ratio");
+    assert!((idle.predicted.value - 0.102).abs() < 1e-9, "{idle:?}");
+    let cores = value(&plan(&runs, &tls(), &demand(1_000_000)), "keep_alive_cores");
+    assert!((cores - 1.002).abs() < 1e-9, "{cores}");
+    // Of one crowd there is no line.
+    let runs = [run("a", cells[2..].to_vec())];
+    let cores = value(&plan(&runs, &tls(), &demand(1_000_000)), "keep_alive_cores");
+    assert!((cores - 1.02).abs() < 1e-9, "{cores}");
+}
+
+#[test]
 fn growth_with_the_crowd_goes_on_in_the_interval() {
     let cells = vec![crowd(1_000, 200_000.0), crowd(100_000, 240_000.0)];
     let plan = plan(&[run("a", cells)], &tls(), &demand(10_000_000));

@@ -133,8 +133,7 @@ fn of_crowds(evidence: Evidence<'_>, held_out: HeldOut) -> Vec<Prediction> {
                 Figure::of(cell.metrics.get(key)?)?,
             ))
         });
-    let idle = fewer.points(IDLE_CPU).pop().and_then(|(most, cores)| {
-        let predicted = Figure::measured(cores * held / most, None);
+    let idle = fewer.idle_cores(held).and_then(|predicted| {
         let measured = Figure::of(cell.metrics.get(IDLE_CPU)?)?;
         Some(compared(IDLE_CPU, predicted, measured))
     });

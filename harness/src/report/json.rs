@@ -4,7 +4,5 @@ use hopbench::record::Run;
 
 /// The run, as it would be written to `run.json`.
 pub(super) fn render(run: &Run) -> String {
-    let mut text = serde_json::to_string_pretty(run).expect("a run's keys are strings");
-    text.push('\n');
-    text
+    run.to_json()
 }

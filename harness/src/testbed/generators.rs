@@ -10,6 +10,7 @@ use hopbench::measure::cpu;
 use hopbench::measure::snapshot::ProcessSnapshot;
 
 use super::{Failure, Nodes, Outcome, PROMPT, Process, SLICE, Testbed};
+use crate::lab::Namespace;
 use crate::limits;
 use crate::protocol::{LoadOrder, LoadReply};
 
@@ -27,8 +28,14 @@ pub(crate) struct Generators {
 impl Testbed {
     /// Starts a generator of so many processes and waits until it has its workers, of which each
     /// process runs one at least. Where one source address has too few ports for all users, each
-    /// process gets one of its own, if the target is on this host.
-    pub(crate) fn load(&self, config: &GeneratorConfig, processes: u32) -> Outcome<Generators> {
+    /// process gets one of its own, if the target is on this host. All run in the network
+    /// namespace `place`, if there is one.
+    pub(crate) fn load(
+        &self,
+        config: &GeneratorConfig,
+        processes: u32,
+        place: Option<&Namespace>,
+    ) -> Outcome<Generators> {
         let processes = processes.max(1);
         let config = GeneratorConfig {
             workers: config.workers.max(processes),
@@ -37,15 +44,15 @@ impl Testbed {
         let has_sources = can_have_sources(config.target);
         let needs_sources = config.users_max() > limits::ports_of_one_source();
         let started: Outcome<Vec<_>> = (0..processes)
-            .map(|place| {
+            .map(|number| {
                 let mut config = GeneratorConfig {
-                    own_workers: Some(share(config.workers, processes, place)),
+                    own_workers: Some(share(config.workers, processes, number)),
                     ..config.clone()
                 };
                 if has_sources && needs_sources && config.settings.source.is_none() {
-                    config.settings.source = Some(source(place));
+                    config.settings.source = Some(source(number));
                 }
-                self.start("load", &self.placement.load, &config)
+                self.start("load", &self.placement.load, place, &config)
             })
             .collect();
         let generators = Generators {

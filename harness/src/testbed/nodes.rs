@@ -10,6 +10,7 @@ use hopbench::sip::{Accounts, DATAGRAM_BYTES_MAX};
 use hopbench::transport::{Settings, Stack, WireCounters};
 
 use super::{Failure, NodeProcesses, Outcome, Testbed};
+use crate::lab::{Lab, Namespace, Place};
 use crate::protocol::WireReading;
 use crate::topology::{Layout, Link, Site, Station};
 
@@ -20,6 +21,8 @@ pub(crate) struct Nodes {
     layout: Layout,
     site: Site,
     users: u32,
+    /// What they are in, if not on the loopback; goes after them.
+    lab: Option<Lab>,
 }
 
 /// Who uses the nodes.
@@ -34,6 +37,8 @@ pub(crate) struct Crew {
     /// Processes of each node, which share its address and its users; with one there is nothing to
     /// share.
     pub(crate) workers: u32,
+    /// Of what a lab's links draw.
+    pub(crate) seed: u64,
 }
 
 /// What has crossed the hops of a topology.
@@ -58,6 +63,7 @@ impl Testbed {
         let users = crew.users;
         let layout = site.topology.layout();
         let workers = workers(crew.workers, &layout)?;
+        let lab = self.lab_of(site, &layout, crew.seed)?;
         let mut backwards: Vec<NodeProcesses> = Vec::with_capacity(layout.stations.len());
         for (place, station) in layout.stations.iter().enumerate().rev() {
             let routes = station.onward.as_ref().map(|onward| RouteConfig {
@@ -70,8 +76,14 @@ impl Testbed {
                 user: layout.identity(place, users),
             });
             let interfaces = station.interfaces.iter();
+            let address = |link: Link, stack: &Stack| match &lab {
+                Some(lab) => lab.listen(place, link, stack),
+                None => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            };
             let config = NodeConfig {
-                interfaces: interfaces.map(|link| interface(*link, site)).collect(),
+                interfaces: interfaces
+                    .map(|link| interface(*link, site, address))
+                    .collect(),
                 settings: settings.clone(),
                 accounts: layout.accounts(station, users),
                 service: station.service,
@@ -84,7 +96,8 @@ impl Testbed {
                 worker: None,
                 handicap_ratio: self.server_handicap(site),
             };
-            backwards.push(self.node(&config, workers)?);
+            let namespace = lab.as_ref().map(|lab| lab.namespace(Place::Station(place)));
+            backwards.push(self.node(&config, workers, namespace)?);
         }
         backwards.reverse();
         Ok(Nodes {
@@ -92,7 +105,18 @@ impl Testbed {
             layout,
             site: *site,
             users,
+            lab,
         })
+    }
+
+    /// The lab that the packets of `site` pass, if they do.
+    fn lab_of(&self, site: &Site, layout: &Layout, seed: u64) -> Outcome<Option<Lab>> {
+        let Some(conditions) = site.path.links() else {
+            return Ok(None);
+        };
+        self.lab()?;
+        let lab = Lab::build(layout, conditions, seed, &self.placement.load)?;
+        Ok(Some(lab))
     }
 }
 
@@ -118,11 +142,15 @@ fn challenges(station: &Station, place: usize, layout: &Layout) -> bool {
     station.has_users && (place == 0 || layout.callees.is_none())
 }
 
-fn interface(link: Link, site: &Site) -> InterfaceConfig {
+fn interface(
+    link: Link,
+    site: &Site,
+    address: impl Fn(Link, &Stack) -> SocketAddr,
+) -> InterfaceConfig {
     let stack = stack_of(link, site);
     InterfaceConfig {
         stack: stack.name.to_owned(),
-        listen: listens(link, stack).then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        listen: listens(link, stack).then(|| address(link, stack)),
     }
 }
 
@@ -152,6 +180,20 @@ impl Nodes {
         self.nodes[0].address(0)
     }
 
+    /// Where user agents are, if not in this process's own network.
+    pub(crate) fn users_namespace(&self) -> Option<&Namespace> {
+        let lab = self.lab.as_ref()?;
+        Some(lab.namespace(Place::Users))
+    }
+
+    /// Why the links between users and nodes were what was measured, if they were.
+    pub(crate) fn overwhelmed_links(&self) -> Outcome<Option<String>> {
+        match &self.lab {
+            Some(lab) => Ok(lab.overwhelmed()?),
+            None => Ok(None),
+        }
+    }
+
     /// The callers' accounts.
     pub(crate) fn accounts(&self) -> Accounts {
         self.accounts_of(self.layout.callers)
@@ -173,17 +215,19 @@ impl Nodes {
         self.layout.accounts(station, self.users)
     }
 
-    /// The addresses that listen for datagrams: of carriers without a stream, of tunnels, and of workers
-    /// for each other.
-    pub(crate) fn datagram_addresses(&self) -> Vec<SocketAddr> {
+    /// The ports that listen for datagrams, and a process in whose network they do: of carriers without a
+    /// stream, of tunnels, and of workers for each other.
+    pub(crate) fn datagram_ports(&self) -> Vec<(u32, u16)> {
         let mut found = Vec::new();
         for (node, station) in self.nodes.iter().zip(&self.layout.stations) {
+            let process = node.first_process_id();
+            let port = |address: &SocketAddr| (process, address.port());
             for (address, link) in node.addresses.iter().zip(&station.interfaces) {
                 let stack = stack_of(*link, &self.site);
                 let is_datagram = !stack.is_stream() || stack.tunnel.is_some();
-                found.extend(address.filter(|_| is_datagram));
+                found.extend(address.as_ref().filter(|_| is_datagram).map(port));
             }
-            found.extend(&node.internals);
+            found.extend(node.internals.iter().map(port));
         }
         found
     }

@@ -10,6 +10,7 @@ use hopbench::node::{NodeConfig, NodeCounters, WorkerConfig};
 use hopbench::transport::WireCounters;
 
 use super::{Failure, Outcome, PROMPT, Process, Testbed};
+use crate::lab::Namespace;
 use crate::protocol::{NodeOrder, NodeReply, WireReading};
 
 /// A node at work. Dropping it ends its processes.
@@ -25,9 +26,15 @@ pub(crate) struct NodeProcesses {
 impl Testbed {
     /// Starts a node of that many workers, at least one, and waits until all of them listen. They
     /// share the address of the first interface; port 0 lets the kernel choose one for all.
-    pub(crate) fn node(&self, config: &NodeConfig, workers: u16) -> Outcome<NodeProcesses> {
+    /// All run in the network namespace `place`, if there is one.
+    pub(crate) fn node(
+        &self,
+        config: &NodeConfig,
+        workers: u16,
+        place: Option<&Namespace>,
+    ) -> Outcome<NodeProcesses> {
         if workers <= 1 {
-            let first = self.start("node", &self.placement.node, config)?;
+            let first = self.start("node", &self.placement.node, place, config)?;
             let (addresses, _) = listening(&first, PROMPT)?;
             return Ok(NodeProcesses {
                 workers: vec![first],
@@ -44,17 +51,17 @@ impl Testbed {
             worker: Some(worker.clone()),
             ..config.clone()
         };
-        let first = self.start("node", &self.placement.node, &config)?;
+        let first = self.start("node", &self.placement.node, place, &config)?;
         let limit = start_limit(accounts, workers);
         let (addresses, internal) = listening(&first, limit)?;
         config.interfaces[0].listen = addresses[0];
         let mut processes = vec![first];
-        for place in 1..workers {
+        for number in 1..workers {
             config.worker = Some(WorkerConfig {
-                place,
+                place: number,
                 ..worker.clone()
             });
-            processes.push(self.start("node", &self.placement.node, &config)?);
+            processes.push(self.start("node", &self.placement.node, place, &config)?);
         }
         let mut internals = vec![internal];
         for process in &processes[1..] {
@@ -107,6 +114,11 @@ impl NodeProcesses {
     /// Its processes, as the kernel numbers them.
     pub(super) fn process_ids(&self) -> Vec<u32> {
         self.workers.iter().map(Process::id).collect()
+    }
+
+    /// One of them.
+    pub(super) fn first_process_id(&self) -> u32 {
+        self.workers[0].id()
     }
 
     /// Whether all its processes are still there.

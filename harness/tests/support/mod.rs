@@ -8,6 +8,7 @@ pub mod namespace;
 pub mod node;
 pub mod peers;
 pub mod proxies;
+pub mod readers;
 pub mod sipp;
 pub mod tunnel_site;
 pub mod wireguard_go;

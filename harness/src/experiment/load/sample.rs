@@ -50,7 +50,10 @@ impl Load {
     pub(super) fn sample(&self, readings: &Readings) -> Sample {
         let report = &readings.report;
         let mut sample = Sample {
-            generator_bound: generator_bound(report, latency(report, self.plan.workload)),
+            generator_bound: readings
+                .overwhelmed_links
+                .clone()
+                .or_else(|| generator_bound(report, latency(report, self.plan.workload))),
             users_short: Self::users_short(report),
             shortfall: self.shortfall(report).or_else(|| disorder(readings)),
             ..Sample::default()
@@ -398,6 +401,7 @@ mod tests {
                 sip_bytes: 0,
             },
             drops: None,
+            overwhelmed_links: None,
             has_tunnel: true,
         }
     }

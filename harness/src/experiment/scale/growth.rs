@@ -158,6 +158,7 @@ mod tests {
             core: find(stack).unwrap(),
             variant: Variant::default(),
             authenticate_calls: false,
+            path: crate::path::Path::Loopback,
         };
         let id = cell_id("scale", "idle", &site, "per-registration");
         let mut cell = Collected::new(Subject {

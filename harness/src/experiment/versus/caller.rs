@@ -55,6 +55,7 @@ pub(super) fn against_node(
         ring_seconds: 0.0,
         calls_per_second_limit: None,
         workers: 1,
+        seed: calls.seed,
     };
     let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
     let before = nodes.usage()?;
@@ -86,7 +87,7 @@ fn call(
         gather: calls.gather,
         ..GeneratorConfig::new(site.stack.name, target, settings, accounts)
     };
-    let mut load = bench.testbed.load(&config, 1)?;
+    let mut load = bench.testbed.load(&config, 1, None)?;
     let report = load.run_alone(&LoadPlan {
         workload: Workload::Invite,
         lifecycle: Lifecycle::PerRegistration,

@@ -1,0 +1,92 @@
+//! Where packets go, and what the lab's links are like: options of a run, and of a lab by hand.
+
+use hopbench::net::link::{LinkConditions, Loss};
+
+use crate::path::PathName;
+use crate::scenario::Plan;
+
+/// Options of the path; each stands above what the scenario says.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Path")]
+pub(crate) struct PathArgs {
+    /// Where packets go: over this host's loopback, or through a lab of network namespaces, one a
+    /// SIP entity. It takes root, or a kernel that lets users make namespaces
+    #[arg(long, value_enum, value_name = "PATH")]
+    path: Option<PathName>,
+    #[command(flatten)]
+    link: LinkArgs,
+}
+
+/// What both directions of each link are like.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Path")]
+pub(crate) struct LinkArgs {
+    /// How long each packet is under way over a link of the lab; a round trip takes twice as long
+    #[arg(long, value_name = "MILLISECONDS")]
+    one_way_delay_ms: Option<f64>,
+    /// How much that varies, evenly to either side
+    #[arg(long, value_name = "MILLISECONDS")]
+    one_way_jitter_ms: Option<f64>,
+    /// Share of packets that a link of the lab loses, in each direction: 0.02 for 2 %
+    #[arg(long, value_name = "RATIO")]
+    loss_ratio: Option<f64>,
+    /// Bits of IP packets that pass a link of the lab in a second, in each direction; without it, any number
+    #[arg(long, value_name = "COUNT")]
+    rate_bits_per_second: Option<u64>,
+    /// Largest IP packet that passes a link of the lab
+    #[arg(long, value_name = "BYTES")]
+    link_mtu_bytes: Option<u16>,
+}
+
+impl PathArgs {
+    /// Puts them into `plan`.
+    ///
+    /// # Errors
+    /// When a value is not allowed, or is one of the lab's and packets do not go there.
+    pub(crate) fn apply(&self, plan: &mut Plan) -> anyhow::Result<()> {
+        if let Some(path) = self.path {
+            plan.path = path;
+        }
+        self.link.apply(&mut plan.lab)?;
+        anyhow::ensure!(
+            plan.path == PathName::Lab || plan.lab == LinkConditions::default(),
+            "delays, losses, rates and MTUs are those of the lab's links, and packets go over the loopback: \
+             add --path lab"
+        );
+        Ok(())
+    }
+}
+
+impl LinkArgs {
+    /// Puts them into `conditions`.
+    ///
+    /// # Errors
+    /// When a value is not allowed.
+    pub(crate) fn apply(&self, conditions: &mut LinkConditions) -> anyhow::Result<()> {
+        let LinkConditions {
+            one_way_delay_ms,
+            one_way_jitter_ms,
+            loss,
+            rate_bits_per_second,
+            mtu_bytes,
+            ..
+        } = conditions;
+        put(one_way_delay_ms, self.one_way_delay_ms);
+        put(one_way_jitter_ms, self.one_way_jitter_ms);
+        put(
+            loss,
+            self.loss_ratio.map(|ratio| Loss::Independent { ratio }),
+        );
+        put(mtu_bytes, self.link_mtu_bytes);
+        if self.rate_bits_per_second.is_some() {
+            *rate_bits_per_second = self.rate_bits_per_second;
+        }
+        Ok(conditions.check()?)
+    }
+}
+
+fn put<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}

@@ -1,0 +1,231 @@
+//! Tunnels that daemons of others make between two hosts of the lab: strongSwan's IPsec, wireguard-go. SIP
+//! entities there know nothing of them: they have plain carriers over the inner addresses, and the kernel's
+//! TCP/IP.
+//!
+//! One pair of daemons, and one security association of theirs, carries all users of a hop, as between two
+//! sites. What setting it up costs is measured apart, by making it anew ([`Pair::set_up`]).
+//!
+//! Not here: tunnels in this process, which are the library's.
+
+mod probe;
+mod process;
+mod programs;
+mod strongswan;
+#[cfg(test)]
+mod tests;
+mod vici;
+mod wire;
+mod wireguard_go;
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::{LabError, Namespace};
+
+use probe::Probe;
+pub(crate) use programs::{Missing, find};
+pub(crate) use strongswan::Authentication;
+use strongswan::Strongswan;
+use wire::Tap;
+use wireguard_go::WireguardGo;
+
+/// The daemons that can be driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// strongSwan: IKEv2, and ESP in UDP by its plug-in `kernel-libipsec`, in user space over TUN.
+    Strongswan,
+    /// wireguard-go: WireGuard in user space over TUN, by its authors.
+    WireguardGo,
+}
+
+/// All of them.
+pub(crate) const KINDS: [Kind; 2] = [Kind::Strongswan, Kind::WireguardGo];
+
+impl Kind {
+    /// What stands behind `@`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Strongswan => "strongswan",
+            Self::WireguardGo => "wireguard-go",
+        }
+    }
+}
+
+/// A host at one end of a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Host<'a> {
+    /// Where it is.
+    pub(crate) namespace: &'a Namespace,
+    /// Its interface outside, which has the address `outer`.
+    pub(crate) interface: &'a str,
+    /// Where the other end finds it.
+    pub(crate) outer: Ipv4Addr,
+    /// Its address inside, which it is given.
+    pub(crate) inner: Ipv4Addr,
+    /// Processors that its daemon may use; empty leaves it to the scheduler.
+    pub(crate) cpus: &'a [usize],
+}
+
+/// A tunnel between two hosts, and the daemons that make it. Dropping it ends them.
+pub(crate) struct Pair {
+    daemons: Daemons,
+    probe: Probe,
+    tap: Tap,
+}
+
+enum Daemons {
+    Strongswan([Strongswan; 2]),
+    WireguardGo([WireguardGo; 2]),
+}
+
+/// What it took to set a tunnel up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SetUp {
+    /// From asking for it until an inner datagram had come back.
+    pub(crate) time: Duration,
+    /// Of that, until the daemon said that it was there; `None` where it does not say.
+    pub(crate) announced: Option<Duration>,
+    /// IP packets of key exchange, both directions.
+    pub(crate) wire_packets: u64,
+    /// Their bytes, with IP headers.
+    pub(crate) wire_bytes: u64,
+}
+
+impl Pair {
+    /// Starts a daemon on each host, the caller's first, and sets the tunnel up.
+    ///
+    /// # Errors
+    /// When a program is missing ([`DaemonError::Missing`]) or fails, with what it has said.
+    pub(crate) fn start(
+        kind: Kind,
+        authentication: Authentication,
+        hosts: [Host<'_>; 2],
+    ) -> Result<Self, DaemonError> {
+        let program = find(kind)?;
+        let daemons = match kind {
+            Kind::Strongswan => {
+                Daemons::Strongswan(Strongswan::pair(&program, authentication, hosts)?)
+            }
+            Kind::WireguardGo => Daemons::WireguardGo(WireguardGo::pair(&program, hosts)?),
+        };
+        let mut pair = Self {
+            daemons,
+            probe: Probe::between(hosts)?,
+            tap: Tap::open(hosts[0].namespace, hosts[0].interface)?,
+        };
+        pair.set_up()?;
+        Ok(pair)
+    }
+
+    /// Ends the tunnel at both ends, and sets it up anew.
+    ///
+    /// # Errors
+    /// When a daemon fails, or nothing passes.
+    pub(crate) fn set_up(&mut self) -> Result<SetUp, DaemonError> {
+        self.tear_down()?;
+        self.tap.clear()?;
+        let begin = std::time::Instant::now();
+        let announced = match &mut self.daemons {
+            Daemons::Strongswan([caller, _]) => {
+                caller.initiate()?;
+                Some(begin.elapsed())
+            }
+            // The first packet asks for a handshake.
+            Daemons::WireguardGo(_) => None,
+        };
+        if let Err(error) = self.probe.pass() {
+            self.check()?;
+            return Err(self.failed(format!("no inner datagram came back: {error}")));
+        }
+        let time = begin.elapsed();
+        let exchanged = self.tap.drain()?;
+        let exchanged = exchanged.iter().filter(|packet| match &self.daemons {
+            Daemons::Strongswan(_) => packet.is_ike(),
+            Daemons::WireguardGo(_) => packet.is_wireguard_handshake(),
+        });
+        let bytes: Vec<u64> = exchanged.map(|packet| packet.ip_bytes()).collect();
+        Ok(SetUp {
+            time,
+            announced,
+            wire_packets: bytes.len() as u64,
+            wire_bytes: bytes.iter().sum(),
+        })
+    }
+
+    fn tear_down(&mut self) -> Result<(), DaemonError> {
+        match &mut self.daemons {
+            Daemons::Strongswan([caller, server]) => {
+                caller.terminate()?;
+                server.await_end()
+            }
+            Daemons::WireguardGo(ends) => ends.iter_mut().try_for_each(WireguardGo::forget),
+        }
+    }
+
+    /// Whether both daemons are still there.
+    ///
+    /// # Errors
+    /// For the one that is not, with its last words.
+    pub(crate) fn check(&mut self) -> Result<(), DaemonError> {
+        self.processes()
+            .into_iter()
+            .try_for_each(|process| process.check())
+    }
+
+    /// User and system time of the daemons so far: the caller's, the server's.
+    ///
+    /// # Errors
+    /// When one of them is gone.
+    pub(crate) fn cpu_time(&mut self) -> Result<[Duration; 2], DaemonError> {
+        let [caller, server] = self.processes();
+        Ok([caller.cpu_time()?, server.cpu_time()?])
+    }
+
+    /// How packets are protected, as names and values: what a cell records.
+    pub(crate) fn security(&mut self) -> Result<Vec<(&'static str, String)>, DaemonError> {
+        match &mut self.daemons {
+            Daemons::Strongswan([caller, _]) => caller.security(),
+            Daemons::WireguardGo(_) => Ok(wireguard_go::security()),
+        }
+    }
+
+    fn processes(&mut self) -> [&mut process::Process; 2] {
+        match &mut self.daemons {
+            Daemons::Strongswan(ends) => ends.each_mut().map(|end| &mut end.process),
+            Daemons::WireguardGo(ends) => ends.each_mut().map(|end| &mut end.process),
+        }
+    }
+
+    fn failed(&mut self, reason: String) -> DaemonError {
+        let [caller, _] = self.processes();
+        caller.failed(reason)
+    }
+}
+
+/// Why a daemon did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DaemonError {
+    /// It is not installed, or not all of it.
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    /// Something of the lab.
+    #[error(transparent)]
+    Lab(#[from] LabError),
+    /// It ended, or did not get ready.
+    #[error("{name} failed: {reason}; it said: {said}")]
+    Failed {
+        /// Of the program.
+        name: &'static str,
+        /// What was expected.
+        reason: String,
+        /// The last of what it has said.
+        said: String,
+    },
+    /// Something of the system.
+    #[error("cannot {0}: {1}")]
+    Io(String, io::Error),
+    /// Keys for it could not be made.
+    #[error("cannot make keys: {0}")]
+    Keys(String),
+}

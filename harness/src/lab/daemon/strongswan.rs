@@ -1,0 +1,306 @@
+//! strongSwan's daemon charon as one end of an IPsec tunnel: IKEv2 (RFC 7296), ESP with AES-128-GCM
+//! (RFC 4303, RFC 4106) in tunnel mode, in UDP (RFC 3948) since its plug-in `kernel-libipsec` does ESP in user
+//! space, over a TUN device `ipsec0` of its own.
+//!
+//! Each has a configuration, a control socket and a `/run` of its own; nothing of the system's is read but
+//! the program and its plug-ins.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use hopbench::transport::{Identity, TestAuthority};
+use serde::{Deserialize, Serialize};
+
+use super::process::Process;
+use super::vici::{Section, Vici, ViciError};
+use super::{DaemonError, Host};
+
+/// Names of the connection and of what it protects, in the configuration.
+const CONNECTION: &str = "hop";
+const CHILD: &str = "sip";
+/// Names of the ends, as their certificates carry them.
+const NAMES: [&str; 2] = ["caller.hopbench.test", "server.hopbench.test"];
+/// Key exchange: AES-128-GCM, HMAC-SHA-256, X25519.
+const IKE_PROPOSAL: &str = "aes128gcm16-prfsha256-x25519";
+/// What protects packets. Its first keys are derived from the exchange above.
+const ESP_PROPOSAL: &str = "aes128gcm16";
+/// How long a command may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(30);
+/// In the order in which they may claim a feature: ESP is for `kernel-libipsec`, and what is left, addresses
+/// and routes, for `kernel-netlink`.
+const PLUGINS: &str = "random nonce aes sha1 sha2 hmac kdf pem pkcs1 pkcs8 x509 pubkey constraints gcm openssl \
+     kernel-libipsec kernel-netlink socket-default vici";
+
+/// How the ends prove who they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Authentication {
+    /// By certificates of one authority, ECDSA P-256.
+    #[default]
+    Certificates,
+    /// By a secret that both have.
+    Psk,
+}
+
+impl Authentication {
+    /// As a cell records it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Certificates => "certificates",
+            Self::Psk => "psk",
+        }
+    }
+}
+
+/// One end at work.
+pub(super) struct Strongswan {
+    pub(super) process: Process,
+    vici: Vici,
+    authentication: Authentication,
+    // Last: the daemon's files outlive it.
+    _folder: tempfile::TempDir,
+}
+
+/// What both ends authenticate by.
+enum Secrets {
+    Certificates { ca_pem: String, ends: [Identity; 2] },
+    Psk(String),
+}
+
+impl Strongswan {
+    /// A daemon on each host, neither of them initiating yet.
+    pub(super) fn pair(
+        program: &Path,
+        authentication: Authentication,
+        hosts: [Host<'_>; 2],
+    ) -> Result<[Self; 2], DaemonError> {
+        let secrets = Secrets::generate(authentication)?;
+        let start = |place: usize| -> Result<Self, DaemonError> {
+            let host = hosts[place];
+            let mut end = Self::start(program, authentication, host)?;
+            end.load(&secrets, place, [host, hosts[1 - place]])?;
+            Ok(end)
+        };
+        Ok([start(0)?, start(1)?])
+    }
+
+    fn start(
+        program: &Path,
+        authentication: Authentication,
+        host: Host<'_>,
+    ) -> Result<Self, DaemonError> {
+        let failed = |error| DaemonError::Io("write strongSwan's configuration".into(), error);
+        let folder = tempfile::tempdir().map_err(failed)?;
+        let configuration = folder.path().join("strongswan.conf");
+        let control = folder.path().join("vici");
+        fs::write(&configuration, configuration_of(&control)).map_err(failed)?;
+        // Routes into the tunnel are for packets from an address that the host has.
+        host.namespace
+            .interfaces(async |interfaces| interfaces.add_address("lo", host.inner, 32).await)?;
+        let mut command = host.namespace.command(program);
+        command.env("STRONGSWAN_CONF", &configuration);
+        let log = folder.path().join("log");
+        let mut process = Process::start("strongSwan's charon", command, host.cpus, log)?;
+        let vici = process.wait_for("a control socket", || {
+            Vici::connect(&control, COMMAND_LIMIT).ok()
+        })?;
+        Ok(Self {
+            process,
+            vici,
+            authentication,
+            _folder: folder,
+        })
+    }
+
+    /// Tells it of the connection, of whose `hosts` its own is the first, and of its secrets.
+    fn load(
+        &mut self,
+        secrets: &Secrets,
+        place: usize,
+        hosts: [Host<'_>; 2],
+    ) -> Result<(), DaemonError> {
+        match secrets {
+            Secrets::Psk(secret) => {
+                let shared = Section::new()
+                    .value("type", "IKE")
+                    .value("data", secret)
+                    .list("owners", &NAMES);
+                self.request("load-shared", &shared)?;
+            }
+            Secrets::Certificates { ca_pem, ends } => {
+                let authority = Section::new()
+                    .value("type", "X509")
+                    .value("flag", "CA")
+                    .value("data", ca_pem);
+                self.request("load-cert", &authority)?;
+                let key = Section::new()
+                    .value("type", "any")
+                    .value("data", &ends[place].key_pem);
+                self.request("load-key", &key)?;
+            }
+        }
+        let mut local = Section::new().value("id", NAMES[place]);
+        if let Secrets::Certificates { ends, .. } = secrets {
+            local = local.list("certs", &[&ends[place].chain_pem]);
+        }
+        let remote = Section::new().value("id", NAMES[1 - place]);
+        let connection = connection(hosts, self.authentication, local, remote);
+        let connections = Section::new().section(CONNECTION, connection);
+        self.request("load-conn", &connections).map(drop)
+    }
+
+    /// Makes the association; it is there when this returns.
+    pub(super) fn initiate(&mut self) -> Result<(), DaemonError> {
+        let what = Section::new()
+            .value("ike", CONNECTION)
+            .value("child", CHILD)
+            .value("timeout", COMMAND_LIMIT.as_millis().to_string());
+        self.request("initiate", &what).map(drop)
+    }
+
+    /// Ends the association, if there is one: the peer has confirmed it when this returns.
+    pub(super) fn terminate(&mut self) -> Result<(), DaemonError> {
+        if self.associations()?.is_empty() {
+            return Ok(());
+        }
+        let what = Section::new()
+            .value("ike", CONNECTION)
+            .value("timeout", COMMAND_LIMIT.as_millis().to_string());
+        self.request("terminate", &what).map(drop)
+    }
+
+    /// Waits until the association is over here, too.
+    pub(super) fn await_end(&mut self) -> Result<(), DaemonError> {
+        let deadline = std::time::Instant::now() + COMMAND_LIMIT;
+        while !self.associations()?.is_empty() {
+            if std::time::Instant::now() >= deadline {
+                return Err(self.process.failed("an association does not end".into()));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// What was agreed on, as names and values.
+    pub(super) fn security(&mut self) -> Result<Vec<(&'static str, String)>, DaemonError> {
+        let associations = self.associations()?;
+        let ike = associations.iter().flat_map(Section::sections).next();
+        let Some((_, ike)) = ike else {
+            return Err(self.process.failed("there is no association".into()));
+        };
+        let children = ike.sections().filter(|(key, _)| *key == "child-sas");
+        let child = children
+            .flat_map(|(_, children)| children.sections())
+            .next();
+        let Some((_, child)) = child else {
+            return Err(self.process.failed("nothing is protected".into()));
+        };
+        let of = |section: &Section, key: &str| section.text(key).unwrap_or_default();
+        let cipher = |section: &Section| {
+            let (name, bits) = (of(section, "encr-alg"), of(section, "encr-keysize"));
+            format!("{name}-{bits}")
+        };
+        Ok(vec![
+            (
+                "security_protocol",
+                format!("IKEv{}, {}", of(ike, "version"), of(child, "protocol")),
+            ),
+            ("cipher_suite", cipher(child)),
+            (
+                "ike_cipher_suite",
+                format!("{}, {}", cipher(ike), of(ike, "prf-alg")),
+            ),
+            ("key_exchange_group", of(ike, "dh-group")),
+            ("mode", of(child, "mode").to_lowercase()),
+            (
+                "encapsulation",
+                if of(child, "encap") == "yes" {
+                    "udp"
+                } else {
+                    "none"
+                }
+                .into(),
+            ),
+            ("authentication", self.authentication.name().into()),
+            (
+                "crypto_provider",
+                "strongSwan libipsec (user space), OpenSSL".into(),
+            ),
+        ])
+    }
+
+    fn associations(&mut self) -> Result<Vec<Section>, DaemonError> {
+        let listed = self.vici.list("list-sas", "list-sa");
+        listed.map_err(|error| self.refused(error))
+    }
+
+    fn request(&mut self, name: &str, message: &Section) -> Result<Section, DaemonError> {
+        let answered = self.vici.request(name, message);
+        answered.map_err(|error| self.refused(error))
+    }
+
+    fn refused(&self, error: ViciError) -> DaemonError {
+        self.process.failed(error.to_string())
+    }
+}
+
+impl Secrets {
+    fn generate(authentication: Authentication) -> Result<Self, DaemonError> {
+        let failed =
+            |error: hopbench::transport::TransportError| DaemonError::Keys(error.to_string());
+        match authentication {
+            Authentication::Psk => Ok(Self::Psk(format!("{:032x}", rand::random::<u128>()))),
+            Authentication::Certificates => {
+                let authority = TestAuthority::generate().map_err(failed)?;
+                let ends = [
+                    authority.client(NAMES[0]).map_err(failed)?,
+                    authority.server(NAMES[1]).map_err(failed)?,
+                ];
+                let ca_pem = authority.ca_pem();
+                Ok(Self::Certificates { ca_pem, ends })
+            }
+        }
+    }
+}
+
+/// What both ends have to say of a connection.
+fn connection(
+    [own, other]: [Host<'_>; 2],
+    authentication: Authentication,
+    local: Section,
+    remote: Section,
+) -> Section {
+    let method = match authentication {
+        Authentication::Certificates => "pubkey",
+        Authentication::Psk => "psk",
+    };
+    let host = |address: std::net::Ipv4Addr| address.to_string();
+    let child = Section::new()
+        .value("mode", "tunnel")
+        .list("esp_proposals", &[ESP_PROPOSAL])
+        .list("local_ts", &[&format!("{}/32", own.inner)])
+        .list("remote_ts", &[&format!("{}/32", other.inner)]);
+    Section::new()
+        .value("version", "2")
+        // What does ESP in user space does it in UDP: pretends that there is a NAT (RFC 7296 §2.23).
+        .value("encap", "yes")
+        // The addresses stay.
+        .value("mobike", "no")
+        .list("proposals", &[IKE_PROPOSAL])
+        .list("local_addrs", &[&host(own.outer)])
+        .list("remote_addrs", &[&host(other.outer)])
+        .section("local", local.value("auth", method))
+        .section("remote", remote.value("auth", method))
+        .section("children", Section::new().section(CHILD, child))
+}
+
+fn configuration_of(control: &Path) -> String {
+    format!(
+        "charon {{\n  load = {PLUGINS}\n  \
+         filelog {{ \n    stdout {{\n      default = 1\n    }}\n  }}\n  \
+         plugins {{\n    vici {{\n      socket = unix://{}\n    }}\n  }}\n}}\n\
+         charon-systemd {{\n  journal {{\n    default = -1\n  }}\n}}\n",
+        control.display()
+    )
+}

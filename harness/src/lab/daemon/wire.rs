@@ -1,0 +1,140 @@
+//! What an eavesdropper sees on an interface: a packet socket.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::sockopt::RcvBufForce;
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
+};
+
+use super::DaemonError;
+use crate::lab::{LabError, Namespace};
+
+/// Packets that wait to be read, as the kernel counts their memory.
+const BUFFER_BYTES: usize = 32 * 1024 * 1024;
+const PACKET_BYTES_MAX: usize = 65_536;
+const IPV4_HEADER_BYTES: usize = 20;
+const UDP_HEADER_BYTES: usize = 8;
+const UDP: u8 = 17;
+/// IKE begins here, and goes on at [`NAT_PORT`] where ESP is in UDP (RFC 7296 §2.23).
+const IKE_PORT: u16 = 500;
+const NAT_PORT: u16 = 4500;
+/// In front of IKE where ESP is at the same port, whose SPI is never zero (RFC 3948 §2.2).
+const NON_ESP_MARKER: [u8; 4] = [0; 4];
+/// Types of WireGuard messages: initiation, response, cookie.
+const WIREGUARD_HANDSHAKE: [u8; 3] = [1, 2, 3];
+
+/// Sees every packet that an interface sends and receives from now on.
+pub(super) struct Tap {
+    socket: OwnedFd,
+    interface: usize,
+}
+
+/// An IP packet as it was on the wire.
+#[derive(Debug)]
+pub(super) struct Packet(Vec<u8>);
+
+impl Tap {
+    /// Of the interface called `interface` of a namespace.
+    pub(super) fn open(namespace: &Namespace, interface: &str) -> Result<Self, DaemonError> {
+        let tap = namespace.run(|| {
+            let open = || {
+                let socket = socket(
+                    AddressFamily::Packet,
+                    SockType::Datagram,
+                    SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+                    SockProtocol::EthAll,
+                )?;
+                // Where the user may not have so much, the kernel's default has to do.
+                let _ = setsockopt(&socket, RcvBufForce, &BUFFER_BYTES);
+                let interface = if_nametoindex(interface)? as usize;
+                Ok(Self { socket, interface })
+            };
+            let opened: Result<Self, Errno> = open();
+            opened
+                .map_err(std::io::Error::from)
+                .map_err(LabError::step(format!(
+                    "open a packet socket for {interface}"
+                )))
+        });
+        Ok(tap?)
+    }
+
+    /// Forgets what was seen so far.
+    pub(super) fn clear(&mut self) -> Result<(), DaemonError> {
+        self.drain().map(drop)
+    }
+
+    /// The IPv4 packets that were seen since the last time.
+    pub(super) fn drain(&mut self) -> Result<Vec<Packet>, DaemonError> {
+        let mut buffer = vec![0; PACKET_BYTES_MAX];
+        let mut found = Vec::new();
+        loop {
+            match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
+                Ok((length, Some(address))) if address.ifindex() == self.interface => {
+                    let packet = &buffer[..length];
+                    if packet.len() >= IPV4_HEADER_BYTES && packet[0] >> 4 == 4 {
+                        found.push(Packet(packet.to_vec()));
+                    }
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(found),
+                Err(error) => {
+                    return Err(DaemonError::Io("read a packet socket".into(), error.into()));
+                }
+            }
+        }
+    }
+}
+
+impl Packet {
+    /// With its header.
+    pub(super) fn ip_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// Whether it is key exchange of IPsec.
+    pub(super) fn is_ike(&self) -> bool {
+        self.udp().is_some_and(|(ports, payload)| {
+            ports.contains(&IKE_PORT)
+                || ports.contains(&NAT_PORT) && payload.starts_with(&NON_ESP_MARKER)
+        })
+    }
+
+    /// Whether it is ESP in UDP (RFC 3948): a keep-alive is of one byte.
+    #[cfg(test)]
+    pub(super) fn is_esp(&self) -> bool {
+        self.udp().is_some_and(|(ports, payload)| {
+            ports.contains(&NAT_PORT) && payload.len() > 8 && !payload.starts_with(&NON_ESP_MARKER)
+        })
+    }
+
+    /// Whether it is of a WireGuard handshake, on a wire where there is no other UDP.
+    pub(super) fn is_wireguard_handshake(&self) -> bool {
+        self.udp().is_some_and(|(_, payload)| {
+            payload.len() > 4
+                && WIREGUARD_HANDSHAKE.contains(&payload[0])
+                && payload[1..4] == [0; 3]
+        })
+    }
+
+    /// Whether these bytes are in it as they are.
+    #[cfg(test)]
+    pub(super) fn contains(&self, text: &[u8]) -> bool {
+        self.0.windows(text.len()).any(|window| window == text)
+    }
+
+    /// Ports and payload, if it is a datagram.
+    fn udp(&self) -> Option<([u16; 2], &[u8])> {
+        let header_bytes = usize::from(self.0[0] & 0xf) * 4;
+        if self.0[9] != UDP {
+            return None;
+        }
+        let datagram = self.0.get(header_bytes..)?;
+        let (header, payload) = datagram.split_at_checked(UDP_HEADER_BYTES)?;
+        let port = |place: usize| u16::from_be_bytes([header[place], header[place + 1]]);
+        Some(([port(0), port(2)], payload))
+    }
+}

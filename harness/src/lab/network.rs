@@ -1,0 +1,216 @@
+//! The lab of one topology: a namespace for the users and one for each station, and a link for each hop.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use hopbench::net::link::LinkConditions;
+use hopbench::transport::Stack;
+
+use super::namespace::Namespace;
+use super::pump::Pump;
+use super::veth::{self, End};
+use super::{LabError, wire};
+use crate::topology::{Layout, Link};
+
+/// Links have the addresses of the network that is for measuring (RFC 2544 Appendix C.2.2): 198.18.N.1 at
+/// the side that opens hops, 198.18.N.2 at the side that accepts them.
+const NETWORK: [u8; 2] = [198, 18];
+const PREFIX_BITS: u8 = 30;
+
+/// Where nodes listen (RFC 3261 §18): each has addresses of its own.
+const SIP_PORT: u16 = 5_060;
+const SIPS_PORT: u16 = 5_061;
+/// Of a tunnel's outer socket, as WireGuard's is by custom.
+const TUNNEL_PORT: u16 = 51_820;
+
+/// A lab at work. Dropping it removes all of it.
+pub(crate) struct Lab {
+    users: Namespace,
+    /// In the order in which a call passes them.
+    stations: Vec<Namespace>,
+    links: Vec<LabLink>,
+}
+
+/// A link and what is at its ends.
+struct LabLink {
+    /// Who opens hops over it.
+    from: Place,
+    /// The station that accepts them.
+    to: usize,
+    /// Carries packets; `None` where a plain wire does.
+    pump: Option<Pump>,
+}
+
+/// Who is at an end of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// User agents.
+    Users,
+    /// The station of this number.
+    Station(usize),
+}
+
+impl Lab {
+    /// Builds what `layout` takes, with links that are as `conditions` say in both directions. `seed` draws
+    /// what is lost and how delays vary; threads that carry packets use `cpus`, if there are some.
+    ///
+    /// # Errors
+    /// For the first part that cannot be built.
+    pub(crate) fn build(
+        layout: &Layout,
+        conditions: &LinkConditions,
+        seed: u64,
+        cpus: &[usize],
+    ) -> Result<Self, LabError> {
+        let stations = layout.stations.iter().map(|_| Namespace::create());
+        let mut lab = Self {
+            users: Namespace::create()?,
+            stations: stations.collect::<Result<_, _>>()?,
+            links: Vec::new(),
+        };
+        for (number, (from, to)) in hops(layout).into_iter().enumerate() {
+            let number = u8::try_from(number).expect("a layout has a few links");
+            let name = format!("hop{number}");
+            let [near, far] = [(from, 1), (Place::Station(to), 2)].map(|(place, host)| End {
+                namespace: lab.namespace(place),
+                name: &name,
+                address: address(number, host),
+            });
+            let pump = if conditions.is_impaired() {
+                let seed = seed.wrapping_add(u64::from(number) << 32);
+                Some(wire::join(
+                    [near, far],
+                    PREFIX_BITS,
+                    conditions,
+                    seed,
+                    cpus,
+                )?)
+            } else {
+                veth::join(near, far, PREFIX_BITS, conditions.mtu_bytes.into())?;
+                None
+            };
+            lab.links.push(LabLink { from, to, pump });
+        }
+        Ok(lab)
+    }
+
+    /// Where a place is.
+    pub(crate) fn namespace(&self, place: Place) -> &Namespace {
+        match place {
+            Place::Users => &self.users,
+            Place::Station(number) => &self.stations[number],
+        }
+    }
+
+    /// Why figures would be the emulator's, if they would.
+    ///
+    /// # Errors
+    /// When a link has failed.
+    pub(crate) fn overwhelmed(&self) -> Result<Option<String>, LabError> {
+        for pump in self.links.iter().filter_map(|link| link.pump.as_ref()) {
+            let counters = pump.counters();
+            let counters = counters.map_err(LabError::step("carry packets between devices"))?;
+            if let Some(reason) = counters.overwhelmed() {
+                return Ok(Some(reason));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the station at `place` listens with `stack` on an interface of this kind.
+    pub(crate) fn listen(&self, place: usize, link: Link, stack: &Stack) -> SocketAddr {
+        let before = |link: &LabLink| link.to == place && link.from != Place::Users;
+        let (number, host) = match link {
+            Link::Edge => (
+                self.link(|link| link.to == place && link.from == Place::Users),
+                2,
+            ),
+            Link::Core => (self.link(before), 2),
+            Link::CoreOut => (self.link(|link| link.from == Place::Station(place)), 1),
+        };
+        let port = match (stack.tunnel, stack.speaks_tls()) {
+            (Some(_), _) => TUNNEL_PORT,
+            (None, true) => SIPS_PORT,
+            (None, false) => SIP_PORT,
+        };
+        (address(number, host), port).into()
+    }
+
+    fn link(&self, is_wanted: impl Fn(&LabLink) -> bool) -> u8 {
+        let number = self.links.iter().position(is_wanted);
+        let number = number.expect("every interface of a layout is at a link");
+        u8::try_from(number).expect("a layout has a few links")
+    }
+}
+
+/// Between whom there are links: users and who serves them, and each station and the next one.
+pub(crate) fn hops(layout: &Layout) -> Vec<(Place, usize)> {
+    let mut hops = vec![(Place::Users, 0)];
+    for (place, station) in layout.stations.iter().enumerate() {
+        if station.onward.is_some() {
+            hops.push((Place::Station(place), place + 1));
+        }
+    }
+    if let Some((station, _)) = layout.callees.filter(|(station, _)| *station != 0) {
+        hops.push((Place::Users, station));
+    }
+    hops
+}
+
+fn address(link: u8, host: u8) -> Ipv4Addr {
+    let [first, second] = NETWORK;
+    Ipv4Addr::new(first, second, link, host)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use hopbench::transport;
+
+    use super::super::tests::lab_is_possible;
+    use super::*;
+    use crate::topology::Topology;
+
+    #[test]
+    fn each_hop_of_a_topology_has_a_link() {
+        let cases: [(Topology, &[(Place, usize)]); 4] = [
+            (Topology::Direct, &[(Place::Users, 0)]),
+            (Topology::Edge, &[(Place::Users, 0)]),
+            (
+                Topology::Trapezoid,
+                &[(Place::Users, 0), (Place::Station(0), 1), (Place::Users, 1)],
+            ),
+            (
+                Topology::Chain(2),
+                &[
+                    (Place::Users, 0),
+                    (Place::Station(0), 1),
+                    (Place::Station(1), 2),
+                ],
+            ),
+        ];
+        for (topology, expected) in cases {
+            assert_eq!(hops(&topology.layout()), expected, "{topology}");
+        }
+    }
+
+    #[test]
+    fn every_interface_has_an_address_that_its_station_can_listen_on() {
+        if !lab_is_possible() {
+            return;
+        }
+        for topology in [Topology::Direct, Topology::Trapezoid, Topology::Chain(1)] {
+            let layout = topology.layout();
+            let lab = Lab::build(&layout, &LinkConditions::default(), 1, &[]).unwrap();
+            for (place, station) in layout.stations.iter().enumerate() {
+                for link in &station.interfaces {
+                    let tls = transport::find("tls").unwrap();
+                    let address = lab.listen(place, *link, tls);
+                    assert_eq!(address.port(), 5_061);
+                    let namespace = lab.namespace(Place::Station(place));
+                    let bound = namespace.run(|| Ok(std::net::TcpListener::bind(address)));
+                    bound.unwrap().unwrap();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Interfaces, addresses and routes of one network namespace, by netlink.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::net::if_::if_nametoindex;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::packet_route::route::{RouteScope, RouteType};
+use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
+
+use super::LabError;
+
+/// The kernel's table of what is this host's own (`ip route show table local`).
+const TABLE_LOCAL: u32 = 255;
+
+/// The interfaces of a namespace.
+pub(crate) struct Interfaces(Handle);
+
+impl Interfaces {
+    /// Lets `change` work on those of the calling thread's namespace.
+    ///
+    /// # Errors
+    /// Those of `change`, and when the kernel does not listen.
+    pub(super) fn of_this_thread<T>(
+        change: impl AsyncFnOnce(&Self) -> Result<T, LabError>,
+    ) -> Result<T, LabError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .map_err(LabError::step("start a runtime"))?;
+        runtime.block_on(async {
+            let (connection, handle, _) =
+                new_connection().map_err(LabError::step("open a netlink socket"))?;
+            let driver = tokio::spawn(connection);
+            let outcome = change(&Self(handle)).await;
+            driver.abort();
+            outcome
+        })
+    }
+
+    /// Brings an interface up.
+    pub(crate) async fn bring_up(&self, name: &str) -> Result<(), LabError> {
+        let link = LinkUnspec::new_with_index(index(name)?).up().build();
+        let set = self.0.link().set(link).execute().await;
+        set.map_err(netlink(format!("bring {name} up")))
+    }
+
+    /// Sets the largest IP packet of an interface.
+    pub(crate) async fn set_mtu(&self, name: &str, mtu_bytes: u32) -> Result<(), LabError> {
+        let link = LinkUnspec::new_with_index(index(name)?).mtu(mtu_bytes);
+        let set = self.0.link().set(link.build()).execute().await;
+        set.map_err(netlink(format!("set the MTU of {name} to {mtu_bytes}")))
+    }
+
+    /// Sets how many packets the kernel keeps that are to leave by an interface. (By netlink, since the ioctl
+    /// for it asks for root of the whole system.)
+    pub(crate) async fn set_queue(&self, name: &str, packets: u32) -> Result<(), LabError> {
+        let link = LinkUnspec::new_with_index(index(name)?).txqueuelen(packets);
+        let set = self.0.link().set(link.build()).execute().await;
+        set.map_err(netlink(format!("have {name} keep {packets} packets")))
+    }
+
+    /// Gives an interface an address; those that share its first `prefix_bits` are on the other side.
+    pub(crate) async fn add_address(
+        &self,
+        name: &str,
+        address: Ipv4Addr,
+        prefix_bits: u8,
+    ) -> Result<(), LabError> {
+        let add = self.0.address();
+        let add = add.add(index(name)?, address.into(), prefix_bits);
+        let added = add.execute().await;
+        added.map_err(netlink(format!(
+            "give {name} the address {address}/{prefix_bits}"
+        )))
+    }
+
+    /// Sends what is for `destination` out of an interface, to `gateway` if that is not there itself.
+    pub(crate) async fn add_route(
+        &self,
+        name: &str,
+        destination: (Ipv4Addr, u8),
+        gateway: Option<Ipv4Addr>,
+    ) -> Result<(), LabError> {
+        let (prefix, bits) = destination;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(prefix, bits)
+            .output_interface(index(name)?);
+        let route = match gateway {
+            Some(gateway) => route.gateway(gateway),
+            None => route.scope(RouteScope::Link),
+        };
+        let added = self.0.route().add(route.build()).execute().await;
+        added.map_err(netlink(format!("route {prefix}/{bits} by {name}")))
+    }
+
+    /// Makes every address of a prefix this host's own: what is for them is received, and sockets may bind
+    /// them, without each being an interface's (AnyIP).
+    pub(crate) async fn add_local(&self, prefix: Ipv4Addr, bits: u8) -> Result<(), LabError> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(prefix, bits)
+            .output_interface(index("lo")?)
+            .kind(RouteType::Local)
+            .scope(RouteScope::Host)
+            .table_id(TABLE_LOCAL);
+        let added = self.0.route().add(route.build()).execute().await;
+        added.map_err(netlink(format!("make {prefix}/{bits} this host's own")))
+    }
+
+    /// Makes a pair of interfaces that are each other's wire, one of them here, the other in the namespace
+    /// `elsewhere`.
+    pub(super) async fn add_veth(
+        &self,
+        name: &str,
+        other: &str,
+        elsewhere: BorrowedFd<'_>,
+    ) -> Result<(), LabError> {
+        let peer = LinkUnspec::new_with_name(other).setns_by_fd(elsewhere.as_raw_fd());
+        let pair = LinkVeth::new(name, other)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
+            .build();
+        let added = self.0.link().add(pair).execute().await;
+        added.map_err(netlink(format!("make the veth pair {name} and {other}")))
+    }
+}
+
+/// As the kernel numbers it in the calling thread's namespace.
+fn index(name: &str) -> Result<u32, LabError> {
+    if_nametoindex(name)
+        .map_err(io::Error::from)
+        .map_err(LabError::step(format!("find the interface {name}")))
+}
+
+/// What the kernel refused, in the words of `errno` where it has given one.
+fn netlink(step: String) -> impl FnOnce(rtnetlink::Error) -> LabError {
+    move |error| {
+        let source = match error {
+            rtnetlink::Error::NetlinkError(message) => message.to_io(),
+            other => io::Error::other(other.to_string()),
+        };
+        LabError::step(step)(source)
+    }
+}
