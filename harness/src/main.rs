@@ -1,5 +1,6 @@
 //! The binary `hopbench`: runs experiments, shows what they found, and is its own node and generator.
 
+mod beneath;
 mod cli;
 mod compare;
 mod environment;

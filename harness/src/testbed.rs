@@ -4,6 +4,7 @@
 mod foreign;
 mod generators;
 mod nodes;
+mod tunnel;
 mod workers;
 
 use std::collections::VecDeque;
@@ -26,6 +27,7 @@ use crate::variant::Handicap;
 pub(crate) use foreign::{Foreign, Side, free_port};
 pub(crate) use generators::{Generators, can_have_sources};
 pub(crate) use nodes::{Crew, Nodes, TUNNELS_PROTECT, Wire};
+pub(crate) use tunnel::TunnelSetups;
 pub(crate) use workers::NodeProcesses;
 
 /// A reply to an order that takes no time of its own.

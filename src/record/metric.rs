@@ -43,6 +43,20 @@ pub const KNOWN: &[Known] = &{
 
 const COMMON: &[Known] = &[
     lower_ns("tunnel_handshake_ns", "Tunnel handshake"),
+    lower_ns(
+        "tunnel_setup_ns",
+        "Set-up of the tunnel that all users share, until a datagram has come back",
+    ),
+    lower(
+        "tunnel_setup_wire_bytes",
+        Unit::Bytes,
+        "Bytes of IP packets of its key exchange",
+    ),
+    lower(
+        "tunnel_setup_wire_packets",
+        Unit::Count,
+        "Packets of its key exchange",
+    ),
     lower_ns("transport_connect_ns", "TCP connect"),
     lower_ns("security_handshake_ns", "Security handshake"),
     lower_ns("setup_latency_ns", "Hop set-up"),

@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, help_heading = WHAT, default_value = "quick", value_parser = names::profiles(), conflicts_with = "scenario")]
     profile: String,
     /// Only these stacks; a ratio needs its control as well
-    #[arg(long, help_heading = WHAT, value_delimiter = ',', value_name = "STACK,…", value_parser = names::stacks())]
+    #[arg(long, help_heading = WHAT, value_delimiter = ',', value_name = "STACK,…", value_parser = names::measured_stacks())]
     stacks: Vec<String>,
     /// Between proxies, these stacks, each with every stack at the edge; without it, the same as at
     /// the edge

@@ -209,6 +209,7 @@ mod tests {
             variant: Variant::default(),
             authenticate_calls: false,
             path: crate::path::Path::Loopback,
+            beneath: None,
         };
         let mut cell = Collected::new(Subject {
             id: cell_id("chain", "invite", &site, "per-registration"),

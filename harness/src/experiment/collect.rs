@@ -8,6 +8,7 @@ use hopbench::transport;
 use serde_json::json;
 
 use super::{Sample, Subject, attribution};
+use crate::beneath;
 use crate::statistics;
 
 /// A cell being measured.
@@ -181,7 +182,12 @@ pub(crate) fn ratios(collected: &[&Collected]) -> Vec<Ratio> {
     let mut ratios = Vec::new();
     for cell in &sound {
         let stack = cell.subject.site.stack;
-        let mut controls: Vec<&str> = stack.control.into_iter().chain(stack.bare).collect();
+        let over = cell.subject.site.beneath;
+        let over = over.and_then(|beneath| beneath::over(stack, beneath));
+        let mut controls: Vec<&str> = match over {
+            Some(over) => [over.carrier].into_iter().chain(over.stand_in).collect(),
+            None => stack.control.into_iter().chain(stack.bare).collect(),
+        };
         controls.dedup();
         for control in controls {
             let control = transport::find(control).expect("the registry names its own rows");
@@ -342,6 +348,7 @@ mod tests {
             variant: Variant::default(),
             authenticate_calls: false,
             path: crate::path::Path::Loopback,
+            beneath: None,
         };
         let mut cell = Collected::new(Subject {
             id: cell_id("throughput", "invite", &site, "per-call"),

@@ -31,6 +31,7 @@ use hopbench::record::{CellId, Ratio};
 use hopbench::transport::{KeyType, Settings, Stack, TlsSettings};
 use serde_json::{Value, json};
 
+use crate::lab::daemon;
 use crate::limits::{Demand, Readings, Unmet};
 use crate::progress::Progress;
 use crate::scenario::{Blocks, Plan};
@@ -289,7 +290,7 @@ fn cell_id(experiment: &str, workload: &str, site: &Site, lifecycle: &str) -> Ce
     CellId {
         experiment: experiment.into(),
         workload: workload.into(),
-        stack: site.stack.name.into(),
+        stack: site.stack_name().into(),
         topology: site.topology.to_string(),
         lifecycle: lifecycle.into(),
         path: site.path.name().into(),
@@ -367,6 +368,9 @@ impl Bench<'_> {
             parameters.insert("uri_scheme".into(), json!("sip"));
         }
         parameters.extend(site.path.recorded());
+        if let Some(beneath) = site.beneath {
+            parameters.extend(daemon::recorded(beneath));
+        }
         if site.path.links().is_some()
             && let Ok(privilege) = self.testbed.lab()
         {
@@ -425,6 +429,7 @@ mod tests {
             variant,
             authenticate_calls: false,
             path: crate::path::Path::Loopback,
+            beneath: None,
         };
         Subject {
             id: cell_id("throughput", "invite", &site, "per-call").with("rate", 5),

@@ -239,6 +239,7 @@ impl Match {
             variant: Variant::default(),
             authenticate_calls: false,
             path: Path::Loopback,
+            beneath: None,
         };
         let rate = match self.pace {
             Pace::Given => json!(self.effort.rate_per_second),

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use hopbench::net::link::LinkConditions;
 use hopbench::transport::Stack;
 
+use super::daemon::Host;
 use super::namespace::Namespace;
 use super::pump::Pump;
 use super::veth::{self, End};
@@ -15,6 +16,8 @@ use crate::topology::{Layout, Link};
 /// the side that opens hops, 198.18.N.2 at the side that accepts them.
 const NETWORK: [u8; 2] = [198, 18];
 const PREFIX_BITS: u8 = 30;
+/// Within a tunnel, addresses of the same network's other half: of users, of the station.
+const INSIDE: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 19, 0, 1), Ipv4Addr::new(198, 19, 0, 2)];
 
 /// Where nodes listen (RFC 3261 §18): each has addresses of its own.
 const SIP_PORT: u16 = 5_060;
@@ -133,6 +136,24 @@ impl Lab {
             (None, false) => SIP_PORT,
         };
         (address(number, host), port).into()
+    }
+
+    /// The same, within the tunnel that others make between users and the first station.
+    pub(crate) fn listen_inside(&self, place: usize, link: Link, stack: &Stack) -> SocketAddr {
+        let outside = self.listen(place, link, stack);
+        (INSIDE[1], outside.port()).into()
+    }
+
+    /// Users and the first station as ends of a tunnel, whose daemons use these processors.
+    pub(crate) fn hosts_of_users<'a>(&'a self, cpus: [&'a [usize]; 2]) -> [Host<'a>; 2] {
+        let places = [Place::Users, Place::Station(0)];
+        [0, 1].map(|end| Host {
+            namespace: self.namespace(places[end]),
+            interface: "hop0",
+            outer: address(0, [1, 2][end]),
+            inner: INSIDE[end],
+            cpus: cpus[end],
+        })
     }
 
     fn link(&self, is_wanted: impl Fn(&LabLink) -> bool) -> u8 {

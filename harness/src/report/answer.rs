@@ -108,6 +108,11 @@ fn described(stack: &str) -> String {
         None => name,
         Some("clear") => format!("{name} in a tunnel without cryptography"),
         Some("wireguard") => format!("{name} in a WireGuard tunnel"),
+        Some("strongswan") => format!("{name} in an IPsec tunnel of strongSwan"),
+        Some("strongswan-psk") => {
+            format!("{name} in an IPsec tunnel of strongSwan, by a shared secret")
+        }
+        Some("wireguard-go") => format!("{name} in a WireGuard tunnel of wireguard-go"),
         Some(other) => format!("{name} in tunnel `{other}`"),
     }
 }

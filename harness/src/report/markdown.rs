@@ -10,7 +10,7 @@ use super::summary::{Block, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
 use super::{
     CHART_FOLDER, answer, breakdown, fits, handshakes, hops, instructions, notices, parts, rates,
-    scale, stages, svg, tunnels, variants, versus,
+    scale, stages, stand_in, svg, tunnels, variants, versus,
 };
 
 /// What a caveat is about. It is printed when the run has such a cell.
@@ -29,7 +29,7 @@ enum Concern {
 }
 
 /// What the reader must know beside the figures.
-const CAVEATS: [(Concern, &str); 15] = [
+const CAVEATS: [(Concern, &str); 16] = [
     (
         Concern::Any,
         "The path is loopback: there is no round-trip time, so what a handshake's extra round trips cost on a real link does not show in any latency here.",
@@ -65,6 +65,10 @@ const CAVEATS: [(Concern, &str); 15] = [
     (
         Concern::TunnelledTls,
         "TLS within a tunnel is protected twice. Its ratio to `tcp@clear` is the price of both protections, its ratio to `tls` that of the tunnel only.",
+    ),
+    (
+        Concern::Stack("@strongswan"),
+        "IPsec is strongSwan's in user space (`kernel-libipsec`), with an inner MTU of 1,400 bytes, and one association for all users. Its figures do not predict the kernel's ESP.",
     ),
     (
         Concern::Stack("@clear"),
@@ -153,6 +157,7 @@ pub(super) fn render(run: &Run) -> String {
     variants::tables(&mut out, run, &summary);
     handshakes::section(&mut out, run);
     tunnels::section(&mut out, run, &summary);
+    stand_in::section(&mut out, run, &summary);
     breakdown::section(&mut out, run, &charts);
     versus::section(&mut out, run);
     instructions::section(&mut out, run);

@@ -35,6 +35,7 @@ mod rates;
 mod rfc7502;
 mod scale;
 mod stages;
+mod stand_in;
 mod summary;
 mod svg;
 mod table;

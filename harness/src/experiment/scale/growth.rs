@@ -159,6 +159,7 @@ mod tests {
             variant: Variant::default(),
             authenticate_calls: false,
             path: crate::path::Path::Loopback,
+            beneath: None,
         };
         let id = cell_id("scale", "idle", &site, "per-registration");
         let mut cell = Collected::new(Subject {
