@@ -283,6 +283,7 @@ mod tests {
             variant: toml::from_str::<Variant>(variant).unwrap(),
             authenticate_calls: false,
             path: Path::Lab(LinkConditions::with_round_trip_ms(round_trip_ms)),
+            beneath: None,
         }
     }
 
