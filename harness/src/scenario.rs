@@ -1,6 +1,7 @@
 //! What a run measures: a TOML file, or one of the profiles that are built in.
 
 mod blocks;
+mod link;
 mod scale;
 mod search;
 
@@ -19,6 +20,7 @@ use crate::rate::{OfferedRate, RATES_PER_SECOND};
 use crate::topology::{CHAIN_MAX, Site, Topology};
 use crate::variant::Variant;
 pub(crate) use blocks::{Automatic, Blocks};
+pub(crate) use link::Links;
 pub(crate) use scale::Scale;
 pub(crate) use search::{KneeSweep, Search};
 
@@ -66,6 +68,8 @@ pub(crate) struct Plan {
     pub(crate) throughput: Vec<Throughput>,
     /// The experiment `chain`, if it is wanted.
     pub(crate) chain: Option<Chain>,
+    /// The experiment `link`, if it is wanted: of runs in the lab alone.
+    pub(crate) link: Option<Links>,
     /// The experiments `scale`, whose sizes of crowds are compared with each other.
     #[serde(default)]
     pub(crate) scale: Vec<Scale>,
@@ -352,7 +356,13 @@ impl Plan {
         let throughput = self.throughput.iter_mut();
         let throughput = throughput.map(|throughput| &mut throughput.blocks);
         let chain = self.chain.iter_mut().map(|chain| &mut chain.blocks);
-        for blocks in setup.chain(memory).chain(throughput).chain(chain) {
+        let link = self.link.iter_mut().map(|link| &mut link.blocks);
+        for blocks in setup
+            .chain(memory)
+            .chain(throughput)
+            .chain(chain)
+            .chain(link)
+        {
             *blocks = blocks.until_narrow();
         }
     }
@@ -411,6 +421,9 @@ impl Plan {
         }
         if let Some(chain) = &self.chain {
             chain.check()?;
+        }
+        if let Some(link) = &self.link {
+            link.check()?;
         }
         for (index, scale) in self.scale.iter().enumerate() {
             scale.check(&format!("scale[{index}]"))?;

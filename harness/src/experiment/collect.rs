@@ -60,7 +60,11 @@ fn is_compared(key: &str) -> bool {
     // A stack's growth is a ratio of its own figures.
     let is_growth =
         key.ends_with("_growth_per_decade_ratio") || key.ends_with("_most_to_fewest_ratio");
-    let is_left_out = is_of_the_measurement || is_of_the_fit || is_of_another || is_growth;
+    // What takes no round trip is no measure of what takes one; their numbers are held against promises.
+    let is_of_a_link =
+        key.ends_with("_per_round_trip_ratio") || key.ends_with("_at_no_distance_ns");
+    let is_left_out =
+        is_of_the_measurement || is_of_the_fit || is_of_another || is_growth || is_of_a_link;
     !is_left_out && !NOT_COMPARED.contains(&key)
 }
 

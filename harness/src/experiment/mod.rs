@@ -13,6 +13,7 @@ mod ending;
 mod floor;
 mod handshake;
 pub(crate) mod instructions;
+mod link;
 mod load;
 mod memory;
 mod packet;
@@ -33,6 +34,7 @@ use serde_json::{Value, json};
 
 use crate::lab::daemon;
 use crate::limits::{Demand, Readings, Unmet};
+use crate::path::PathName;
 use crate::progress::Progress;
 use crate::scenario::{Blocks, Plan};
 use crate::testbed::{Failure, Outcome, TUNNELS_PROTECT, Testbed};
@@ -44,7 +46,7 @@ pub(crate) use collect::{describes_load, is_mishap};
 pub(crate) use schedule::{Conduct, conduct};
 
 /// The experiments and what they ask, in the order in which they run.
-pub(crate) const NAMES: [(&str, &str); 7] = [
+pub(crate) const NAMES: [(&str, &str); 8] = [
     (
         "setup",
         "how long until a hop is ready, and until its user is registered",
@@ -60,6 +62,10 @@ pub(crate) const NAMES: [(&str, &str); 7] = [
     (
         "chain",
         "what each further proxy adds to a call's delay and processor time",
+    ),
+    (
+        "link",
+        "how many round trips a hop takes to be ready, and what losses do to it (--path lab)",
     ),
     (
         "scale",
@@ -202,6 +208,17 @@ pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<
             derive: Some(chain::fits),
             complete: Some(protection::add_costs),
             ..Experiment::of(chain::trials(chain, plan)?)
+        });
+    }
+    anyhow::ensure!(
+        plan.path == PathName::Lab || !wanted.iter().any(|name| name == "link"),
+        "the experiment link is about links of the lab, and packets go over the loopback: add --path lab"
+    );
+    let in_lab = plan.path == PathName::Lab;
+    if let Some(link) = plan.link.as_ref().filter(|_| in_lab && is_wanted("link")) {
+        experiments.push(Experiment {
+            derive: Some(link::fits),
+            ..Experiment::of(link::trials(link, plan)?)
         });
     }
     if is_wanted("scale") {

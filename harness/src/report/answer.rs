@@ -82,6 +82,10 @@ fn of_what(block: &Block<'_>, price: &Price<'_>) -> String {
             )
         }
         Question::Chain => "the CPU time that each further hop adds to a call".to_owned(),
+        Question::Link => format!(
+            "the number of {}",
+            block.headline_name.replace('/', " per ")
+        ),
         Question::Scale => {
             let row = block.row(price.stack);
             let crowd = row.and_then(Row::users);

@@ -9,8 +9,8 @@ use super::question::Question;
 use super::summary::{Block, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
 use super::{
-    CHART_FOLDER, answer, breakdown, fits, handshakes, hops, instructions, notices, parts, rates,
-    scale, stages, stand_in, svg, tunnels, variants, versus,
+    CHART_FOLDER, answer, breakdown, fits, handshakes, hops, instructions, link, notices, parts,
+    rates, scale, stages, stand_in, svg, tunnels, variants, versus,
 };
 
 /// What a caveat is about. It is printed when the run has such a cell.
@@ -147,6 +147,9 @@ pub(super) fn render(run: &Run) -> String {
             parts::tables(&mut out, &summary);
             fits::section(&mut out, run);
         }
+        if question == Question::Link {
+            link::section(&mut out, run);
+        }
         if question == Question::Scale {
             scale::section(&mut out, run, &summary);
         }
@@ -203,6 +206,7 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
                 Question::Memory => "Memory per connection",
                 Question::Throughput => "Throughput",
                 Question::Chain => "Proxies in a row",
+                Question::Link => "Round trips and losses",
                 Question::Scale => "Scale",
                 Question::Search => "Highest rates with zero failures",
                 Question::Knee => "Knee",
@@ -214,6 +218,7 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
             Question::Setup
             | Question::Memory
             | Question::Throughput
+            | Question::Link
             | Question::Search
             | Question::Knee => {}
             Question::Chain => chain_answer(out, block),

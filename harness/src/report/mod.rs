@@ -25,6 +25,7 @@ mod hops;
 mod html;
 mod instructions;
 mod json;
+mod link;
 mod markdown;
 mod notices;
 pub(crate) mod page;

@@ -364,7 +364,8 @@ impl<'a> Place<'a> {
     }
 
     fn qualifier(&self) -> String {
-        let topology = Some(self.topology).filter(|name| !["direct", "chain"].contains(name));
+        let topology =
+            Some(self.topology).filter(|name| !["direct", "chain", "round-trips"].contains(name));
         let parts = topology.into_iter().chain(self.setting.iter().copied());
         parts.collect::<Vec<_>>().join(" · ")
     }

@@ -142,10 +142,10 @@ fn lateness_of_few_packets_is_let_pass_and_of_many_is_told() {
         late,
         ..PumpCounters::default()
     };
-    assert_eq!(counters(10).overwhelmed(), None);
-    let reason = counters(11).overwhelmed().unwrap();
+    assert_eq!(counters(500).overwhelmed(), None);
+    let reason = counters(501).overwhelmed().unwrap();
     assert!(
-        reason.contains("11 of 1000 packets more than 250 µs late"),
+        reason.contains("501 of 1000 packets more than 250 µs late"),
         "{reason}"
     );
     let since = counters(11).since(counters(4));
