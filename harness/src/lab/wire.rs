@@ -63,8 +63,11 @@ mod tests {
     use super::super::tests::lab_is_possible;
     use super::*;
 
+    /// A minute of them: by then the machine has been at rest for once.
+    const TRIPS_MAX: usize = 600;
+
     /// The calibration of what every latency of the lab rests on. A machine that is busy adds to a round
-    /// trip but takes nothing away: so the shortest of several tells.
+    /// trip but takes nothing away: so one of many tells.
     #[test]
     fn a_one_way_delay_of_50_ms_is_a_round_trip_of_100_ms() {
         if !lab_is_possible() {
@@ -83,25 +86,40 @@ mod tests {
             let namespace = &namespaces[usize::from(host) - 1];
             let socket = namespace.run(|| Ok(UdpSocket::bind((address(host), 5_060)).unwrap()));
             let socket = socket.unwrap();
-            socket
-                .set_read_timeout(Some(Duration::from_secs(30)))
-                .unwrap();
+            socket.set_nonblocking(true).unwrap();
             socket
         });
+        // Asks again and again instead of sleeping: what it takes to be woken is not the link's.
+        let receive = |socket: &UdpSocket| {
+            let asked = Instant::now();
+            loop {
+                match socket.recv_from(&mut [0; 9]) {
+                    Ok((bytes, from)) => return (bytes, from),
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                }
+                assert!(asked.elapsed() < Duration::from_secs(30), "nothing comes");
+                std::hint::spin_loop();
+            }
+        };
         let round_trip = || {
             let sent = Instant::now();
             client.send_to(b"there", (address(2), 5_060)).unwrap();
-            let (bytes, from) = server.recv_from(&mut [0; 9]).unwrap();
+            let (bytes, from) = receive(&server);
             assert_eq!(bytes, 5);
             server.send_to(b"back", from).unwrap();
-            client.recv(&mut [0; 9]).unwrap();
+            assert_eq!(receive(&client).0, 4);
             sent.elapsed()
         };
-        let shortest = (0..20).map(|_| round_trip()).min().unwrap();
-        let error_ms = shortest.as_secs_f64() * 1e3 - 100.0;
+        let error_ms = |_| round_trip().as_secs_f64() * 1e3 - 100.0;
+        let mut shortest_ms = f64::INFINITY;
+        let found = (0..TRIPS_MAX).map(error_ms).find(|error_ms| {
+            assert!(*error_ms >= 0.0, "100 ms and {error_ms:.3} ms");
+            shortest_ms = shortest_ms.min(*error_ms);
+            *error_ms < 0.5
+        });
         assert!(
-            (0.0..0.5).contains(&error_ms),
-            "100 ms and {error_ms:.3} ms"
+            found.is_some(),
+            "never less than 100 ms and {shortest_ms:.3} ms"
         );
     }
 }
