@@ -11,7 +11,6 @@ mod gate;
 mod history;
 mod interleave;
 mod interrupt;
-#[allow(dead_code)] // its tap, its addresses and its children are for external daemons and captures
 mod lab;
 mod limits;
 mod method;

@@ -116,6 +116,7 @@ fn dropped_of(list: &str, name: &str) -> Option<u64> {
 
 impl PumpCounters {
     /// What came after `earlier`, a reading of the same pump.
+    #[cfg(test)]
     pub(crate) fn since(self, earlier: Self) -> Self {
         let links = LinkCounters {
             offered: self.links.offered - earlier.links.offered,

@@ -14,7 +14,7 @@ use super::veth::End;
 /// Packets that a device keeps until the pump reads them. The kernel's default, 500, is a burst of 750 kB.
 const QUEUE_PACKETS: u32 = 10_000;
 
-/// Joins two namespaces by links that are as `conditions` say in both directions, past a tap. `seed` draws
+/// Joins two namespaces by links that are as `conditions` say in both directions, past `tap`. `seed` draws
 /// what happens to packets; the pump uses `cpus`, if there are some.
 ///
 /// # Errors
@@ -24,6 +24,7 @@ pub(super) fn join(
     prefix_bits: u8,
     conditions: &LinkConditions,
     seed: u64,
+    tap: Tap,
     cpus: &[usize],
 ) -> Result<Pump, LabError> {
     let device = |end: End<'_>| {
@@ -50,7 +51,7 @@ pub(super) fn join(
             .map_err(LabError::step("emulate a link"))
     };
     let (ends, links) = ([device(near)?, device(far)?], [link(0)?, link(1)?]);
-    Pump::start(ends, links, Tap::default(), cpus).map_err(LabError::step("start a pump"))
+    Pump::start(ends, links, tap, cpus).map_err(LabError::step("start a pump"))
 }
 
 #[cfg(test)]
@@ -81,7 +82,7 @@ mod tests {
             address: address(if place == 0 { 1 } else { 2 }),
         };
         let conditions = LinkConditions::with_round_trip_ms(100.0);
-        let _pump = join([end(0), end(1)], 30, &conditions, 1, &[]).unwrap();
+        let _pump = join([end(0), end(1)], 30, &conditions, 1, Tap::default(), &[]).unwrap();
         let [client, server] = [1, 2].map(|host: u8| {
             let namespace = &namespaces[usize::from(host) - 1];
             let socket = namespace.run(|| Ok(UdpSocket::bind((address(host), 5_060)).unwrap()));

@@ -143,8 +143,11 @@ impl Testbed {
             return Ok(None);
         };
         self.lab()?;
-        let lab = Lab::build(layout, conditions, seed, &self.placement.load)?;
-        Ok(Some(lab))
+        let capture = self.captures.as_ref().map(|captures| captures.next(site));
+        let cpus = &self.placement.load;
+        Lab::build(layout, conditions, seed, cpus, capture.as_deref())
+            .map(Some)
+            .map_err(Failure::from)
     }
 }
 
@@ -299,18 +302,31 @@ impl Nodes {
         let readings = self.nodes.iter_mut().map(NodeProcesses::wire);
         let readings = readings.collect::<Outcome<Vec<WireReading>>>()?;
         let hops = self.layout.hops.iter();
-        // What the kernel's sockets sent is not what a tunnel beneath them put on the wire.
-        let is_known = self.tunnel.is_none();
-        let hops = hops
-            .map(|(node, interface)| readings[*node].interfaces[*interface].filter(|_| is_known));
-        let interfaces = readings.iter().flat_map(|reading| &reading.interfaces);
+        let hops = hops.map(|(node, interface)| self.crossed(*node, *interface, &readings));
+        let interfaces = readings.iter().enumerate().flat_map(|(node, reading)| {
+            let count = reading.interfaces.len();
+            (0..count).map(move |interface| (node, interface))
+        });
+        let bytes = |(node, interface)| Some(self.crossed(node, interface, &readings)?.bytes);
         Ok(Wire {
             hops: hops.collect(),
-            interface_bytes: interfaces
-                .map(|side| Some(side.filter(|_| is_known)?.bytes))
-                .sum(),
+            interface_bytes: interfaces.map(bytes).sum(),
             sip_bytes: readings.iter().map(|reading| reading.sip_bytes).sum(),
         })
+    }
+
+    /// What has crossed an interface. Where there is a tap it tells: it sees what a link then loses, and what a tunnel of
+    /// others makes of packets. The kernel's books, which tell elsewhere, know of no such tunnel.
+    fn crossed(
+        &self,
+        node: usize,
+        interface: usize,
+        readings: &[WireReading],
+    ) -> Option<WireCounters> {
+        let link = self.layout.stations[node].interfaces[interface];
+        let tapped = self.lab.as_ref().and_then(|lab| lab.seen(node, link));
+        let of_sockets = readings[node].interfaces[interface];
+        tapped.or_else(|| of_sockets.filter(|_| self.tunnel.is_none()))
     }
 }
 
