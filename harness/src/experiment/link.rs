@@ -1,10 +1,8 @@
 //! The experiment `link`: how long it takes until a hop is ready, its user registered and a call answered, over
 //! round-trip times and losses; and what the figures without loss tell together: of each stack a fixed time and
 //! a number of round trips, `latency = fixed + k × round trip`.
-//!
-//! A line is fitted inside each block, so that the fit's figures have blocks like any other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hopbench::load::{BackOff, Course, Lifecycle, LoadPlan, Mix, Workload};
 use hopbench::net::link::{LinkConditions, Loss};
@@ -13,24 +11,21 @@ use hopbench::transport::TlsVersion;
 use serde_json::json;
 
 use super::collect::Collected;
+use super::line::{self, Fitted};
 use super::load::Load;
 use super::{Sample, Subject, Trial};
 use crate::path::Path;
 use crate::scenario::{Links, Plan, Selection};
-use crate::statistics::{self, Regression};
+use crate::statistics::LINE_POINTS_MIN;
 use crate::topology::{Site, Topology};
 
 /// In place of the topology: a fit over round-trip times.
 const FIT: &str = "round-trips";
-/// Fewer round-trip times than this make no line.
-const ROUND_TRIPS_MIN: usize = 3;
 /// Long enough for SIP's own retransmissions (64 × T1) to succeed or to give up. A load ends when its last
 /// operation has.
 const DRAIN_SECONDS: f64 = 33.0;
 
-/// What is fitted: the metric, and the keys of its fixed time, of its round trips, and of the share of its
-/// variance that the line explains.
-const FITTED: [[&str; 4]; 3] = [
+const FITTED: [Fitted; 3] = [
     [
         "setup_latency_ns",
         "setup_latency_at_no_distance_ns",
@@ -191,20 +186,14 @@ fn fit(cells: &[&Collected]) -> Collected {
         fit.unsupported = Some(reason);
         return fit;
     }
-    if sound.len() < ROUND_TRIPS_MIN {
+    if sound.len() < LINE_POINTS_MIN {
         fit.failure = Some(format!(
-            "a line needs {ROUND_TRIPS_MIN} round-trip times that were measured, and there are {}",
+            "a line needs {LINE_POINTS_MIN} round-trip times that were measured, and there are {}",
             sound.len()
         ));
         return fit;
     }
-    // A block counts where all round-trip times were measured in it.
-    let mut blocks: BTreeSet<u32> = sound[0].1.counted().into_keys().collect();
-    for (_, cell) in &sound {
-        let counted = cell.counted();
-        blocks.retain(|block| counted.contains_key(block));
-    }
-    let samples = blocks.into_iter();
+    let samples = line::common_blocks(&sound).into_iter();
     fit.samples = samples
         .map(|block| (block, sample(&sound, block)))
         .collect();
@@ -230,11 +219,11 @@ fn subject(first: &Subject, sound: &[(f64, &Collected)]) -> Subject {
             json!(promise.registered),
         ),
     ]);
-    for shared in ["rate_per_second", "users", "blocks"] {
-        if let Some(value) = first.parameters.get(shared) {
-            parameters.insert(shared.into(), value.clone());
-        }
-    }
+    line::share(
+        &mut parameters,
+        first,
+        &["rate_per_second", "users", "blocks"],
+    );
     Subject {
         id: fit_id(first),
         parameters,
@@ -244,23 +233,10 @@ fn subject(first: &Subject, sound: &[(f64, &Collected)]) -> Subject {
 
 fn sample(cells: &[(f64, &Collected)], block: u32) -> Sample {
     let mut sample = Sample::default();
-    for [metric, fixed, per_round_trip, r_squared] in FITTED {
-        let points = cells.iter().map(|(round_trip_ns, cell)| {
-            let value = cell.values(metric).get(&block).copied()?;
-            Some((*round_trip_ns, value))
-        });
+    for fitted in FITTED {
         // What is no figure of this workload is not told of it.
-        let Some(points) = points.collect::<Option<Vec<(f64, f64)>>>() else {
-            continue;
-        };
-        let line: Option<Regression> = statistics::regression(&points);
-        let figures = [
-            (fixed, line.map(|line| line.intercept)),
-            (per_round_trip, line.map(|line| line.slope)),
-            (r_squared, line.and_then(|line| line.r_squared)),
-        ];
-        for (key, value) in figures {
-            sample.scalars.insert(key.to_owned(), value);
+        if let Some(points) = line::points(cells, fitted[0], block) {
+            line::put(&mut sample, fitted, Some(&points));
         }
     }
     sample

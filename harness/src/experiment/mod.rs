@@ -13,6 +13,7 @@ mod ending;
 mod floor;
 mod handshake;
 pub(crate) mod instructions;
+mod line;
 mod link;
 mod load;
 mod memory;

@@ -1,4 +1,4 @@
-//! What the experiment `link` asks of the lab's links, and `rate` of narrow ones.
+//! What the experiment `link` asks of the lab's links.
 
 use anyhow::{Context, ensure};
 use hopbench::load::ArrivalLaw;
@@ -6,10 +6,8 @@ use hopbench::net::link::{LinkConditions, Loss};
 use serde::Deserialize;
 
 use super::{Blocks, check_load, check_seconds, check_stacks, check_variants};
+use crate::statistics::LINE_POINTS_MIN;
 use crate::variant::Variant;
-
-/// Fewer round-trip times than this make no line: through two points, every one is exact.
-const ROUND_TRIPS_MIN: usize = 3;
 
 /// Latency over round-trip times and losses, under a light load.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -79,8 +77,8 @@ impl Links {
         check_stacks("link", &self.stacks)?;
         check_variants("link", &self.variants)?;
         ensure!(
-            self.round_trips_ms.len() >= ROUND_TRIPS_MIN,
-            "`link.round_trips_ms` has {} values: a line needs at least {ROUND_TRIPS_MIN}",
+            self.round_trips_ms.len() >= LINE_POINTS_MIN,
+            "`link.round_trips_ms` has {} values: a line needs at least {LINE_POINTS_MIN}",
             self.round_trips_ms.len()
         );
         for (key, round_trips) in [
