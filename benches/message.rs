@@ -12,7 +12,7 @@ use hopbench::sip::emit::{Value, response_head};
 use hopbench::sip::{
     Accounts, Agent, CallEvent, Caller, Contact, Header, Interface, Message, NextHop, Outbound,
     Outbox, Registration, RegistrationEvent, Reliability, Response, Route, Server, ServerConfig,
-    Service, Source, StartLine, Timing, Uri, Writer, framing, sdp,
+    Service, Source, StartLine, Stationery, Timing, Uri, Writer, framing, sdp,
 };
 use rsipstack::sip::prelude::{HeadersExt, ToTypedHeader};
 
@@ -353,6 +353,7 @@ fn digest(c: &mut Criterion) {
 struct Exchange {
     accounts: Accounts,
     timing: Timing,
+    stationery: Stationery,
     server: Server<()>,
     epoch: Instant,
     now: Instant,
@@ -384,6 +385,7 @@ impl Exchange {
         Self {
             accounts,
             timing: Timing::default(),
+            stationery: Stationery::default(),
             server: Server::new(config, [7; 32], epoch),
             epoch,
             now: epoch,
@@ -408,6 +410,7 @@ impl Exchange {
             seed: 1,
             epoch: self.epoch,
             expires_seconds: 3_600,
+            stationery: &self.stationery,
         };
         let source = Source {
             flow: &(),

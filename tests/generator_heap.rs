@@ -31,11 +31,9 @@ const SECONDS: f64 = 0.5;
 const FURTHER_CALLS: u64 = ((MANY_PER_SECOND - FEW_PER_SECOND) * SECONDS) as u64;
 /// Of each load.
 const READINGS: usize = 4;
-/// Records that a call takes when every message has one of its own: three are sent, four come.
-const RECORDS_OF_CALL: u64 = 7;
-/// rustls keeps what it has sealed, and what it has opened, in a vector for each record, and the list of
-/// them may grow.
-const ALLOCATIONS_OF_RECORD: u64 = 3;
+/// Records that a call takes at the most: what each side says in one wake-up is one. INVITE; 100, 180 and 200; ACK and
+/// BYE; 200.
+const RECORDS_OF_CALL: u64 = 4;
 
 fn accounts() -> Accounts {
     Accounts::new("hopbench.test", "hopbench", 1)
@@ -127,6 +125,8 @@ fn a_call_over_plain_carriers_allocates_nothing() {
 fn a_call_over_tls_allocates_what_rustls_needs_for_its_records() {
     let settings = Settings::generate(1).unwrap();
     let allocations = allocations_of_further_calls("tls", settings);
-    let most = FURTHER_CALLS * RECORDS_OF_CALL * ALLOCATIONS_OF_RECORD;
+    // rustls keeps each record that it has sealed or opened in a vector of its own. A few may be of whatever else
+    // the process does.
+    let most = FURTHER_CALLS * RECORDS_OF_CALL + FURTHER_CALLS / 10;
     assert!(allocations <= most, "{allocations} of at most {most}");
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use hopbench::sip::{
     Accounts, Agent, Interface, Message, Outbound, Outbox, Registration, Reliability, Server,
-    ServerConfig, Source, Timing,
+    ServerConfig, Source, Stationery, Timing,
 };
 use live_heap::live_bytes;
 
@@ -38,7 +38,7 @@ fn a_registered_user_costs_little_on_the_server() {
     const LIMIT_BYTES: usize = 380;
     let peer = SocketAddr::from(([127, 0, 0, 1], 5060));
     let start = Instant::now();
-    let timing = Timing::default();
+    let (timing, stationery) = (Timing::default(), Stationery::default());
     let accounts = Accounts::new("hopbench.test", "secret", USERS);
     let interface = Interface::unprotected("TCP", peer);
     let config = ServerConfig::new(accounts.clone(), vec![interface]);
@@ -55,6 +55,7 @@ fn a_registered_user_costs_little_on_the_server() {
             seed: 1,
             epoch: start,
             expires_seconds: 600,
+            stationery: &stationery,
         };
         let mut registration = Registration::new(user);
         registration.start(&agent, start, &mut outbox);

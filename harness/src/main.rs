@@ -1,5 +1,6 @@
 //! The binary `hopbench`: runs experiments, shows what they found, and is its own node and generator.
 
+mod beneath;
 mod cli;
 mod compare;
 mod environment;
@@ -10,7 +11,6 @@ mod gate;
 mod history;
 mod interleave;
 mod interrupt;
-#[allow(dead_code)] // its tap, its addresses and its children are for external daemons and captures
 mod lab;
 mod limits;
 mod method;

@@ -125,6 +125,7 @@ impl Check {
             memory: None,
             throughput: vec![throughput],
             chain: None,
+            link: None,
             scale: Vec::new(),
             search: Vec::new(),
             knee: Vec::new(),

@@ -1,6 +1,7 @@
 //! What a run measures: a TOML file, or one of the profiles that are built in.
 
 mod blocks;
+mod link;
 mod scale;
 mod search;
 
@@ -9,15 +10,17 @@ use std::path::Path as FilePath;
 use anyhow::{Context, bail, ensure};
 use hopbench::load::{ArrivalLaw, BackOff, Lifecycle, Mix, Stage, Workload};
 use hopbench::net::link::LinkConditions;
-use hopbench::transport::{self, Stack};
+use hopbench::transport::Stack;
 use serde::Deserialize;
 
+use crate::beneath::{self, Beneath};
 use crate::gate::Gate;
 use crate::path::{Path, PathName};
 use crate::rate::{OfferedRate, RATES_PER_SECOND};
 use crate::topology::{CHAIN_MAX, Site, Topology};
 use crate::variant::Variant;
 pub(crate) use blocks::{Automatic, Blocks};
+pub(crate) use link::Links;
 pub(crate) use scale::Scale;
 pub(crate) use search::{KneeSweep, Search};
 
@@ -65,6 +68,8 @@ pub(crate) struct Plan {
     pub(crate) throughput: Vec<Throughput>,
     /// The experiment `chain`, if it is wanted.
     pub(crate) chain: Option<Chain>,
+    /// The experiment `link`, if it is wanted: of runs in the lab alone.
+    pub(crate) link: Option<Links>,
     /// The experiments `scale`, whose sizes of crowds are compared with each other.
     #[serde(default)]
     pub(crate) scale: Vec<Scale>,
@@ -304,13 +309,16 @@ impl Plan {
         selection: &Selection<'_>,
     ) -> anyhow::Result<Vec<Site>> {
         let core_stacks = rows(&self.core_stacks).context("in `core_stacks`")?;
+        let core_stacks: Vec<&Stack> = core_stacks.into_iter().map(|(stack, _)| stack).collect();
         let mut sites = Vec::new();
         let chosen = rows(selection.stacks).context("in an experiment's `stacks`")?;
-        let is_chosen = |stack: &&Stack| {
-            chosen.is_empty() || chosen.iter().any(|chosen| chosen.name == stack.name)
+        let is_chosen = |(stack, beneath): &Row| {
+            let mut chosen = chosen.iter();
+            chosen.len() == 0
+                || chosen.any(|(other, under)| other.name == stack.name && under == beneath)
         };
         let stacks = rows(&self.stacks).context("in `stacks`")?;
-        for stack in stacks.into_iter().filter(is_chosen) {
+        for (stack, beneath) in stacks.into_iter().filter(is_chosen) {
             let cores = match core_stacks.as_slice() {
                 named if topology.has_core() && !named.is_empty() => named,
                 _ => &[stack],
@@ -324,6 +332,7 @@ impl Plan {
                         variant,
                         authenticate_calls: selection.authenticate_calls,
                         path: self.path(),
+                        beneath,
                     });
                 }
             }
@@ -347,7 +356,13 @@ impl Plan {
         let throughput = self.throughput.iter_mut();
         let throughput = throughput.map(|throughput| &mut throughput.blocks);
         let chain = self.chain.iter_mut().map(|chain| &mut chain.blocks);
-        for blocks in setup.chain(memory).chain(throughput).chain(chain) {
+        let link = self.link.iter_mut().map(|link| &mut link.blocks);
+        for blocks in setup
+            .chain(memory)
+            .chain(throughput)
+            .chain(chain)
+            .chain(link)
+        {
             *blocks = blocks.until_narrow();
         }
     }
@@ -407,6 +422,9 @@ impl Plan {
         if let Some(chain) = &self.chain {
             chain.check()?;
         }
+        if let Some(link) = &self.link {
+            link.check()?;
+        }
         for (index, scale) in self.scale.iter().enumerate() {
             scale.check(&format!("scale[{index}]"))?;
         }
@@ -420,8 +438,11 @@ impl Plan {
     }
 }
 
-fn rows(names: &[String]) -> anyhow::Result<Vec<&'static Stack>> {
-    let rows = names.iter().map(|name| Ok(transport::find(name)?));
+/// A stack, and who else makes a tunnel beneath it.
+type Row = (&'static Stack, Option<Beneath>);
+
+fn rows(names: &[String]) -> anyhow::Result<Vec<Row>> {
+    let rows = names.iter().map(|name| Ok(beneath::find(name)?));
     rows.collect()
 }
 
@@ -566,7 +587,7 @@ mod tests {
             let scenario = Scenario::profile(name).unwrap();
             assert_eq!(scenario.plan.name, name);
             assert_eq!(scenario.sha256.len(), 64);
-            let has_all = scenario.plan.stacks.len() == transport::stacks().len();
+            let has_all = scenario.plan.stacks.len() == hopbench::transport::stacks().len();
             let is_general = ["quick", "standard", "full", "tunnels"].contains(&name);
             assert!(has_all || !is_general, "{name}");
             let experiments = crate::experiment::experiments(&scenario.plan, &[]).unwrap();

@@ -14,7 +14,7 @@ pub(crate) mod test;
 use hopbench::record::Ratio;
 
 pub(crate) use interval::{BLOCKS_OF_A_LOOK_MIN, Interval, Stopping, of_median};
-pub(crate) use regression::{Regression, regression, slope_interval};
+pub(crate) use regression::{LINE_POINTS_MIN, Regression, regression, slope_interval};
 
 /// The median; of an even number of values the mean of the middle two. `None` of no values, or when
 /// one is not a number.

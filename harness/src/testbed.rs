@@ -1,9 +1,11 @@
 //! Places nodes and generators as child processes of this binary, so that processor time, heap and
 //! resident memory belong to one side each. Children die with their parent.
 
+mod captures;
 mod foreign;
 mod generators;
 mod nodes;
+mod tunnel;
 mod workers;
 
 use std::collections::VecDeque;
@@ -23,9 +25,11 @@ use crate::lab::{LabError, Namespace, Privilege};
 use crate::topology::Site;
 use crate::variant::Handicap;
 
+pub(crate) use captures::Captures;
 pub(crate) use foreign::{Foreign, Side, free_port};
 pub(crate) use generators::{Generators, can_have_sources};
 pub(crate) use nodes::{Crew, Nodes, TUNNELS_PROTECT, Wire};
+pub(crate) use tunnel::TunnelSetups;
 pub(crate) use workers::NodeProcesses;
 
 /// A reply to an order that takes no time of its own.
@@ -68,6 +72,7 @@ pub(crate) struct Testbed {
     handicap: Handicap,
     /// By what right labs are built, or why none can be; `None` where nobody has asked for one.
     lab: Option<Result<Privilege, String>>,
+    captures: Option<Captures>,
 }
 
 /// Which processors each side may use; empty leaves it to the scheduler.
@@ -111,12 +116,18 @@ impl Testbed {
             placement,
             handicap: Handicap::default(),
             lab: None,
+            captures: None,
         })
     }
 
     /// The same that may build labs, or knows why it may not.
     pub(crate) fn with_lab(self, lab: Option<Result<Privilege, String>>) -> Self {
         Self { lab, ..self }
+    }
+
+    /// The same that captures what passes the links of labs.
+    pub(crate) fn capturing(self, captures: Option<Captures>) -> Self {
+        Self { captures, ..self }
     }
 
     /// By what right labs are built.
@@ -167,6 +178,9 @@ impl Testbed {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(keys) = self.captures.as_ref().and_then(Captures::keys) {
+            command.env(captures::KEYS_VARIABLE, keys);
+        }
         confine(&mut command, cpus);
         if let Some(namespace) = place {
             namespace.confine(&mut command);

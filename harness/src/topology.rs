@@ -11,6 +11,7 @@ use hopbench::sip::{Accounts, Service};
 use hopbench::transport::Stack;
 use serde::{Deserialize, Deserializer};
 
+use crate::beneath::{self, Beneath};
 use crate::path::Path;
 use crate::variant::Variant;
 
@@ -32,6 +33,18 @@ pub(crate) struct Site {
     pub(crate) authenticate_calls: bool,
     /// Where packets go.
     pub(crate) path: Path,
+    /// Who else makes a tunnel there, beneath the stack of the users' hops.
+    pub(crate) beneath: Option<Beneath>,
+}
+
+impl Site {
+    /// Of the users' hops, as results have it: with what is beneath.
+    pub(crate) fn stack_name(&self) -> &'static str {
+        let over = self
+            .beneath
+            .and_then(|beneath| beneath::over(self.stack, beneath));
+        over.map_or(self.stack.name, |over| over.name)
+    }
 }
 
 /// The path of a call between its user agents.

@@ -5,6 +5,7 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use hopbench::record::Run;
 use support::browser::{Browser, assert_accessible, assert_quiet};
@@ -94,6 +95,18 @@ impl History {
         self.path("store").to_str().unwrap().to_owned()
     }
 
+    /// Whether something became worse within so many of the newest runs.
+    fn check(&self, newest: &str) -> Output {
+        run(&[
+            "history",
+            "check",
+            "--store",
+            &self.store(),
+            "--newest",
+            newest,
+        ])
+    }
+
     /// Renders the site; the first page, and that of the question about memory.
     fn render(&self) -> [PathBuf; 2] {
         let site = self.path("site");
@@ -119,14 +132,7 @@ impl History {
 #[test]
 fn a_new_level_is_told_with_its_commit_and_fails_a_check() {
     let history = History::new(1.05);
-    let output = run(&[
-        "history",
-        "check",
-        "--store",
-        &history.store(),
-        "--newest",
-        "12",
-    ]);
+    let output = history.check("12");
     let said = stdout(&output);
     assert_eq!(output.status.code(), Some(1), "{said}{}", stderr(&output));
     for word in [
@@ -155,14 +161,7 @@ fn a_new_level_is_told_with_its_commit_and_fails_a_check() {
 #[test]
 fn where_nothing_changes_nothing_is_told() {
     let history = History::new(1.0);
-    let output = run(&[
-        "history",
-        "check",
-        "--store",
-        &history.store(),
-        "--newest",
-        "24",
-    ]);
+    let output = history.check("24");
     assert_eq!(
         output.status.code(),
         Some(0),

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use hopbench::record::{Run, Verdict};
 use nix::sys::signal::Signal;
-use support::{Guard, children, hopbench, signal, stderr};
+use support::peers::{self, TSHARK};
+use support::{Guard, children, hopbench, signal, stderr, stdout};
 
 /// 10 ms each way: a round trip takes 20 ms, and more on a busy machine, but never less.
 const SCENARIO: &str = r#"
@@ -25,6 +26,20 @@ stacks = ["udp", "tcp"]
 
 [setup]
 rate_per_second = 30.0
+warm_up_seconds = 0.0
+duration_seconds = 0.4
+blocks = 2
+"#;
+
+/// Users who come over TLS.
+const ONE_CELL: &str = r#"
+stacks = ["tls"]
+
+[[throughput]]
+workload = "register"
+lifecycle = "per-registration"
+rates_per_second = [20.0]
+users = 40
 warm_up_seconds = 0.0
 duration_seconds = 0.4
 blocks = 2
@@ -222,4 +237,77 @@ fn nothing_is_left_however_a_run_ends() {
         });
         assert_eq!(remains(), before, "{ending:?}");
     }
+}
+
+#[test]
+fn a_capture_can_be_read_with_its_keys_alone() {
+    let Some((_turn, tshark)) = peers::turn(&TSHARK) else {
+        return;
+    };
+    if !is_root() {
+        eprintln!("skipped: who is not root may not have /dev/net/tun");
+        return;
+    }
+    let site = Site::create();
+    let (links, _) = SCENARIO.split_once("stacks").unwrap();
+    let scenario = links.to_owned() + ONE_CELL;
+    fs::write(site.path("lab.toml"), scenario).unwrap();
+    let mut command = hopbench();
+    site.arguments(&mut command);
+    let captures = site.path("captures");
+    let output = command
+        .arg("--capture")
+        .arg(&captures)
+        .arg("--keys")
+        .output()
+        .unwrap();
+    let cell = site.run().cells.remove(0);
+    if cell.verdict == Verdict::Unsupported {
+        peers::skip(&format!("no lab here: {:?}", cell.reason));
+        return;
+    }
+    assert!(output.status.success(), "{}", stderr(&output));
+    // What the tap has seen of a registration: a certificate, and SIP of more than a kilobyte.
+    let bytes = cell.metrics["wire_bytes_per_operation"].value.unwrap();
+    assert!(bytes > 2_500.0, "{bytes}");
+
+    let keys = format!("tls.keylog_file:{}", captures.join("keys.log").display());
+    let methods = |options: &[&str]| {
+        let mut found = String::new();
+        for block in ["0001", "0002"] {
+            let capture = captures.join(format!("{block}-tls-direct.hop0.pcap"));
+            let fields = [
+                "-d",
+                "tcp.port==5061,tls",
+                "-Y",
+                "sip",
+                "-T",
+                "fields",
+                "-e",
+                "sip.Method",
+            ];
+            let output = Command::new(&tshark)
+                .arg("-r")
+                .arg(capture)
+                .args(fields)
+                .args(options)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", stderr(&output));
+            found += &stdout(&output);
+        }
+        found
+    };
+    assert_eq!(methods(&[]), "");
+    let read = methods(&["-o", &keys]);
+    assert!(read.contains("REGISTER"), "{read:?}");
+}
+
+#[test]
+fn a_capture_without_an_emulated_link_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = support::run(&["run", "--capture", folder.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("add --path lab"), "{said}");
 }

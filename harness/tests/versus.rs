@@ -57,6 +57,19 @@ fn sipp_and_the_generator_call_the_same_servers() {
             }
             assert_eq!(figure("failed_count"), 0.0);
         }
+        let is_ours = cell.parameters["caller"] == "hopbench";
+        let gathers = cell.parameters.contains_key("gather_microseconds");
+        assert_eq!(gathers, is_ours);
+        if cell.verdict == Verdict::Ok {
+            for key in ["scheduling_lag_ns", "session_request_delay_ns"] {
+                assert_eq!(
+                    cell.metrics.contains_key(key),
+                    is_ours,
+                    "{key} of {}",
+                    cell.id
+                );
+            }
+        }
         let version = cell.parameters.get("caller_version");
         assert_eq!(version.is_some(), cell.parameters["caller"] == "sipp");
     }

@@ -72,7 +72,7 @@ impl Worker {
                 return recorder.found_no_user(kind, intended);
             };
             state.in_flight += 1;
-            self.is_busy.set(true);
+            self.note_busy();
             Operation {
                 order: state.order,
                 slot,
@@ -135,6 +135,10 @@ impl Worker {
             seed: self.seed,
             epoch: self.epoch,
             expires_seconds: self.expires_seconds,
+            stationery: match role {
+                Role::Caller => &self.stationery.callers,
+                Role::Callee => &self.stationery.callees,
+            },
         }
     }
 
@@ -174,7 +178,7 @@ impl Worker {
 
     fn on_message(self: &Rc<Self>, flow: &Flow, bytes: &[u8], now: Instant) {
         let _scope = heap::part(Part::Transaction);
-        self.is_busy.set(true);
+        self.note_busy();
         let state = &mut *self.state.borrow_mut();
         if !bytes.starts_with(RESPONSE) {
             return self.on_request(state, flow, bytes, now);

@@ -8,7 +8,8 @@
 //! worker's time. So the thread simply sleeps until a start that is [`IMMINENT`], without setting a timer
 //! and without asking for sockets. And where [`GeneratorConfig::gather`] says so, it sleeps for so long
 //! whenever it has started or heard something: what arrives or is to start meanwhile is served by one
-//! wake-up, and leaves in one write.
+//! wake-up, and leaves in one write. When more comes than is [`PLENTY`], a wake-up costs little beside it,
+//! and the thread sleeps less long, so that buffers of sockets do not overflow.
 //!
 //! [`GeneratorConfig::gather`]: super::GeneratorConfig::gather
 
@@ -21,6 +22,9 @@ use std::time::{Duration, Instant};
 /// A start so near that the thread sleeps until then: what the system lets a thread sleep too long
 /// unless it is asked not to (`PR_SET_TIMERSLACK`).
 const IMMINENT: Duration = Duration::from_micros(50);
+
+/// Starts and messages of one wake-up that are enough: as many as one system call receives.
+const PLENTY: u32 = 64;
 
 thread_local! {
     static NAP: RefCell<Option<Nap>> = const { RefCell::new(None) };
@@ -56,27 +60,31 @@ pub(super) struct Pacer {
 
 impl Pacer {
     /// Resolves at `deadline`, or as soon as others had their turn if it has passed; or when something was
-    /// gathered. Cancel safe. Whoever starts something or handles a message says so in `is_busy`.
+    /// gathered. Cancel safe. Whoever starts something or handles a message counts it in `busy`.
     pub(super) async fn wait_until(
         &mut self,
         deadline: Instant,
-        is_busy: &Cell<bool>,
+        busy: &Cell<u32>,
     ) -> io::Result<()> {
-        let gathers = !self.gather.is_zero() && is_busy.take();
+        let nap = match busy.take() {
+            0 => Duration::ZERO,
+            count => self.gather * PLENTY / count.max(PLENTY),
+        };
+        let gathers = !nap.is_zero();
         let now = Instant::now();
         if deadline <= now && !gathers {
             tokio::task::yield_now().await;
             return Ok(());
         }
         let (end, imminent) = match gathers {
-            true => (now + self.gather, self.gather),
+            true => (now + nap, nap),
             false => (deadline, self.gather.max(IMMINENT)),
         };
         let _nap = ForgetNap;
         poll_fn(|cx| {
             let remaining = end.saturating_duration_since(Instant::now());
             if remaining.is_zero() {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(self.settle(cx));
             }
             if remaining > imminent {
                 return self.poll_alarm(cx, deadline);
@@ -128,12 +136,22 @@ impl Pacer {
         })
     }
 
+    /// The timer may have expired: who sets it next must not be told of that, or would set it twice.
+    fn settle(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.armed_for.take().is_some()
+            && let Poll::Ready(ready) = self.timer.poll_read_ready_mut(cx)
+        {
+            ready?.clear_ready();
+        }
+        Ok(())
+    }
+
     fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<io::Result<()>> {
         use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
         loop {
             let remaining = deadline.saturating_duration_since(Instant::now());
             if remaining.is_zero() {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(self.settle(cx));
             }
             if self.armed_for != Some(deadline) {
                 self.timer.get_ref().0.set(
@@ -174,6 +192,12 @@ impl Pacer {
         })
     }
 
+    /// Tokio's timer is set anew for each deadline.
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps)]
+    fn settle(&mut self, _: &mut Context<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
     fn poll_alarm(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<io::Result<()>> {
         let timer = &mut self.timer;
         if timer.deadline() != deadline.into() {
@@ -197,19 +221,19 @@ mod tests {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let is_busy = Cell::new(false);
+                let busy = Cell::new(0);
                 let mut pacer = Pacer::new(gather).unwrap();
                 for microseconds in [0, 1, 300, 2_500, 700] {
                     let deadline = Instant::now() + Duration::from_micros(microseconds);
-                    pacer.wait_until(deadline, &is_busy).await.unwrap();
+                    pacer.wait_until(deadline, &busy).await.unwrap();
                     assert!(Instant::now() >= deadline);
                 }
                 let far = Instant::now() + Duration::from_secs(3600);
-                let wait = pacer.wait_until(far, &is_busy);
+                let wait = pacer.wait_until(far, &busy);
                 let cancelled = tokio::time::timeout(Duration::from_millis(5), wait).await;
                 assert!(cancelled.is_err());
                 let near = Instant::now() + Duration::from_millis(2);
-                pacer.wait_until(near, &is_busy).await.unwrap();
+                pacer.wait_until(near, &busy).await.unwrap();
                 assert!(Instant::now() >= near);
             });
         }
@@ -224,18 +248,22 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let is_busy = Cell::new(true);
+            let busy = Cell::new(1);
             let mut pacer = Pacer::new(gather).unwrap();
             let started = Instant::now();
             for deadline in [started, started + Duration::from_secs(3600)] {
-                is_busy.set(true);
+                busy.set(1);
                 let begun = Instant::now();
-                pacer.wait_until(deadline, &is_busy).await.unwrap();
+                pacer.wait_until(deadline, &busy).await.unwrap();
                 assert!(begun.elapsed() >= gather);
-                assert!(!is_busy.get());
+                assert_eq!(busy.get(), 0);
             }
             let far = started + Duration::from_secs(3600);
-            let wait = pacer.wait_until(far, &is_busy);
+            // A crowd is not made to wait: of a nap of an hour, less than this test's patience is left.
+            let mut patient = Pacer::new(Duration::from_secs(3600)).unwrap();
+            busy.set(1_000_000_000);
+            patient.wait_until(far, &busy).await.unwrap();
+            let wait = pacer.wait_until(far, &busy);
             let resting = tokio::time::timeout(2 * gather, wait).await;
             assert!(resting.is_err());
         });

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::sip::{
     Accounts, Agent, CallEvent, Caller, Method, Outbox, Registration, RegistrationEvent,
-    Reliability, Response, Timing,
+    Reliability, Response, Stationery, Timing,
 };
 use crate::transport::{
     CloseReason, Connected, Flow, Handler, Phases, Stack, Transport, TransportError, User,
@@ -29,6 +29,7 @@ struct Dialogue {
     user: u32,
     accounts: Accounts,
     timing: Timing,
+    stationery: Stationery,
     /// Random: a user who comes again within nanoseconds of its last life must not repeat its Call-ID.
     seed: u64,
     epoch: Instant,
@@ -61,6 +62,7 @@ impl SingleUser {
             user,
             accounts,
             timing: Timing::default(),
+            stationery: Stationery::default(),
             seed: rand::random(),
             epoch: Instant::now(),
             state: RefCell::new(State {
@@ -133,6 +135,7 @@ impl Dialogue {
             seed: self.seed,
             epoch: self.epoch,
             expires_seconds: 3600,
+            stationery: &self.stationery,
         };
         let mut state = self.state.borrow_mut();
         step(&mut state, &agent, now);

@@ -27,7 +27,9 @@ use super::pacer::Pacer;
 use super::plan::{Callees, GeneratorConfig, LoadPlan, Workload};
 use crate::measure::cpu;
 use crate::measure::snapshot::ProcessSnapshot;
-use crate::sip::{Accounts, Caller, Outbox, Registration, Reliability, TimerQueue, Timing};
+use crate::sip::{
+    Accounts, Caller, Outbox, Registration, Reliability, Stationery, TimerQueue, Timing,
+};
 use crate::transport::{Batching, Flow, Settings, Stack, Transport, TransportError, User};
 
 /// How often a worker that has finished looks whether the others have.
@@ -55,6 +57,7 @@ pub(super) struct Worker {
     pub(super) accounts: Accounts,
     pub(super) callees: Option<Callees>,
     pub(super) timing: Timing,
+    pub(super) stationery: RoleStationery,
     /// Makes Call-IDs, tags and branches of this worker differ from those of others.
     pub(super) seed: u64,
     pub(super) epoch: Instant,
@@ -62,8 +65,8 @@ pub(super) struct Worker {
     /// Wakes the pulse: an operation ended, or a timer is due before the alarm that is set.
     pub(super) changed: Notify,
     alarm: Cell<Option<Instant>>,
-    /// Whether something was started or heard since the pulse looked last.
-    pub(super) is_busy: Cell<bool>,
+    /// How much was started and heard since the pulse looked last.
+    busy: Cell<u32>,
 }
 
 /// What changes while a worker runs.
@@ -120,6 +123,13 @@ pub(super) enum Role {
     Caller,
     /// It registers where [`Callees`] says, and is called.
     Callee,
+}
+
+/// That of users by their role, since callees may have accounts of their own.
+#[derive(Default)]
+pub(super) struct RoleStationery {
+    pub(super) callers: Stationery,
+    pub(super) callees: Stationery,
 }
 
 /// One user that has, or had, a hop.
@@ -208,6 +218,7 @@ impl Worker {
             accounts: config.accounts.clone(),
             callees: config.callees.clone(),
             timing,
+            stationery: RoleStationery::default(),
             seed: config.seed ^ u64::from(index) << 48,
             epoch: Instant::now(),
             state: RefCell::new(State {
@@ -242,7 +253,7 @@ impl Worker {
             }),
             changed: Notify::new(),
             alarm: Cell::new(None),
-            is_busy: Cell::new(false),
+            busy: Cell::new(0),
         })
     }
 
@@ -406,10 +417,15 @@ impl Worker {
         let alarm = tokio::select! {
             biased;
             () = self.changed.notified() => Ok(()),
-            result = pacer.wait_until(deadline, &self.is_busy) => result,
+            result = pacer.wait_until(deadline, &self.busy) => result,
         };
         self.alarm.set(None);
         alarm.map_err(|error| format!("the timer of the generator failed: {error}"))
+    }
+
+    /// Something is started, or was heard.
+    pub(super) fn note_busy(&self) {
+        self.busy.set(self.busy.get() + 1);
     }
 
     /// Wakes the pulse if its alarm is set for later than `deadline`.

@@ -17,12 +17,13 @@ pub struct Known {
 }
 
 /// Every metric key, in the order of a connection's life; then those of single nodes and hops, of
-/// kinds of operations, of what tunnels drop, and of crowds of users.
+/// kinds of operations, of what tunnels drop, of crowds of users, and of lines over links.
 pub const KNOWN: &[Known] = &{
     const AFTER_PLACES: usize = COMMON.len() + BY_PLACE.len();
     const AFTER_KINDS: usize = AFTER_PLACES + BY_KIND.len();
     const AFTER_DROPS: usize = AFTER_KINDS + BY_DROP.len();
-    let mut known = [COMMON[0]; AFTER_DROPS + AT_SCALE.len()];
+    const AFTER_SCALE: usize = AFTER_DROPS + AT_SCALE.len();
+    let mut known = [COMMON[0]; AFTER_SCALE + OVER_LINKS.len()];
     let mut index = 0;
     while index < known.len() {
         known[index] = if index < COMMON.len() {
@@ -33,8 +34,10 @@ pub const KNOWN: &[Known] = &{
             BY_KIND[index - AFTER_PLACES]
         } else if index < AFTER_DROPS {
             BY_DROP[index - AFTER_KINDS]
-        } else {
+        } else if index < AFTER_SCALE {
             AT_SCALE[index - AFTER_DROPS]
+        } else {
+            OVER_LINKS[index - AFTER_SCALE]
         };
         index += 1;
     }
@@ -43,6 +46,20 @@ pub const KNOWN: &[Known] = &{
 
 const COMMON: &[Known] = &[
     lower_ns("tunnel_handshake_ns", "Tunnel handshake"),
+    lower_ns(
+        "tunnel_setup_ns",
+        "Set-up of the tunnel that all users share, until a datagram has come back",
+    ),
+    lower(
+        "tunnel_setup_wire_bytes",
+        Unit::Bytes,
+        "Bytes of IP packets of its key exchange",
+    ),
+    lower(
+        "tunnel_setup_wire_packets",
+        Unit::Count,
+        "Packets of its key exchange",
+    ),
     lower_ns("transport_connect_ns", "TCP connect"),
     lower_ns("security_handshake_ns", "Security handshake"),
     lower_ns("setup_latency_ns", "Hop set-up"),
@@ -614,6 +631,52 @@ const BY_DROP: &[Known] = by_drop!(
     "misrouted" "misrouted"
     "rate_limited" "beyond the limit of handshakes"
 );
+
+/// What latencies tell together over links of several delays.
+const OVER_LINKS: &[Known] = &[
+    lower_ns(
+        "setup_latency_at_no_distance_ns",
+        "Set-up over a link without a delay, by the fit",
+    ),
+    lower(
+        "setup_latency_per_round_trip_ratio",
+        Unit::Ratio,
+        "Set-up, in round trips of the link, by the fit",
+    ),
+    higher(
+        "setup_latency_per_round_trip_r_squared_ratio",
+        Unit::Ratio,
+        "Fit of set-up over round-trip times (r²)",
+    ),
+    lower_ns(
+        "registered_at_no_distance_ns",
+        "Time to registered over a link without a delay, by the fit",
+    ),
+    lower(
+        "registered_per_round_trip_ratio",
+        Unit::Ratio,
+        "Time to registered, in round trips of the link, by the fit",
+    ),
+    higher(
+        "registered_per_round_trip_r_squared_ratio",
+        Unit::Ratio,
+        "Fit of time to registered over round-trip times (r²)",
+    ),
+    lower_ns(
+        "session_request_delay_at_no_distance_ns",
+        "Session request delay over a link without a delay, by the fit",
+    ),
+    lower(
+        "session_request_delay_per_round_trip_ratio",
+        Unit::Ratio,
+        "Session request delay, in round trips of the link, by the fit",
+    ),
+    higher(
+        "session_request_delay_per_round_trip_r_squared_ratio",
+        Unit::Ratio,
+        "Fit of session request delay over round-trip times (r²)",
+    ),
+];
 
 /// A crowd of users at one node: their coming, their rest, what operations cost beside them, and how
 /// that grows with the crowd.

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use super::account::{Accounts, host_label};
 use super::emit::{Value, Writer};
-use super::header::{Header, Method};
+use super::header::Method;
+use super::stationery::{Piece, Stationery};
 use super::text::Text;
 use super::timer::Timing;
 use super::transaction::Reliability;
@@ -35,6 +36,8 @@ pub struct Agent<'a> {
     pub epoch: Instant,
     /// Lifetime that registrations ask for.
     pub expires_seconds: u32,
+    /// Of its accounts: of no others.
+    pub stationery: &'a Stationery,
 }
 
 impl Agent<'_> {
@@ -54,16 +57,10 @@ impl Agent<'_> {
 
     /// `Via` and the header fields that need nothing of the flow.
     pub(crate) fn write_via(&self, writer: &mut Writer<'_>, branch: Branch) {
-        writer.header_with(Header::Via.name(), |line| {
-            line.text("SIP/2.0/");
-            line.text(self.transport);
-            line.text(" ");
-            line.address(self.sent_by);
-            line.text(";branch=");
-            branch.write(line);
-            line.text(";rport");
-        });
-        writer.header(Header::MaxForwards.name(), "70");
+        let mut line = writer.lines();
+        self.stationery.write(self, Piece::Via, &mut line);
+        branch.write_digits(&mut line);
+        line.text(";rport\r\nMax-Forwards: 70\r\n");
     }
 
     /// `<sip:u00000042@host;transport=tcp>`: where further requests of a dialog go.
@@ -118,10 +115,9 @@ impl Branch {
         Self { key, nonce }
     }
 
-    fn write(self, line: &mut Value<'_>) {
-        line.text(MAGIC_COOKIE);
-        line.hex(self.key.into(), 8);
-        line.hex(self.nonce.into(), 8);
+    /// What follows the magic cookie.
+    fn write_digits(self, line: &mut Value<'_>) {
+        line.hex(u64::from(self.key) << 32 | u64::from(self.nonce), 16);
     }
 
     /// Whether `text` is this branch.
@@ -145,10 +141,23 @@ pub fn key_of_branch(branch: &[u8]) -> Option<u32> {
 /// Eight hexadecimal digits.
 pub(crate) fn hex_u32(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |value: u32, &digit| {
-        let digit = char::from(digit).to_digit(16)?;
-        Some(value << 4 | digit)
+        let digit = HEX[usize::from(digit)];
+        (digit < 16).then_some(value << 4 | u32::from(digit))
     })
 }
+
+/// What each byte is as a hexadecimal digit; 16 if it is none. A table, since the branch of every response is
+/// read.
+const HEX: [u8; 256] = {
+    let mut table = [16; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        table[b"0123456789abcdef"[digit] as usize] = digit as u8;
+        table[b"0123456789ABCDEF"[digit] as usize] = digit as u8;
+        digit += 1;
+    }
+    table
+};
 
 /// Sixteen hexadecimal digits.
 pub(crate) fn hex16(value: u64) -> Text<16> {
@@ -175,18 +184,20 @@ mod tests {
     #[test]
     fn branches_carry_their_key() {
         let branch = Branch::new(0xabcdef, 7, 1, Method::Invite);
-        let mut out = Vec::new();
-        branch.write(&mut Value::new(&mut out));
+        let mut out = MAGIC_COOKIE.as_bytes().to_vec();
+        branch.write_digits(&mut Value::new(&mut out));
         assert_eq!(key_of_branch(&out), Some(0xabcdef));
         let text = std::str::from_utf8(&out).unwrap();
         assert!(branch.is(text));
         assert!(!Branch::new(0xabcdef, 7, 1, Method::Bye).is(text));
         assert!(!Branch::new(0xabcdef, 7, 2, Method::Invite).is(text));
         assert!(!Branch::new(0xabcdef, 8, 1, Method::Invite).is(text));
+        assert_eq!(hex_u32(b"0189aFfE"), Some(0x0189_affe));
         for foreign in [
             "",
             "z9hG4bK",
             "z9hG4bK0000000g00000000",
+            "z9hG4bK000000 000000000",
             "z9hG4bK00000000000000000",
         ] {
             assert_eq!(key_of_branch(foreign.as_bytes()), None, "{foreign}");

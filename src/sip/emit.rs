@@ -5,14 +5,11 @@
 //! themselves or what the parser accepted.
 
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::header::{Header, Method};
 use super::message::Message;
 use super::parse::{Elements, Via};
-
-/// Largest `Content-Length` that needs no further digits than reserved.
-const LENGTH_DIGITS: usize = 5;
 
 /// Writes one message at the end of a buffer: start line first, then header fields, then
 /// [`Writer::finish`] or one of the bodies.
@@ -72,6 +69,11 @@ impl<'b> Writer<'b> {
         self
     }
 
+    /// Whole lines, names and line ends too, are written to what this returns.
+    pub(crate) fn lines(&mut self) -> Value<'_> {
+        Value { out: self.out }
+    }
+
     /// Writes `CSeq`.
     pub fn cseq(&mut self, number: u32, method: &str) -> &mut Self {
         self.header_with(Header::CSeq.name(), |line| {
@@ -98,23 +100,14 @@ impl<'b> Writer<'b> {
         let body_from = self.out.len();
         write(self.out);
         // The length is known only now: make room for its digits in front.
-        let mut digits = [0; LENGTH_DIGITS];
-        let digits = decimal(&mut digits, self.out.len() - body_from);
+        let mut digits = Digits::<20>::default();
+        digits.decimal((self.out.len() - body_from) as u64);
+        let digits = digits.written();
+        let end = self.out.len();
+        self.out.extend_from_slice(digits);
         let at = body_from - 4;
-        self.out.splice(at..at, digits.iter().copied());
-    }
-}
-
-/// Decimal digits of a number below 100,000, at the end of `digits`.
-fn decimal(digits: &mut [u8; LENGTH_DIGITS], mut number: usize) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = digit(number % 10);
-        number /= 10;
-        if number == 0 || at == 0 {
-            return &digits[at..];
-        }
+        self.out.copy_within(at..end, at + digits.len());
+        self.out[at..at + digits.len()].copy_from_slice(digits);
     }
 }
 
@@ -134,34 +127,33 @@ impl<'w> Value<'w> {
         Self { out }
     }
 
+    /// Appends what was written before.
+    #[inline]
+    pub(crate) fn written(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
     /// Appends text as it is.
+    #[inline]
     pub fn text(&mut self, text: &str) {
         self.out.extend_from_slice(text.as_bytes());
     }
 
     /// Appends a number in decimal digits.
-    pub fn decimal(&mut self, mut number: u64) {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        self.out.extend_from_slice(&digits[at..]);
+    pub fn decimal(&mut self, number: u64) {
+        let mut digits = Digits::<20>::default();
+        digits.decimal(number);
+        self.out.extend_from_slice(digits.written());
     }
 
     /// Appends the low `digits` hexadecimal digits of a number, at most 16, in lower case.
     pub fn hex(&mut self, number: u64, digits: u32) {
         let mut text = [0; 16];
+        let text = &mut text[..digits.min(16) as usize];
         for (place, text) in text.iter_mut().rev().enumerate() {
             *text = digit((number >> (4 * place)) as usize);
         }
-        let digits = digits.min(16) as usize;
-        self.out.extend_from_slice(&text[text.len() - digits..]);
+        self.out.extend_from_slice(text);
     }
 
     /// Appends bytes as hexadecimal digits, in lower case.
@@ -175,12 +167,9 @@ impl<'w> Value<'w> {
     pub fn ip(&mut self, ip: IpAddr) {
         match ip {
             IpAddr::V4(ip) => {
-                for (index, octet) in ip.octets().into_iter().enumerate() {
-                    if index > 0 {
-                        self.text(".");
-                    }
-                    self.decimal(octet.into());
-                }
+                let mut text = Digits::<ADDRESS_BYTES_MAX>::default();
+                text.ipv4(ip);
+                self.out.extend_from_slice(text.written());
             }
             IpAddr::V6(ip) => {
                 write!(self.out, "{ip}").expect("writing to a Vec cannot fail");
@@ -190,11 +179,72 @@ impl<'w> Value<'w> {
 
     /// Appends `host:port`, a version 6 address in brackets.
     pub fn address(&mut self, address: SocketAddr) {
-        let brackets = address.is_ipv6();
-        self.text(if brackets { "[" } else { "" });
-        self.ip(address.ip());
-        self.text(if brackets { "]:" } else { ":" });
-        self.decimal(address.port().into());
+        match address {
+            SocketAddr::V4(address) => {
+                let mut text = Digits::<ADDRESS_BYTES_MAX>::default();
+                text.ipv4(*address.ip());
+                text.push(b':');
+                text.decimal(address.port().into());
+                self.out.extend_from_slice(text.written());
+            }
+            SocketAddr::V6(address) => {
+                self.text("[");
+                self.ip((*address.ip()).into());
+                self.text("]:");
+                self.decimal(address.port().into());
+            }
+        }
+    }
+}
+
+/// Longest `host:port` of version 4.
+const ADDRESS_BYTES_MAX: usize = "255.255.255.255:65535".len();
+
+/// Short text that is put together before it is appended in one go: every message has a handful of
+/// addresses, and to append takes longer than to write digits.
+struct Digits<const N: usize> {
+    bytes: [u8; N],
+    length: usize,
+}
+
+impl<const N: usize> Default for Digits<N> {
+    fn default() -> Self {
+        Self {
+            bytes: [0; N],
+            length: 0,
+        }
+    }
+}
+
+impl<const N: usize> Digits<N> {
+    fn push(&mut self, byte: u8) {
+        self.bytes[self.length] = byte;
+        self.length += 1;
+    }
+
+    fn decimal(&mut self, mut number: u64) {
+        let from = self.length;
+        loop {
+            self.push(b'0' + (number % 10) as u8);
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.bytes[from..self.length].reverse();
+    }
+
+    fn ipv4(&mut self, ip: Ipv4Addr) {
+        for (index, octet) in ip.octets().into_iter().enumerate() {
+            if index > 0 {
+                self.push(b'.');
+            }
+            self.decimal(octet.into());
+        }
+    }
+
+    fn written(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
@@ -359,7 +409,7 @@ mod tests {
         }
         assert_eq!(value(|v| v.hex(0xabc, 8)), "00000abc");
         assert_eq!(value(|v| v.hex_bytes(&[0, 0xff])), "00ff");
-        for address in ["192.0.2.1:5060", "[2001:db8::1]:1"] {
+        for address in ["192.0.2.1:5060", "255.255.255.255:65535", "[2001:db8::1]:1"] {
             let parsed = address.parse().unwrap();
             assert_eq!(value(|v| v.address(parsed)), address);
         }

@@ -9,10 +9,14 @@
 //! Peers are not trusted here. Whatever cannot become a SIP message is refused with the first line
 //! that shows it, so nobody can make us buffer 64 KiB of garbage.
 
+mod lines;
+
 use std::sync::LazyLock;
 
+use memchr::memchr;
 use memchr::memmem::Finder;
-use memchr::{memchr, memchr2};
+
+pub(crate) use lines::HeaderLines;
 
 /// Longest message that is accepted, from start line to the end of the body.
 pub const MAX_MESSAGE_BYTES: usize = 65_536;
@@ -99,18 +103,24 @@ pub fn next(buffer: &[u8]) -> Result<Frame, FramingError> {
     let Some(start_line_bytes) = start_line(buffer)? else {
         return Ok(Frame::Incomplete);
     };
-    // The start line's own line end may be the first half of the empty line.
     let within = &buffer[..buffer.len().min(MAX_MESSAGE_BYTES)];
-    let Some(end) = find_empty_line(&within[start_line_bytes - 2..]) else {
-        return if buffer.len() >= MAX_MESSAGE_BYTES {
-            Err(FramingError::HeadersTooLong)
-        } else {
-            Ok(Frame::Incomplete)
+    let mut lines = HeaderLines::new(&within[start_line_bytes..]);
+    let mut body_bytes = Ok(None);
+    while !lines.is_at_empty_line() {
+        let Some(line) = lines.next() else {
+            return if buffer.len() >= MAX_MESSAGE_BYTES {
+                Err(FramingError::HeadersTooLong)
+            } else {
+                Ok(Frame::Incomplete)
+            };
         };
-    };
-    let head_bytes = start_line_bytes - 2 + end + 4;
-    let headers = &buffer[start_line_bytes..head_bytes - 2];
-    let body_bytes = content_length(headers)?.ok_or(FramingError::NoContentLength)?;
+        // What is wrong counts only of a head that is whole.
+        if let Ok(found) = body_bytes {
+            body_bytes = content_length(line.bytes, found);
+        }
+    }
+    let head_bytes = start_line_bytes + lines.at() + 2;
+    let body_bytes = body_bytes?.ok_or(FramingError::NoContentLength)?;
     let length = head_bytes.saturating_add(body_bytes);
     if length > MAX_MESSAGE_BYTES {
         return Err(FramingError::MessageTooLong { bytes: length });
@@ -187,75 +197,28 @@ fn names_sip(line: &[u8]) -> bool {
     is_version(line) || last_word.is_some_and(|word| word.len() < line.len() && is_version(word))
 }
 
-/// The value of `Content-Length` among header lines, `None` if it is absent.
-fn content_length(headers: &[u8]) -> Result<Option<usize>, FramingError> {
-    let mut found = None;
-    let mut rest = headers;
-    while !rest.is_empty() {
-        let extent = line_extent(rest);
-        let line = &rest[..extent.length];
-        rest = &rest[extent.with_end..];
-        if !matches!(line.first(), Some(b'c' | b'C' | b'l' | b'L')) {
-            continue;
-        }
-        let Some((name, value)) = split_header(line) else {
-            continue;
-        };
-        if !(name.eq_ignore_ascii_case(b"Content-Length") || name.eq_ignore_ascii_case(b"l")) {
-            continue;
-        }
-        let value = decimal(value).ok_or(FramingError::BadContentLength)?;
-        match found {
-            Some(first) if first != value => {
-                return Err(FramingError::ConflictingContentLength {
-                    first,
-                    second: value,
-                });
-            }
-            Some(_) | None => found = Some(value),
-        }
+/// The value of `Content-Length` if `line` is one, else what was `found` before.
+fn content_length(line: &[u8], found: Option<usize>) -> Result<Option<usize>, FramingError> {
+    // Most lines are not, and show it.
+    let may_be = match line {
+        [b'c' | b'C', ..] => line.get(8).is_some_and(|byte| byte | 0x20 == b'l'),
+        [b'l' | b'L', second, ..] => !is_token_byte(*second),
+        _ => false,
+    };
+    let header = Some(line).filter(|_| may_be).and_then(split_header);
+    let Some((name, value)) = header else {
+        return Ok(found);
+    };
+    if !(name.eq_ignore_ascii_case(b"Content-Length") || name.eq_ignore_ascii_case(b"l")) {
+        return Ok(found);
     }
-    Ok(found)
-}
-
-/// The extent of a header line with its folded continuations (RFC 3261 §7.3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LineExtent {
-    /// Bytes without the line end.
-    pub(crate) length: usize,
-    /// Bytes with the line end.
-    pub(crate) with_end: usize,
-    /// Whether CR and LF occur in it only where it is folded. One that is on its own is invalid, and
-    /// would be a line end to those who are lenient.
-    pub(crate) is_tidy: bool,
-}
-
-/// The header line at the start of `rest`. Framing and parsing share this, so that they can never
-/// disagree about what a line is.
-pub(crate) fn line_extent(rest: &[u8]) -> LineExtent {
-    let mut from = 0;
-    let mut is_tidy = true;
-    while let Some(found) = memchr2(b'\r', b'\n', &rest[from..]) {
-        let length = from + found;
-        match rest[length..] {
-            [b'\r', b'\n', b' ' | b'\t', ..] => from = length + 3,
-            [b'\r', b'\n', ..] => {
-                return LineExtent {
-                    length,
-                    with_end: length + 2,
-                    is_tidy,
-                };
-            }
-            _ => {
-                is_tidy = false;
-                from = length + 1;
-            }
-        }
-    }
-    LineExtent {
-        length: rest.len(),
-        with_end: rest.len(),
-        is_tidy,
+    let value = decimal(value).ok_or(FramingError::BadContentLength)?;
+    match found {
+        Some(first) if first != value => Err(FramingError::ConflictingContentLength {
+            first,
+            second: value,
+        }),
+        Some(_) | None => Ok(Some(value)),
     }
 }
 

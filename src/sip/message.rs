@@ -8,7 +8,7 @@
 //! A message that is wrong in a way that deserves an answer still parses. [`Message::check`] says
 //! what is wrong with it, and the answer (400, 505) can be formed from what is there.
 
-use super::framing::{self, MAX_HEADERS};
+use super::framing::{self, HeaderLines, MAX_HEADERS};
 use super::header::{HEADERS, Header, Method};
 use super::parse::{self, CSeq, Contact, Elements, NameAddr, Uri, Via};
 
@@ -154,7 +154,7 @@ impl<'a> Message<'a> {
     /// The pass over the header fields.
     fn scan(&mut self) -> Result<(), ParseError> {
         let mut lines = 0;
-        for (line, is_tidy) in (Lines { rest: self.headers }) {
+        for (line, is_tidy) in Lines::of(self.headers) {
             lines += 1;
             if lines > MAX_HEADERS {
                 return Err(ParseError::TooManyHeaders);
@@ -279,7 +279,7 @@ impl<'a> Message<'a> {
             let offset = first.as_ptr() as usize - self.headers.as_ptr() as usize;
             &self.headers[offset + first.len()..]
         });
-        let others = Lines { rest: behind }
+        let others = Lines::of(behind)
             .filter_map(|(line, _)| parse::split_header(line))
             .filter(move |(name, _)| Header::from_name(name) == Some(header))
             .map(|(_, value)| value)
@@ -295,7 +295,7 @@ impl<'a> Message<'a> {
 
     /// All header fields in order, each with its name as written and its value.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        Lines { rest: self.headers }.filter_map(|(line, _)| parse::split_header(line))
+        Lines::of(self.headers).filter_map(|(line, _)| parse::split_header(line))
     }
 
     /// All `Via`s, the topmost first: an error stands for an element that is malformed.
@@ -498,19 +498,25 @@ fn fault_of(version: &str) -> Option<ParseError> {
 /// Header lines with their folded continuations, without their line ends, and whether they hold no
 /// other CR or LF.
 struct Lines<'a> {
-    rest: &'a str,
+    text: &'a str,
+    lines: HeaderLines<'a>,
+}
+
+impl<'a> Lines<'a> {
+    fn of(text: &'a str) -> Self {
+        Self {
+            text,
+            lines: HeaderLines::new(text.as_bytes()),
+        }
+    }
 }
 
 impl<'a> Iterator for Lines<'a> {
     type Item = (&'a str, bool);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let extent = framing::line_extent(self.rest.as_bytes());
-        let line = &self.rest[..extent.length];
-        self.rest = &self.rest[extent.with_end..];
-        Some((line, extent.is_tidy))
+        let start = self.lines.at();
+        let line = self.lines.next()?;
+        Some((&self.text[start..start + line.bytes.len()], line.is_tidy))
     }
 }

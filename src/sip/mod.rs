@@ -5,7 +5,7 @@
 //! ```text
 //! registration  call │ server ─ registrar, callee,   flows of a user agent; the server
 //!                    │          proxy, directory
-//! agent              │ authenticator                 what a flow knows of its user; who sent a request
+//! agent, stationery  │ authenticator                 what a flow knows of its user; who sent a request
 //! transaction  timer │ digest  account  sdp          retransmission; identity
 //! message  header  emit  outbox                      a view of a buffer; writing into one
 //! framing  parse  text                               where messages end; grammar; short strings
@@ -39,6 +39,7 @@ pub mod transaction;
 
 mod callee;
 mod proxy;
+mod stationery;
 
 pub use account::Accounts;
 pub use agent::{Agent, key_of_branch};
@@ -55,6 +56,7 @@ pub use server::{
     DATAGRAM_BYTES_MAX, Interface, NextHop, Outbound, Route, Server, ServerConfig, ServerCounters,
     Service, Source, Worker,
 };
+pub use stationery::Stationery;
 pub use timer::{TimerQueue, Timing};
 pub use transaction::Reliability;
 

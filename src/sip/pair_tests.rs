@@ -166,6 +166,7 @@ impl Pair {
             seed: 1,
             epoch: self.start,
             expires_seconds: 600,
+            stationery: &Stationery::default(),
         };
         let result = act(&agent, self.now, &mut outbox);
         for message in outbox.iter() {

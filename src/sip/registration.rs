@@ -26,6 +26,7 @@ use super::emit::{Value, Writer};
 use super::header::{Header, Method};
 use super::message::Message;
 use super::outbox::Outbox;
+use super::stationery::Piece;
 use super::transaction::{ClientTransaction, Fired, Kind, OnResponse};
 use response::{failure, granted_seconds};
 
@@ -349,13 +350,11 @@ impl Registration {
             let mut writer = Writer::request(out, Method::Register.token(), uri);
             let branch = Branch::new(self.key, self.identity, self.cseq, Method::Register);
             agent.write_via(&mut writer, branch);
+            let mut line = writer.lines();
+            agent.stationery.write(agent, Piece::From, &mut line);
+            line.hex(mix(self.identity), 16);
+            line.text("\r\n");
             writer
-                .header_with(Header::From.name(), |line| {
-                    line.text("<");
-                    agent.write_aor(line, &username);
-                    line.text(">;tag=");
-                    line.hex(mix(self.identity), 16);
-                })
                 .header_with(Header::To.name(), |line| {
                     line.text("<");
                     agent.write_aor(line, &username);

@@ -14,6 +14,7 @@ use super::outbox::Outbox;
 use super::registration::{Registration, RegistrationEvent};
 use super::response::Response;
 use super::server::{Interface, Outbound, Server, ServerConfig, Source};
+use super::stationery::Stationery;
 use super::timer::Timing;
 use super::transaction::Reliability;
 
@@ -21,6 +22,7 @@ use super::transaction::Reliability;
 pub struct Rehearsal {
     accounts: Accounts,
     timing: Timing,
+    stationery: Stationery,
     transport: &'static str,
     server: Server<()>,
     epoch: Instant,
@@ -128,6 +130,7 @@ impl Rehearsal {
         Self {
             accounts,
             timing: Timing::default(),
+            stationery: Stationery::default(),
             transport,
             server: Server::new(config, [7; 32], epoch),
             epoch,
@@ -159,7 +162,13 @@ impl Rehearsal {
     pub fn invite(&mut self, now: Instant) -> usize {
         self.flows += 1;
         let mut call = Caller::new(self.flows, Duration::ZERO);
-        let agent = agent(&self.accounts, &self.timing, self.transport, self.epoch);
+        let agent = agent(
+            &self.accounts,
+            &self.timing,
+            &self.stationery,
+            self.transport,
+            self.epoch,
+        );
         call.start(&agent, now, &mut self.outbox);
         let bytes = self.outbox.bytes();
         self.outbox.clear();
@@ -167,7 +176,13 @@ impl Rehearsal {
     }
 
     fn run(&mut self, flow: &mut impl ClientFlow, now: Instant) -> Vec<Delivered> {
-        let agent = agent(&self.accounts, &self.timing, self.transport, self.epoch);
+        let agent = agent(
+            &self.accounts,
+            &self.timing,
+            &self.stationery,
+            self.transport,
+            self.epoch,
+        );
         let mut delivered = Vec::new();
         begin(flow, &agent, now, &mut self.outbox);
         loop {
@@ -188,6 +203,7 @@ impl Rehearsal {
 fn agent<'a>(
     accounts: &'a Accounts,
     timing: &'a Timing,
+    stationery: &'a Stationery,
     transport: &'static str,
     epoch: Instant,
 ) -> Agent<'a> {
@@ -201,6 +217,7 @@ fn agent<'a>(
         seed: 1,
         epoch,
         expires_seconds: EXPIRES_SECONDS,
+        stationery,
     }
 }
 

@@ -4,8 +4,9 @@
 //! [`Response::whole`] parses the rest when it is asked for. A response that is not written the usual way – folded
 //! lines, white space before colons, quoted parameters – is left to the parser right away.
 
-use memchr::{memchr, memchr_iter};
+use memchr::memchr3;
 
+use super::framing::{HeaderLines, is_token_byte};
 use super::header::Method;
 use super::message::Message;
 use super::parse::CSeq;
@@ -83,11 +84,12 @@ impl<'a> Response<'a> {
 /// The fast way. `None` if anything is unusual.
 fn scan(bytes: &[u8]) -> Option<Response<'_>> {
     let status = status(bytes)?;
-    let mut rest = &bytes[STATUS_BYTES..];
-    rest = &rest[line(rest)?.len() + 2..];
+    let mut lines = HeaderLines::new(&bytes[STATUS_BYTES..]);
+    // What is left of the start line.
+    lines.next().filter(|line| line.is_plain)?;
     let (mut branch, mut cseq) = (None, None);
     loop {
-        let line = line(rest)?;
+        let line = lines.next().filter(|line| line.is_plain)?.bytes;
         // Names compare without case; either of these two may be anywhere.
         match line.first()? | 0x20 {
             b'v' if branch.is_none() => branch = Some(branch_of(line)?),
@@ -96,13 +98,7 @@ fn scan(bytes: &[u8]) -> Option<Response<'_>> {
                 let value = std::str::from_utf8(value.trim_ascii()).ok()?;
                 cseq = Some(CSeq::parse(value)?);
             }
-            // The line before goes on here.
-            b' ' | b'\t' => return None,
             _ => {}
-        }
-        rest = &rest[line.len() + 2..];
-        if matches!(rest.first(), Some(b' ' | b'\t')) {
-            return None;
         }
         if let (Some(branch), Some(cseq)) = (branch, cseq) {
             return Some(Response {
@@ -129,14 +125,6 @@ fn status(bytes: &[u8]) -> Option<u16> {
     is_number.then_some(value)
 }
 
-/// The first line of `bytes` without its line end. `None` without one, or with a CR or LF on its own.
-fn line(bytes: &[u8]) -> Option<&[u8]> {
-    let end = memchr(b'\r', bytes)?;
-    let line = &bytes[..end];
-    let is_tidy = bytes.get(end + 1) == Some(&b'\n') && memchr(b'\n', line).is_none();
-    is_tidy.then_some(line)
-}
-
 /// Whether a line starts with that name, which is in lower case.
 fn names(line: &[u8], name: &[u8]) -> bool {
     line.get(..name.len())
@@ -150,18 +138,21 @@ fn branch_of(line: &[u8]) -> Option<&str> {
         [_, b'i' | b'I', b'a' | b'A', b':', value @ ..] => value,
         _ => return None,
     };
-    let first = &value[..memchr(b',', value).unwrap_or(value.len())];
-    // A quoted value could hold anything.
-    if memchr(b'"', first).is_some() {
-        return None;
-    }
-    let mut params = memchr_iter(b';', first).map(|at| &first[at + 1..]);
-    let branch = params.find_map(|param| param.strip_prefix(b"branch="))?;
-    let end = branch
-        .iter()
-        .position(|byte| !byte.is_ascii_alphanumeric() && !b"-.!%*_+`'~".contains(byte))
-        .unwrap_or(branch.len());
-    let is_whole = matches!(branch.get(end), None | Some(b';'));
+    let mut rest = value;
+    let branch = loop {
+        let at = memchr3(b';', b',', b'"', rest)?;
+        // Behind a comma is another element, and a quoted value could hold anything.
+        if rest[at] != b';' {
+            return None;
+        }
+        rest = &rest[at + 1..];
+        if let Some(branch) = rest.strip_prefix(b"branch=") {
+            break branch;
+        }
+    };
+    let end = branch.iter().position(|byte| !is_token_byte(*byte));
+    let end = end.unwrap_or(branch.len());
+    let is_whole = matches!(branch.get(end), None | Some(b';' | b','));
     let branch = std::str::from_utf8(&branch[..end]).ok()?;
     (is_whole && !branch.is_empty()).then_some(branch)
 }

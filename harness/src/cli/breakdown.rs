@@ -76,9 +76,10 @@ pub(crate) fn breakdown(args: &Args) -> anyhow::Result<u8> {
         is_quiet: args.quiet,
         handicap: Handicap::default(),
         budget: None,
+        captures: None,
     };
     let machine = Readings::of_this_machine();
-    let (run, folder, conduct) = measure(vec![experiment], machine, &undertaking)?;
+    let (run, folder, conduct) = measure(vec![experiment], machine, undertaking)?;
     if !args.quiet {
         super::print(&report::breakdown(&run));
         super::print(&format!(

@@ -48,9 +48,10 @@ pub(crate) fn instructions(args: &Args) -> anyhow::Result<u8> {
         is_quiet: args.quiet,
         handicap: Handicap::default(),
         budget: None,
+        captures: None,
     };
     let machine = Readings::of_this_machine();
-    let (run, folder, conduct) = measure(vec![experiment], machine, &undertaking)?;
+    let (run, folder, conduct) = measure(vec![experiment], machine, undertaking)?;
     if !args.quiet {
         super::print(&report::instructions(&run));
         super::print(&format!(

@@ -47,7 +47,7 @@ pub(crate) fn lab(args: &Args) -> anyhow::Result<u8> {
     args.link.apply(&mut conditions).map_err(super::usage)?;
     // Before there is a second thread.
     lab::acquire()?;
-    let lab = Lab::build(&layout, &conditions, rand::random(), &[])?;
+    let lab = Lab::build(&layout, &conditions, rand::random(), &[], None)?;
     let place = args.at.checked_sub(1).map_or(Place::Users, Place::Station);
     let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".into());
     let (program, arguments) = match args.command.split_first() {

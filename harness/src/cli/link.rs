@@ -1,9 +1,14 @@
 //! Where packets go, and what the lab's links are like: options of a run, and of a lab by hand.
 
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::ValueHint;
 use hopbench::net::link::{LinkConditions, Loss};
 
 use crate::path::PathName;
 use crate::scenario::Plan;
+use crate::testbed::Captures;
 
 /// Options of the path; each stands above what the scenario says.
 #[derive(Debug, clap::Args)]
@@ -15,6 +20,12 @@ pub(crate) struct PathArgs {
     path: Option<PathName>,
     #[command(flatten)]
     link: LinkArgs,
+    /// Write what passes emulated links of the lab to this folder: a pcap file for each link of each block
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    capture: Option<PathBuf>,
+    /// Beside the captures, the secrets that tshark and Wireshark need to read TLS in them (keys.log)
+    #[arg(long, requires = "capture")]
+    keys: bool,
 }
 
 /// What both directions of each link are like.
@@ -53,7 +64,27 @@ impl PathArgs {
             "delays, losses, rates and MTUs are those of the lab's links, and packets go over the loopback: \
              add --path lab"
         );
+        let is_emulated =
+            plan.path == PathName::Lab && (plan.lab.is_impaired() || plan.link.is_some());
+        anyhow::ensure!(
+            self.capture.is_none() || is_emulated,
+            "captures are of emulated links, and there are none: add --path lab and, for example, \
+             --one-way-delay-ms 1"
+        );
         Ok(())
+    }
+
+    /// Where captures go, if they are wanted.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub(crate) fn captures(&self) -> anyhow::Result<Option<Captures>> {
+        let Some(folder) = &self.capture else {
+            return Ok(None);
+        };
+        Captures::new(folder.clone(), self.keys)
+            .map(Some)
+            .with_context(|| format!("cannot write captures to {}", folder.display()))
     }
 }
 

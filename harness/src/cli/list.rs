@@ -7,7 +7,9 @@ use hopbench::record::metric;
 use hopbench::transport;
 
 use super::EXIT_OK;
+use crate::beneath;
 use crate::experiment;
+use crate::lab::daemon;
 use crate::scenario::{PROFILES, Scenario};
 use crate::topology;
 
@@ -42,7 +44,23 @@ pub(crate) fn list(args: &Args) -> anyhow::Result<u8> {
                 );
                 for stack in transport::stacks() {
                     let control = stack.control.unwrap_or("–");
-                    let _ = writeln!(text, "  {:<14} {control:<10} {}", stack.name, stack.summary);
+                    let _ = writeln!(text, "  {:<18} {control:<10} {}", stack.name, stack.summary);
+                }
+                let _ = writeln!(
+                    text,
+                    "\nStacks over tunnels that daemons of others make (`--path lab`), and whether this machine has them:"
+                );
+                for over in &beneath::STACKS {
+                    let _ = writeln!(
+                        text,
+                        "  {:<18} {:<10} {}",
+                        over.name, over.carrier, over.summary
+                    );
+                    let found = match daemon::find(over.beneath) {
+                        Ok(program) => format!("runs {}", program.display()),
+                        Err(missing) => missing.to_string(),
+                    };
+                    let _ = writeln!(text, "  {:<18} {:<10} {found}", "", "");
                 }
             }
             What::Topologies => {

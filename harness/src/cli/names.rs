@@ -3,6 +3,7 @@
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use hopbench::transport;
 
+use crate::beneath;
 use crate::experiment;
 use crate::scenario::PROFILES;
 
@@ -12,6 +13,15 @@ pub(super) fn stacks() -> PossibleValuesParser {
     PossibleValuesParser::new(
         stacks.map(|stack| PossibleValue::new(stack.name).help(stack.summary)),
     )
+}
+
+/// A stack that can be measured: those over tunnels of others, too.
+pub(super) fn measured_stacks() -> PossibleValuesParser {
+    let own = transport::stacks().iter();
+    let own = own.map(|stack| (stack.name, stack.summary));
+    let others = beneath::STACKS.iter().map(|over| (over.name, over.summary));
+    let stacks = own.chain(others);
+    PossibleValuesParser::new(stacks.map(|(name, summary)| PossibleValue::new(name).help(summary)))
 }
 
 /// An experiment.

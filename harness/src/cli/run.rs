@@ -23,7 +23,7 @@ use crate::limits::{self, Readings, Unmet};
 use crate::progress::Progress;
 use crate::report::{self, Format};
 use crate::scenario::{PROFILES, Scenario};
-use crate::testbed::{Placement, Testbed};
+use crate::testbed::{Captures, Placement, Testbed};
 use crate::variant::Handicap;
 
 /// Options of a run.
@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, help_heading = WHAT, default_value = "quick", value_parser = names::profiles(), conflicts_with = "scenario")]
     profile: String,
     /// Only these stacks; a ratio needs its control as well
-    #[arg(long, help_heading = WHAT, value_delimiter = ',', value_name = "STACK,…", value_parser = names::stacks())]
+    #[arg(long, help_heading = WHAT, value_delimiter = ',', value_name = "STACK,…", value_parser = names::measured_stacks())]
     stacks: Vec<String>,
     /// Between proxies, these stacks, each with every stack at the edge; without it, the same as at
     /// the edge
@@ -126,8 +126,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         is_quiet: args.quiet,
         handicap,
         budget: args.budget,
+        captures: args.path.captures()?,
     };
-    let (run, folder, conduct) = measure(experiments, machine, &undertaking)?;
+    let (run, folder, conduct) = measure(experiments, machine, undertaking)?;
     if args.json {
         super::print(&report::render(&run, Format::Json, false));
     } else if !args.quiet {
@@ -152,13 +153,15 @@ pub(super) struct Undertaking<'a> {
     pub(super) handicap: Handicap,
     /// How long it may take, where experiments go on until their ratios are narrow.
     pub(super) budget: Option<Duration>,
+    /// Of what passes the links of labs.
+    pub(super) captures: Option<Captures>,
 }
 
 /// Measures `experiments` and writes the run's folder, whose path it returns.
 pub(super) fn measure(
     experiments: Vec<Experiment>,
     machine: Readings,
-    undertaking: &Undertaking<'_>,
+    undertaking: Undertaking<'_>,
 ) -> anyhow::Result<(Run, PathBuf, Conduct)> {
     // Before there is a second thread.
     let lab = wants_lab(&experiments).then(lab::acquire);
@@ -174,7 +177,8 @@ pub(super) fn measure(
     let certificates = certificates(&experiments)?;
     let testbed = Testbed::new(Placement::of_this_machine())?
         .handicapped(undertaking.handicap)
-        .with_lab(lab);
+        .with_lab(lab)
+        .capturing(undertaking.captures);
     let trials = experiments.iter().flat_map(|experiment| &experiment.trials);
     let seconds: f64 = trials.map(Trial::expected_seconds).sum();
     let seconds = undertaking

@@ -37,6 +37,10 @@ pub(crate) struct Args {
     /// Most rates that the search for the highest one tries
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=30))]
     probes: Option<u32>,
+    /// How long the generator lets starts and arrivals wait for each other, as `hopbench load --gather` does: by
+    /// default 900, since SIPp starts calls in bursts a millisecond apart. What it costs in latency is shown
+    #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u32).range(..=10_000))]
+    gather: Option<u32>,
     /// Folder for the run's files; by default results/runs/RUN_ID, with results/latest pointing at it
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -68,9 +72,10 @@ pub(crate) fn versus(args: &Args) -> anyhow::Result<u8> {
         is_quiet: args.quiet,
         handicap: Handicap::default(),
         budget: None,
+        captures: None,
     };
     let machine = Readings::of_this_machine();
-    let (run, folder, conduct) = measure(vec![experiment], machine, &undertaking)?;
+    let (run, folder, conduct) = measure(vec![experiment], machine, undertaking)?;
     if !args.quiet {
         super::print(&report::versus(&run));
         super::print(&format!(
@@ -92,6 +97,7 @@ impl Args {
             rounds: self.rounds.unwrap_or(usual.rounds),
             rate_per_second: self.rate.map_or(usual.rate_per_second, f64::from),
             probes: self.probes.unwrap_or(usual.probes),
+            gather_microseconds: self.gather.unwrap_or(usual.gather_microseconds),
             stacks: if self.stacks.is_empty() {
                 usual.stacks
             } else {

@@ -87,6 +87,7 @@ pub(crate) fn experiment(perf: Perf, effort: &Effort) -> anyhow::Result<Experime
                 variant: Variant::default(),
                 authenticate_calls: false,
                 path: Path::Loopback,
+                beneath: None,
             };
             let plan = operation.plan(effort.seconds);
             let parameters = BTreeMap::from([

@@ -1,31 +1,24 @@
 //! The experiment `chain`: calls through 0, 1, 2, … proxies at a light rate, and what the figures
 //! tell together: of each stack a fixed cost and the cost of each further proxy.
-//!
-//! A line is fitted inside each block, so that the fit's figures have blocks like any other: their
-//! interval is over blocks, and the ratio to the control's fit is formed block by block.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hopbench::load::{BackOff, Course, Lifecycle, LoadPlan, Mix, Workload};
 use hopbench::record::Verdict;
 use serde_json::json;
 
 use super::collect::Collected;
+use super::line::{self, Fitted};
 use super::load::{DRAIN_SECONDS, Load};
 use super::{Sample, Subject, Trial};
 use crate::scenario::{Chain, Plan, Selection};
-use crate::statistics::{self, Regression};
+use crate::statistics::LINE_POINTS_MIN;
 use crate::topology::Topology;
 
 /// Where a fit stands in place of the topology.
 const FIT: &str = "chain";
 
-/// Fewer lengths than this make no line: through two points, every one is exact.
-const LENGTHS_MIN: usize = 3;
-
-/// What is fitted: the metric, and the keys of its figures without proxies, of its growth by each
-/// proxy, and of the share of its variance that the line explains.
-const FITTED: [[&str; 4]; 2] = [
+const FITTED: [Fitted; 2] = [
     [
         "session_request_delay_ns",
         "session_request_delay_fixed_ns",
@@ -114,27 +107,21 @@ fn fit(cells: &[&Collected]) -> Collected {
         cells.map(|cell| (proxies(cell), *cell)).collect()
     };
     let sound = with(&[Verdict::Ok]);
-    let is_sound = sound.len() >= LENGTHS_MIN;
+    let is_sound = sound.len() >= LINE_POINTS_MIN;
     let lengths = if is_sound {
         sound
     } else {
         with(&[Verdict::Ok, Verdict::GeneratorBound])
     };
     let mut fit = Collected::new(subject(&cells[0].subject, &lengths));
-    if lengths.len() < LENGTHS_MIN {
+    if lengths.len() < LINE_POINTS_MIN {
         fit.failure = Some(format!(
-            "a line needs {LENGTHS_MIN} lengths of the chain that were measured, and there are {}",
+            "a line needs {LINE_POINTS_MIN} lengths of the chain that were measured, and there are {}",
             lengths.len()
         ));
         return fit;
     }
-    // A block counts where all lengths were measured in it: they are compared with each other.
-    let mut blocks: BTreeSet<u32> = lengths[0].1.counted().into_keys().collect();
-    for (_, cell) in &lengths {
-        let counted = cell.counted();
-        blocks.retain(|block| counted.contains_key(block));
-    }
-    for block in blocks {
+    for block in line::common_blocks(&lengths) {
         let mut sample = sample(&lengths, block);
         if !is_sound {
             let reason = "the generator was the bottleneck at most lengths of the chain";
@@ -157,11 +144,8 @@ fn subject(first: &Subject, lengths: &[(f64, &Collected)]) -> Subject {
     subject.id.topology = FIT.to_owned();
     let lengths: Vec<f64> = lengths.iter().map(|(proxies, _)| *proxies).collect();
     subject.parameters.insert("proxies".into(), json!(lengths));
-    for shared in ["rate_per_second", "users", "blocks", "node_cpus"] {
-        if let Some(value) = first.parameters.get(shared) {
-            subject.parameters.insert(shared.into(), value.clone());
-        }
-    }
+    let shared = ["rate_per_second", "users", "blocks", "node_cpus"];
+    line::share(&mut subject.parameters, first, &shared);
     subject
 }
 
@@ -171,21 +155,9 @@ fn proxies(cell: &Collected) -> f64 {
 
 fn sample(cells: &[(f64, &Collected)], block: u32) -> Sample {
     let mut sample = Sample::default();
-    for [metric, fixed, per_hop, r_squared] in FITTED {
-        let points = cells.iter().map(|(proxies, cell)| {
-            let value = cell.values(metric).get(&block).copied()?;
-            Some((*proxies, value))
-        });
-        let points: Option<Vec<(f64, f64)>> = points.collect();
-        let line: Option<Regression> = points.and_then(|points| statistics::regression(&points));
-        let figures = [
-            (fixed, line.map(|line| line.intercept)),
-            (per_hop, line.map(|line| line.slope)),
-            (r_squared, line.and_then(|line| line.r_squared)),
-        ];
-        for (key, value) in figures {
-            sample.scalars.insert(key.to_owned(), value);
-        }
+    for fitted in FITTED {
+        let points = line::points(cells, fitted[0], block);
+        line::put(&mut sample, fitted, points.as_deref());
     }
     sample
 }
@@ -209,6 +181,7 @@ mod tests {
             variant: Variant::default(),
             authenticate_calls: false,
             path: crate::path::Path::Loopback,
+            beneath: None,
         };
         let mut cell = Collected::new(Subject {
             id: cell_id("chain", "invite", &site, "per-registration"),

@@ -8,6 +8,7 @@ use hopbench::transport;
 use serde_json::json;
 
 use super::{Sample, Subject, attribution};
+use crate::beneath;
 use crate::statistics;
 
 /// A cell being measured.
@@ -59,7 +60,11 @@ fn is_compared(key: &str) -> bool {
     // A stack's growth is a ratio of its own figures.
     let is_growth =
         key.ends_with("_growth_per_decade_ratio") || key.ends_with("_most_to_fewest_ratio");
-    let is_left_out = is_of_the_measurement || is_of_the_fit || is_of_another || is_growth;
+    // What takes no round trip is no measure of what takes one; their numbers are held against promises.
+    let is_of_a_link =
+        key.ends_with("_per_round_trip_ratio") || key.ends_with("_at_no_distance_ns");
+    let is_left_out =
+        is_of_the_measurement || is_of_the_fit || is_of_another || is_growth || is_of_a_link;
     !is_left_out && !NOT_COMPARED.contains(&key)
 }
 
@@ -181,7 +186,12 @@ pub(crate) fn ratios(collected: &[&Collected]) -> Vec<Ratio> {
     let mut ratios = Vec::new();
     for cell in &sound {
         let stack = cell.subject.site.stack;
-        let mut controls: Vec<&str> = stack.control.into_iter().chain(stack.bare).collect();
+        let over = cell.subject.site.beneath;
+        let over = over.and_then(|beneath| beneath::over(stack, beneath));
+        let mut controls: Vec<&str> = match over {
+            Some(over) => [over.carrier].into_iter().chain(over.stand_in).collect(),
+            None => stack.control.into_iter().chain(stack.bare).collect(),
+        };
         controls.dedup();
         for control in controls {
             let control = transport::find(control).expect("the registry names its own rows");
@@ -342,6 +352,7 @@ mod tests {
             variant: Variant::default(),
             authenticate_calls: false,
             path: crate::path::Path::Loopback,
+            beneath: None,
         };
         let mut cell = Collected::new(Subject {
             id: cell_id("throughput", "invite", &site, "per-call"),

@@ -108,6 +108,7 @@ mod tests {
             variant: Variant::default(),
             authenticate_calls: false,
             path: crate::path::Path::Loopback,
+            beneath: None,
         };
         let rule = Automatic {
             least: 7,

@@ -129,6 +129,7 @@ pub(crate) fn experiment(valgrind: Valgrind, rounds: u32) -> anyhow::Result<Expe
             variant: Variant::default(),
             authenticate_calls: false,
             path: crate::path::Path::Loopback,
+            beneath: None,
         };
         let parameters = BTreeMap::from([
             ("iterations".to_owned(), json!(task.iterations)),

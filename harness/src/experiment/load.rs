@@ -20,7 +20,7 @@ use super::{Bench, Question, Sample, Subject, Trial, cell_id, handshake, packet,
 use crate::limits::{self, Demand, Spread};
 use crate::rate::OfferedRate;
 use crate::scenario::{Blocks, Plan, Selection, Setup, Throughput};
-use crate::testbed::{Crew, Failure, Nodes, Outcome, Wire};
+use crate::testbed::{Crew, Failure, Nodes, Outcome, TunnelSetups, Wire};
 use crate::topology::{Site, Topology};
 use crate::variant::is_tls;
 pub(super) use sample::{generator_bound, latency};
@@ -90,6 +90,8 @@ pub(super) struct Readings {
     wire: Wire,
     /// Datagrams that the kernel dropped at the nodes; `None` where none can be.
     drops: Option<f64>,
+    /// What setting up a tunnel of others took, if there is one.
+    tunnel_setups: Option<TunnelSetups>,
     /// Why the links between users and nodes were what was measured, if they were.
     overwhelmed_links: Option<String>,
     /// Whether a hop lies in a tunnel.
@@ -346,10 +348,23 @@ pub(super) fn play(
     }
     let wire_before = nodes.wire()?;
     let mut edges = Vec::with_capacity(2);
-    let report = load.run(plan, &mut nodes, |nodes| {
+    let mut callers = Vec::with_capacity(2);
+    let mut report = load.run(plan, &mut nodes, |nodes| {
         edges.push(nodes.usage()?);
+        if let Some(tunnel) = nodes.tunnel() {
+            callers.push(tunnel.cpu_ns()?[0]);
+        }
         Ok(())
     })?;
+    // A daemon's time is its side's.
+    for (snapshot, cpu_ns) in [&mut report.before, &mut report.after]
+        .into_iter()
+        .zip(callers)
+    {
+        if let Some(snapshot) = snapshot {
+            snapshot.cpu_ns += cpu_ns;
+        }
+    }
     let drops = datagram_drops(&nodes).zip(drops_before);
     if edges.len() != 2 {
         return Err(Failure::Failed(
@@ -366,6 +381,7 @@ pub(super) fn play(
         wire: nodes.wire()?.since(&wire_before),
         overwhelmed_links: nodes.overwhelmed_links()?,
         drops: drops.map(|(after, before)| after.saturating_sub(before) as f64),
+        tunnel_setups: nodes.tunnel().map(|tunnel| tunnel.setups().clone()),
         has_tunnel: site.stack.tunnel.is_some() || site.core.tunnel.is_some(),
     })
 }

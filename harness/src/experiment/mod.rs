@@ -13,6 +13,8 @@ mod ending;
 mod floor;
 mod handshake;
 pub(crate) mod instructions;
+mod line;
+mod link;
 mod load;
 mod memory;
 mod packet;
@@ -31,7 +33,9 @@ use hopbench::record::{CellId, Ratio};
 use hopbench::transport::{KeyType, Settings, Stack, TlsSettings};
 use serde_json::{Value, json};
 
+use crate::lab::daemon;
 use crate::limits::{Demand, Readings, Unmet};
+use crate::path::PathName;
 use crate::progress::Progress;
 use crate::scenario::{Blocks, Plan};
 use crate::testbed::{Failure, Outcome, TUNNELS_PROTECT, Testbed};
@@ -43,7 +47,7 @@ pub(crate) use collect::{describes_load, is_mishap};
 pub(crate) use schedule::{Conduct, conduct};
 
 /// The experiments and what they ask, in the order in which they run.
-pub(crate) const NAMES: [(&str, &str); 7] = [
+pub(crate) const NAMES: [(&str, &str); 8] = [
     (
         "setup",
         "how long until a hop is ready, and until its user is registered",
@@ -59,6 +63,10 @@ pub(crate) const NAMES: [(&str, &str); 7] = [
     (
         "chain",
         "what each further proxy adds to a call's delay and processor time",
+    ),
+    (
+        "link",
+        "how many round trips a hop takes to be ready, and what losses do to it (--path lab)",
     ),
     (
         "scale",
@@ -203,6 +211,17 @@ pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<
             ..Experiment::of(chain::trials(chain, plan)?)
         });
     }
+    anyhow::ensure!(
+        plan.path == PathName::Lab || !wanted.iter().any(|name| name == "link"),
+        "the experiment link is about links of the lab, and packets go over the loopback: add --path lab"
+    );
+    let in_lab = plan.path == PathName::Lab;
+    if let Some(link) = plan.link.as_ref().filter(|_| in_lab && is_wanted("link")) {
+        experiments.push(Experiment {
+            derive: Some(link::fits),
+            ..Experiment::of(link::trials(link, plan)?)
+        });
+    }
     if is_wanted("scale") {
         experiments.push(Experiment {
             derive: Some(scale::growth::laws),
@@ -289,7 +308,7 @@ fn cell_id(experiment: &str, workload: &str, site: &Site, lifecycle: &str) -> Ce
     CellId {
         experiment: experiment.into(),
         workload: workload.into(),
-        stack: site.stack.name.into(),
+        stack: site.stack_name().into(),
         topology: site.topology.to_string(),
         lifecycle: lifecycle.into(),
         path: site.path.name().into(),
@@ -367,6 +386,9 @@ impl Bench<'_> {
             parameters.insert("uri_scheme".into(), json!("sip"));
         }
         parameters.extend(site.path.recorded());
+        if let Some(beneath) = site.beneath {
+            parameters.extend(daemon::recorded(beneath));
+        }
         if site.path.links().is_some()
             && let Ok(privilege) = self.testbed.lab()
         {
@@ -426,6 +448,7 @@ mod tests {
             variant,
             authenticate_calls: false,
             path: crate::path::Path::Loopback,
+            beneath: None,
         };
         Subject {
             id: cell_id("throughput", "invite", &site, "per-call").with("rate", 5),

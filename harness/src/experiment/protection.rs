@@ -121,6 +121,7 @@ mod tests {
             variant: Variant::default(),
             authenticate_calls: false,
             path: crate::path::Path::Loopback,
+            beneath: None,
         };
         let mut cell = Collected::new(Subject {
             id: cell_id(experiment, "register", &site, "per-registration"),

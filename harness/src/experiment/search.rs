@@ -407,6 +407,7 @@ mod tests {
             variant: Variant::default(),
             authenticate_calls: false,
             path: crate::path::Path::Loopback,
+            beneath: None,
         };
         let mut collected = Collected::new(Subject {
             id: cell_id("search", "invite", &site, "per-registration"),

@@ -15,7 +15,10 @@ mod sipp;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
+use hopbench::load::Moment;
+use hopbench::measure::histogram::LatencyHistogram;
 use hopbench::record::{CellId, Ratio, Verdict};
 use hopbench::transport::{self, Stack};
 use serde_json::json;
@@ -38,6 +41,13 @@ const RATE: &str = "session_establishment_rate";
 const RECORDS: &str = "bare_records_cpu_ns_per_operation";
 const OVER_FLOOR: &str = "client_cpu_to_floor_ratio";
 
+/// SIPp starts calls in bursts, since it looks at its clock every millisecond when nothing arrives. Ours may be
+/// as late: what is left of the millisecond is for waking up.
+const GATHER_MICROSECONDS: u32 = 900;
+
+/// How late calls started, and how long they took to be answered: what gathering costs.
+const DELAYS: [Moment; 2] = [Moment::SchedulingLag, Moment::SessionRequestDelay];
+
 /// How much is measured.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub(crate) struct Effort {
@@ -51,6 +61,8 @@ pub(crate) struct Effort {
     pub(crate) probe_seconds: f64,
     /// Most rates that the search tries.
     pub(crate) probes: u32,
+    /// How long the generator lets starts and arrivals wait for each other.
+    pub(crate) gather_microseconds: u32,
     /// `udp`, `tcp`, `tls`: what SIPp cannot speak here, the generator does alone.
     pub(crate) stacks: Vec<String>,
 }
@@ -59,6 +71,7 @@ impl Effort {
     /// For a committed result: about seven minutes.
     pub(crate) fn full() -> Self {
         Self {
+            gather_microseconds: GATHER_MICROSECONDS,
             rounds: 5,
             rate_per_second: 5_000.0,
             seconds: 2.0,
@@ -129,11 +142,13 @@ pub(super) struct Calls {
     pub(super) seconds: f64,
     /// How much longer a caller may take that waits for answers: then all its calls have failed.
     pub(super) patience_seconds: f64,
+    /// By the generator.
+    pub(super) gather: Duration,
     pub(super) seed: u64,
 }
 
 /// What came of them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Made {
     pub(super) completed: u64,
     pub(super) failed: u64,
@@ -144,6 +159,8 @@ pub(super) struct Made {
     pub(super) caller_cpu_ns: u64,
     /// Of the server's, while calls were made.
     pub(super) server_cpu_ns: u64,
+    /// Of the generator, by metric key.
+    pub(super) latencies: BTreeMap<String, LatencyHistogram>,
 }
 
 impl Made {
@@ -222,6 +239,7 @@ impl Match {
             variant: Variant::default(),
             authenticate_calls: false,
             path: Path::Loopback,
+            beneath: None,
         };
         let rate = match self.pace {
             Pace::Given => json!(self.effort.rate_per_second),
@@ -256,6 +274,10 @@ impl Match {
             ("duration_seconds".to_owned(), json!(seconds)),
             ("blocks".to_owned(), json!(self.effort.rounds)),
         ]);
+        if self.caller == Caller::Hopbench {
+            let gather = json!(self.effort.gather_microseconds);
+            parameters.insert("gather_microseconds".to_owned(), gather);
+        }
         if self.caller == Caller::Sipp {
             parameters.insert("caller_version".to_owned(), json!(self.sipp.version));
         }
@@ -276,17 +298,18 @@ impl Match {
             per_second: rate_per_second,
             seconds,
             patience_seconds: 20.0,
+            gather: self.gather(),
             seed,
         };
         let made = self.make(bench, site, calls)?;
-        let mut sample = sample(&made, calls);
-        if made.failed > 0 || made.completed == 0 {
-            sample.shortfall = Some(format!(
-                "{} of {} calls failed",
-                made.failed,
-                made.failed + made.completed
-            ));
-        }
+        let shortfall = (made.failed > 0 || made.completed == 0).then(|| {
+            let all = made.failed + made.completed;
+            format!("{} of {all} calls failed", made.failed)
+        });
+        let mut sample = Sample {
+            shortfall,
+            ..sample(made, calls)
+        };
         if !Sipp::speaks(self.stack) {
             let settings = bench.settings_for(site, 1)?;
             let records = records::cpu_ns_per_call(&settings, self.stack);
@@ -313,6 +336,7 @@ impl Match {
                 per_second: rate,
                 seconds: probe_seconds,
                 patience_seconds: 2.0 + probe_seconds,
+                gather: self.gather(),
                 seed,
             };
             let made = self.make(bench, site, calls)?;
@@ -332,10 +356,14 @@ impl Match {
             });
         };
         self.highest.set(Some(calls.per_second));
-        let mut sample = sample(&made, calls);
         let rate = made.achieved_per_second;
+        let mut sample = sample(made, calls);
         sample.scalars.insert(RATE.into(), Some(rate));
         Ok(sample)
+    }
+
+    fn gather(&self) -> Duration {
+        Duration::from_micros(self.effort.gather_microseconds.into())
     }
 
     fn make(&self, bench: &Bench<'_>, site: &Site, calls: Calls) -> Outcome<Made> {
@@ -374,7 +402,7 @@ impl Question for Match {
     }
 }
 
-fn sample(made: &Made, calls: Calls) -> Sample {
+fn sample(made: Made, calls: Calls) -> Sample {
     let each = |cpu_ns: u64| Some(cpu_ns as f64 / made.completed as f64);
     let scalars = [
         ("offered_per_second", Some(calls.per_second)),
@@ -388,6 +416,11 @@ fn sample(made: &Made, calls: Calls) -> Sample {
     Sample {
         scalars: scalars
             .map(|(key, value)| (key.to_owned(), value.filter(|value| value.is_finite())))
+            .collect(),
+        latencies: made
+            .latencies
+            .into_iter()
+            .map(|(key, histogram)| (key, Some(histogram)))
             .collect(),
         ..Sample::default()
     }
@@ -457,6 +490,7 @@ mod tests {
             per_second,
             seconds: 1.0,
             patience_seconds: 1.0,
+            gather: Duration::ZERO,
             seed: 1,
         }
     }
@@ -470,7 +504,10 @@ mod tests {
         };
         assert!(made.is_clean(calls(900.0)));
         assert!(!made.is_clean(calls(1_000.0)));
-        let failed = Made { failed: 1, ..made };
+        let failed = Made {
+            failed: 1,
+            ..made.clone()
+        };
         let repeated = Made {
             retransmissions: 1,
             ..made

@@ -135,14 +135,6 @@ impl Namespace {
     ) -> Result<T, LabError> {
         self.run(|| Interfaces::of_this_thread(change))
     }
-
-    /// Sets a key below `/proc/sys/net`, such as `ipv4/tcp_rmem`, for the namespace alone.
-    ///
-    /// # Errors
-    /// Where there is none, or it is not one of a namespace.
-    pub(crate) fn set(&self, key: &str, value: &str) -> Result<(), LabError> {
-        self.run(|| set(key, value))
-    }
 }
 
 impl AsFd for Namespace {

@@ -1,12 +1,16 @@
 //! The lab of one topology: a namespace for the users and one for each station, and a link for each hop.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use hopbench::net::link::LinkConditions;
-use hopbench::transport::Stack;
+use hopbench::transport::{Stack, WireCounters};
 
+use super::daemon::Host;
 use super::namespace::Namespace;
+use super::pcap::Capture;
 use super::pump::Pump;
+use super::tap::Tap;
 use super::veth::{self, End};
 use super::{LabError, wire};
 use crate::topology::{Layout, Link};
@@ -15,6 +19,8 @@ use crate::topology::{Layout, Link};
 /// the side that opens hops, 198.18.N.2 at the side that accepts them.
 const NETWORK: [u8; 2] = [198, 18];
 const PREFIX_BITS: u8 = 30;
+/// Within a tunnel, addresses of the same network's other half: of users, of the station.
+const INSIDE: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 19, 0, 1), Ipv4Addr::new(198, 19, 0, 2)];
 
 /// The addresses inside tunnels (`hopbench::tunnel::user_address`).
 const INNER: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 0, 0, 0), 8);
@@ -54,7 +60,8 @@ pub(crate) enum Place {
 
 impl Lab {
     /// Builds what `layout` takes, with links that are as `conditions` say in both directions. `seed` draws
-    /// what is lost and how delays vary; threads that carry packets use `cpus`, if there are some.
+    /// what is lost and how delays vary; threads that carry packets use `cpus`, if there are some. What passes
+    /// emulated links is written to files whose names begin with `capture`, if that is given.
     ///
     /// # Errors
     /// For the first part that cannot be built.
@@ -63,6 +70,7 @@ impl Lab {
         conditions: &LinkConditions,
         seed: u64,
         cpus: &[usize],
+        capture: Option<&Path>,
     ) -> Result<Self, LabError> {
         let stations = layout.stations.iter().map(|_| Namespace::create());
         let mut lab = Self {
@@ -84,13 +92,9 @@ impl Lab {
             });
             let pump = if conditions.is_impaired() {
                 let seed = seed.wrapping_add(u64::from(number) << 32);
-                Some(wire::join(
-                    [near, far],
-                    PREFIX_BITS,
-                    conditions,
-                    seed,
-                    cpus,
-                )?)
+                let tap = tap(capture, &name)?;
+                let ends = [near, far];
+                Some(wire::join(ends, PREFIX_BITS, conditions, seed, tap, cpus)?)
             } else {
                 veth::join(near, far, PREFIX_BITS, conditions.mtu_bytes.into())?;
                 None
@@ -123,17 +127,29 @@ impl Lab {
         Ok(None)
     }
 
-    /// Where the station at `place` listens with `stack` on an interface of this kind.
-    pub(crate) fn listen(&self, place: usize, link: Link, stack: &Stack) -> SocketAddr {
+    /// What has passed the link of an interface of this kind at `place`; `None` where a plain wire carries it.
+    pub(crate) fn seen(&self, place: usize, link: Link) -> Option<WireCounters> {
+        let (number, _) = self.end(place, link);
+        let pump = self.links[usize::from(number)].pump.as_ref()?;
+        Some(pump.with_tap(|tap| tap.seen().total()))
+    }
+
+    /// The link of an interface of this kind at `place`, and which end of it that is.
+    fn end(&self, place: usize, link: Link) -> (u8, u8) {
         let before = |link: &LabLink| link.to == place && link.from != Place::Users;
-        let (number, host) = match link {
+        match link {
             Link::Edge => (
                 self.link(|link| link.to == place && link.from == Place::Users),
                 2,
             ),
             Link::Core => (self.link(before), 2),
             Link::CoreOut => (self.link(|link| link.from == Place::Station(place)), 1),
-        };
+        }
+    }
+
+    /// Where the station at `place` listens with `stack` on an interface of this kind.
+    pub(crate) fn listen(&self, place: usize, link: Link, stack: &Stack) -> SocketAddr {
+        let (number, host) = self.end(place, link);
         let port = match (stack.tunnel, stack.speaks_tls()) {
             (Some(_), _) => TUNNEL_PORT,
             (None, true) => SIPS_PORT,
@@ -142,11 +158,51 @@ impl Lab {
         (address(number, host), port).into()
     }
 
+    /// The same, within the tunnel that others make between users and the first station.
+    pub(crate) fn listen_inside(&self, place: usize, link: Link, stack: &Stack) -> SocketAddr {
+        let outside = self.listen(place, link, stack);
+        (INSIDE[1], outside.port()).into()
+    }
+
+    /// Users and the first station as ends of a tunnel, whose daemons use these processors.
+    pub(crate) fn hosts_of_users<'a>(&'a self, cpus: [&'a [usize]; 2]) -> [Host<'a>; 2] {
+        let places = [Place::Users, Place::Station(0)];
+        [0, 1].map(|end| Host {
+            namespace: self.namespace(places[end]),
+            interface: "hop0",
+            outer: address(0, [1, 2][end]),
+            inner: INSIDE[end],
+            cpus: cpus[end],
+        })
+    }
+
     fn link(&self, is_wanted: impl Fn(&LabLink) -> bool) -> u8 {
         let number = self.links.iter().position(is_wanted);
         let number = number.expect("every interface of a layout is at a link");
         u8::try_from(number).expect("a layout has a few links")
     }
+}
+
+impl Drop for Lab {
+    /// Captures end here; what could not be written is told, since figures do without it.
+    fn drop(&mut self) {
+        for pump in self.links.iter().filter_map(|link| link.pump.as_ref()) {
+            if let Err(error) = pump.with_tap(Tap::finish) {
+                eprintln!("hopbench: a capture is not complete: {error}");
+            }
+        }
+    }
+}
+
+/// The tap of the link `name`.
+fn tap(capture: Option<&Path>, name: &str) -> Result<Tap, LabError> {
+    let Some(capture) = capture else {
+        return Ok(Tap::default());
+    };
+    let path = capture.with_added_extension(format!("{name}.pcap"));
+    let made = Capture::create(&path);
+    let made = made.map_err(LabError::step(format!("write {}", path.display())))?;
+    Ok(Tap::with_capture(made))
 }
 
 /// Between whom there are links: users and who serves them, and each station and the next one.
@@ -207,7 +263,7 @@ mod tests {
         }
         for topology in [Topology::Direct, Topology::Trapezoid, Topology::Chain(1)] {
             let layout = topology.layout();
-            let lab = Lab::build(&layout, &LinkConditions::default(), 1, &[]).unwrap();
+            let lab = Lab::build(&layout, &LinkConditions::default(), 1, &[], None).unwrap();
             for (place, station) in layout.stations.iter().enumerate() {
                 for link in &station.interfaces {
                     let tls = transport::find("tls").unwrap();

@@ -6,13 +6,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
-use rtnetlink::packet_route::route::{RouteScope, RouteType};
+use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
 
 use super::LabError;
-
-/// The kernel's table of what is this host's own (`ip route show table local`).
-const TABLE_LOCAL: u32 = 255;
 
 /// The interfaces of a namespace.
 pub(crate) struct Interfaces(Handle);
@@ -93,19 +90,6 @@ impl Interfaces {
         };
         let added = self.0.route().add(route.build()).execute().await;
         added.map_err(netlink(format!("route {prefix}/{bits} by {name}")))
-    }
-
-    /// Makes every address of a prefix this host's own: what is for them is received, and sockets may bind
-    /// them, without each being an interface's (AnyIP).
-    pub(crate) async fn add_local(&self, prefix: Ipv4Addr, bits: u8) -> Result<(), LabError> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(prefix, bits)
-            .output_interface(index("lo")?)
-            .kind(RouteType::Local)
-            .scope(RouteScope::Host)
-            .table_id(TABLE_LOCAL);
-        let added = self.0.route().add(route.build()).execute().await;
-        added.map_err(netlink(format!("make {prefix}/{bits} this host's own")))
     }
 
     /// Makes a pair of interfaces that are each other's wire, one of them here, the other in the namespace

@@ -1,5 +1,5 @@
 //! The tap: what an eavesdropper at a link would see of it. Packets are counted as they enter the link, those
-//! included that it then loses, by direction and by phase, and written to a file if somebody wants to look.
+//! included that it then loses, by direction, and written to a file if somebody wants to look.
 
 use std::io;
 use std::time::Instant;
@@ -26,11 +26,10 @@ pub(crate) struct Seen {
     pub(crate) back: WireCounters,
 }
 
-/// What is seen of a link.
+/// What is seen of a link. What belongs to a phase is what came between two readings.
 #[derive(Debug, Default)]
 pub(crate) struct Tap {
-    /// By phase, in the order in which they began; the first has no name.
-    phases: Vec<(&'static str, Seen)>,
+    seen: Seen,
     capture: Option<Capture>,
     /// Why the capture ended early, if it did.
     failure: Option<io::Error>,
@@ -45,13 +44,6 @@ impl Seen {
     pub(crate) fn total(self) -> WireCounters {
         self.onward.plus(self.back)
     }
-
-    fn plus(self, other: Self) -> Self {
-        Self {
-            onward: self.onward.plus(other.onward),
-            back: self.back.plus(other.back),
-        }
-    }
 }
 
 impl Tap {
@@ -63,32 +55,16 @@ impl Tap {
         }
     }
 
-    /// What is seen from now on is of this phase.
-    pub(crate) fn begin(&mut self, phase: &'static str) {
-        self.phases.push((phase, Seen::default()));
-    }
-
-    /// What was seen of a phase; of one that began several times, all of it.
-    pub(crate) fn of_phase(&self, phase: &str) -> Seen {
-        let wanted = self.phases.iter().filter(|(name, _)| *name == phase);
-        wanted.fold(Seen::default(), |sum, (_, seen)| sum.plus(*seen))
-    }
-
-    /// All that was seen.
-    pub(crate) fn total(&self) -> Seen {
-        let phases = self.phases.iter();
-        phases.fold(Seen::default(), |sum, (_, seen)| sum.plus(*seen))
+    /// All that was seen so far.
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen
     }
 
     /// Sees a packet.
     pub(super) fn see(&mut self, now: Instant, direction: Direction, packet: &[u8]) {
-        if self.phases.is_empty() {
-            self.begin("");
-        }
-        let (_, seen) = self.phases.last_mut().expect("one has begun");
         let counters = match direction {
-            Direction::Onward => &mut seen.onward,
-            Direction::Back => &mut seen.back,
+            Direction::Onward => &mut self.seen.onward,
+            Direction::Back => &mut self.seen.back,
         };
         counters.packets += 1;
         counters.bytes += packet.len() as u64;
@@ -118,22 +94,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_by_direction_and_by_phase() {
+    fn counts_by_direction() {
         let mut tap = Tap::default();
         let now = Instant::now();
-        tap.see(now, Direction::Onward, &[0; 40]);
-        for (phase, bytes) in [("set-up", 100), ("calls", 500), ("set-up", 60)] {
-            tap.begin(phase);
+        for bytes in [40, 100, 500] {
             tap.see(now, Direction::Onward, &vec![0; bytes]);
-            tap.see(now, Direction::Back, &[0; 20]);
         }
-        let set_up = tap.of_phase("set-up");
+        tap.see(now, Direction::Back, &[0; 20]);
         let counted = |bytes, packets| WireCounters { bytes, packets };
-        assert_eq!(set_up.onward, counted(160, 2));
-        assert_eq!(set_up.back, counted(40, 2));
-        assert_eq!(set_up.total(), counted(200, 4));
-        assert_eq!(tap.of_phase("calls").onward, counted(500, 1));
-        assert_eq!(tap.of_phase("never"), Seen::default());
-        assert_eq!(tap.total().total(), counted(760, 7));
+        let seen = tap.seen();
+        assert_eq!(seen.onward, counted(640, 3));
+        assert_eq!(seen.back, counted(20, 1));
+        assert_eq!(seen.total(), counted(660, 4));
     }
 }

@@ -14,7 +14,7 @@ use super::veth::End;
 /// Packets that a device keeps until the pump reads them. The kernel's default, 500, is a burst of 750 kB.
 const QUEUE_PACKETS: u32 = 10_000;
 
-/// Joins two namespaces by links that are as `conditions` say in both directions, past a tap. `seed` draws
+/// Joins two namespaces by links that are as `conditions` say in both directions, past `tap`. `seed` draws
 /// what happens to packets; the pump uses `cpus`, if there are some.
 ///
 /// # Errors
@@ -24,6 +24,7 @@ pub(super) fn join(
     prefix_bits: u8,
     conditions: &LinkConditions,
     seed: u64,
+    tap: Tap,
     cpus: &[usize],
 ) -> Result<Pump, LabError> {
     let device = |end: End<'_>| {
@@ -51,7 +52,7 @@ pub(super) fn join(
             .map_err(LabError::step("emulate a link"))
     };
     let (ends, links) = ([device(near)?, device(far)?], [link(0)?, link(1)?]);
-    Pump::start(ends, links, Tap::default(), cpus).map_err(LabError::step("start a pump"))
+    Pump::start(ends, links, tap, cpus).map_err(LabError::step("start a pump"))
 }
 
 #[cfg(test)]
@@ -64,8 +65,11 @@ mod tests {
     use super::super::tests::lab_is_possible;
     use super::*;
 
+    /// A minute of them: by then the machine has been at rest for once.
+    const TRIPS_MAX: usize = 600;
+
     /// The calibration of what every latency of the lab rests on. A machine that is busy adds to a round
-    /// trip but takes nothing away: so the shortest of several tells.
+    /// trip but takes nothing away: so one of many tells.
     #[test]
     fn a_one_way_delay_of_50_ms_is_a_round_trip_of_100_ms() {
         if !lab_is_possible() {
@@ -79,30 +83,45 @@ mod tests {
             address: address(if place == 0 { 1 } else { 2 }),
         };
         let conditions = LinkConditions::with_round_trip_ms(100.0);
-        let _pump = join([end(0), end(1)], 30, &conditions, 1, &[]).unwrap();
+        let _pump = join([end(0), end(1)], 30, &conditions, 1, Tap::default(), &[]).unwrap();
         let [client, server] = [1, 2].map(|host: u8| {
             let namespace = &namespaces[usize::from(host) - 1];
             let socket = namespace.run(|| Ok(UdpSocket::bind((address(host), 5_060)).unwrap()));
             let socket = socket.unwrap();
-            socket
-                .set_read_timeout(Some(Duration::from_secs(30)))
-                .unwrap();
+            socket.set_nonblocking(true).unwrap();
             socket
         });
+        // Asks again and again instead of sleeping: what it takes to be woken is not the link's.
+        let receive = |socket: &UdpSocket| {
+            let asked = Instant::now();
+            loop {
+                match socket.recv_from(&mut [0; 9]) {
+                    Ok((bytes, from)) => return (bytes, from),
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                }
+                assert!(asked.elapsed() < Duration::from_secs(30), "nothing comes");
+                std::hint::spin_loop();
+            }
+        };
         let round_trip = || {
             let sent = Instant::now();
             client.send_to(b"there", (address(2), 5_060)).unwrap();
-            let (bytes, from) = server.recv_from(&mut [0; 9]).unwrap();
+            let (bytes, from) = receive(&server);
             assert_eq!(bytes, 5);
             server.send_to(b"back", from).unwrap();
-            client.recv(&mut [0; 9]).unwrap();
+            assert_eq!(receive(&client).0, 4);
             sent.elapsed()
         };
-        let shortest = (0..20).map(|_| round_trip()).min().unwrap();
-        let error_ms = shortest.as_secs_f64() * 1e3 - 100.0;
+        let error_ms = |_| round_trip().as_secs_f64() * 1e3 - 100.0;
+        let mut shortest_ms = f64::INFINITY;
+        let found = (0..TRIPS_MAX).map(error_ms).find(|error_ms| {
+            assert!(*error_ms >= 0.0, "100 ms and {error_ms:.3} ms");
+            shortest_ms = shortest_ms.min(*error_ms);
+            *error_ms < 0.5
+        });
         assert!(
-            (0.0..0.5).contains(&error_ms),
-            "100 ms and {error_ms:.3} ms"
+            found.is_some(),
+            "never less than 100 ms and {shortest_ms:.3} ms"
         );
     }
 }

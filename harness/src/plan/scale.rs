@@ -104,31 +104,13 @@ impl<'a> Crowd<'a> {
         let points = self.points(meter.scale_key());
         let line = statistics::regression(&points)?;
         let processes = self.cells.last().map_or(1.0, |(.., cell)| processes(cell));
-        let of_all = |figure: Figure| Finding {
-            figure: Some(figure.at_least(0.0)),
-            sources: sources
-                .iter()
-                .map(|(_, source)| Source {
-                    // The line goes on from its last point.
-                    users: points.last().map(|(users, _)| *users),
-                    ..source.clone()
-                })
-                .collect(),
-            ..Finding::exact(0.0)
-        };
+        let of_all = |figure: Figure| of_line(figure, &sources);
         let share = match meter {
             Meter::Heap | Meter::Resident => 1.0,
             Meter::Kernel => 0.5,
         };
         let slope = Figure::measured(line.slope, line.slope_ci95).scaled(share);
-        // The line turns about its middle: the steeper it is, the less it leaves for no users.
-        let middle = points.iter().map(|(users, _)| users).sum::<f64>() / points.len() as f64;
-        let at_none = |slope: f64| line.intercept - (slope - line.slope) * middle;
-        let turned = line.slope_ci95.map(|ci95| Interval {
-            low: at_none(ci95.high),
-            high: at_none(ci95.low),
-        });
-        let fixed = Figure::measured(line.intercept, turned).scaled(share / processes);
+        let fixed = Figure::measured(line.at(0.0), line.ci95_at(0.0)).scaled(share / processes);
         Some(Memory {
             per_user_bytes: match meter {
                 Meter::Heap | Meter::Resident => of_all(slope),
@@ -171,14 +153,8 @@ impl<'a> Crowd<'a> {
 
     /// CPU of one of `users` at rest in one second.
     pub(super) fn idle_cpu_ns(&self, users: f64) -> Option<Finding> {
-        let cores = self.idle_cores(users)?;
-        let sources = self.sources(IDLE_CPU).into_iter();
-        let of_all = Finding {
-            figure: Some(cores),
-            sources: sources.map(|(_, source)| source).collect(),
-            ..Finding::exact(0.0)
-        };
-        Some(of_all.times(NS_PER_SECOND / users))
+        let cores = of_line(self.idle_cores(users)?, &self.sources(IDLE_CPU));
+        Some(cores.times(NS_PER_SECOND / users))
     }
 
     /// Cores that `users` at rest take together, by the line through all cells: a node that is seldom woken
@@ -191,19 +167,25 @@ impl<'a> Crowd<'a> {
             let (_, source) = self.sources(IDLE_CPU).pop()?;
             return Some(source.figure.scaled(users / most));
         };
-        let middle = points.iter().map(|(users, _)| users).sum::<f64>() / points.len() as f64;
-        let height = line.intercept + line.slope * middle;
-        let at = |slope: f64| height + slope * (users - middle);
-        let turned = line.slope_ci95.map(|ci95| {
-            let (one, other) = (at(ci95.low), at(ci95.high));
-            Interval {
-                low: one.min(other),
-                high: one.max(other),
-            }
-        });
         // More users never take less than fewer did.
         let least = if users >= most { cores } else { 0.0 };
-        Some(Figure::measured(at(line.slope).max(least), turned).at_least(0.0))
+        let figure = Figure::measured(line.at(users).max(least), line.ci95_at(users));
+        Some(figure.at_least(0.0))
+    }
+}
+
+/// What a line through all of `sources` says.
+fn of_line(figure: Figure, sources: &[(f64, Source)]) -> Finding {
+    // The line goes on from its last point.
+    let most = sources.last().map(|(users, _)| *users);
+    let sources = sources.iter().map(|(_, source)| Source {
+        users: most,
+        ..source.clone()
+    });
+    Finding {
+        figure: Some(figure.at_least(0.0)),
+        sources: sources.collect(),
+        ..Finding::exact(0.0)
     }
 }
 

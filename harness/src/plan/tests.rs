@@ -238,8 +238,12 @@ fn users_at_rest_take_a_line_and_not_a_proportion() {
     let idle = all.predictions.last().unwrap();
     assert_eq!(idle.metric, "idle_server_cpu_ratio");
     assert!((idle.predicted.value - 0.102).abs() < 1e-9, "{idle:?}");
-    let cores = value(&plan(&runs, &tls(), &demand(1_000_000)), "keep_alive_cores");
+    let whole = plan(&runs, &tls(), &demand(1_000_000));
+    let cores = value(&whole, "keep_alive_cores");
     assert!((cores - 1.002).abs() < 1e-9, "{cores}");
+    // It goes on from the most users, not from the fewest.
+    let reach = of(&whole, "keep_alive_cores").extrapolation_factor;
+    assert_eq!(reach, Some(10.0));
     // Of one crowd there is no line.
     let runs = [run("a", cells[2..].to_vec())];
     let cores = value(&plan(&runs, &tls(), &demand(1_000_000)), "keep_alive_cores");

@@ -82,6 +82,10 @@ fn of_what(block: &Block<'_>, price: &Price<'_>) -> String {
             )
         }
         Question::Chain => "the CPU time that each further hop adds to a call".to_owned(),
+        Question::Link => format!(
+            "the number of {}",
+            block.headline_name.replace('/', " per ")
+        ),
         Question::Scale => {
             let row = block.row(price.stack);
             let crowd = row.and_then(Row::users);
@@ -108,6 +112,11 @@ fn described(stack: &str) -> String {
         None => name,
         Some("clear") => format!("{name} in a tunnel without cryptography"),
         Some("wireguard") => format!("{name} in a WireGuard tunnel"),
+        Some("strongswan") => format!("{name} in an IPsec tunnel of strongSwan"),
+        Some("strongswan-psk") => {
+            format!("{name} in an IPsec tunnel of strongSwan, by a shared secret")
+        }
+        Some("wireguard-go") => format!("{name} in a WireGuard tunnel of wireguard-go"),
         Some(other) => format!("{name} in tunnel `{other}`"),
     }
 }

@@ -9,8 +9,8 @@ use super::question::Question;
 use super::summary::{Block, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
 use super::{
-    CHART_FOLDER, answer, breakdown, fits, handshakes, hops, instructions, notices, parts, rates,
-    scale, stages, svg, tunnels, variants, versus,
+    CHART_FOLDER, answer, breakdown, fits, handshakes, hops, instructions, link, notices, parts,
+    rates, scale, stages, stand_in, svg, tunnels, variants, versus,
 };
 
 /// What a caveat is about. It is printed when the run has such a cell.
@@ -29,7 +29,7 @@ enum Concern {
 }
 
 /// What the reader must know beside the figures.
-const CAVEATS: [(Concern, &str); 15] = [
+const CAVEATS: [(Concern, &str); 16] = [
     (
         Concern::Any,
         "The path is loopback: there is no round-trip time, so what a handshake's extra round trips cost on a real link does not show in any latency here.",
@@ -65,6 +65,10 @@ const CAVEATS: [(Concern, &str); 15] = [
     (
         Concern::TunnelledTls,
         "TLS within a tunnel is protected twice. Its ratio to `tcp@clear` is the price of both protections, its ratio to `tls` that of the tunnel only.",
+    ),
+    (
+        Concern::Stack("@strongswan"),
+        "IPsec is strongSwan's in user space (`kernel-libipsec`), with an inner MTU of 1,400 bytes, and one association for all users. Its figures do not predict the kernel's ESP.",
     ),
     (
         Concern::Stack("@clear"),
@@ -143,6 +147,9 @@ pub(super) fn render(run: &Run) -> String {
             parts::tables(&mut out, &summary);
             fits::section(&mut out, run);
         }
+        if question == Question::Link {
+            link::section(&mut out, run);
+        }
         if question == Question::Scale {
             scale::section(&mut out, run, &summary);
         }
@@ -153,6 +160,7 @@ pub(super) fn render(run: &Run) -> String {
     variants::tables(&mut out, run, &summary);
     handshakes::section(&mut out, run);
     tunnels::section(&mut out, run, &summary);
+    stand_in::section(&mut out, run, &summary);
     breakdown::section(&mut out, run, &charts);
     versus::section(&mut out, run);
     instructions::section(&mut out, run);
@@ -198,6 +206,7 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
                 Question::Memory => "Memory per connection",
                 Question::Throughput => "Throughput",
                 Question::Chain => "Proxies in a row",
+                Question::Link => "Round trips and losses",
                 Question::Scale => "Scale",
                 Question::Search => "Highest rates with zero failures",
                 Question::Knee => "Knee",
@@ -209,6 +218,7 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
             Question::Setup
             | Question::Memory
             | Question::Throughput
+            | Question::Link
             | Question::Search
             | Question::Knee => {}
             Question::Chain => chain_answer(out, block),

@@ -6,6 +6,9 @@ use hopbench::record::{Cell, Unit};
 /// In place of a topology: a fit over the lengths of a chain.
 pub(super) const FIT: &str = "chain";
 
+/// Likewise: a fit over round-trip times of the lab's links.
+pub(super) const ROUND_TRIPS: &str = "round-trips";
+
 /// How the cells end that tell of a stack how its costs grow with the crowd.
 const GROWTH_ENDING: &str = "?users=growth";
 
@@ -16,6 +19,8 @@ pub(super) enum Question {
     Memory,
     Throughput,
     Chain,
+    /// Latency over links that delay and lose.
+    Link,
     Scale,
     /// The highest rate with zero failures.
     Search,
@@ -49,11 +54,12 @@ pub(super) enum Statistic {
 
 impl Question {
     /// In the order of the report.
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Setup,
         Self::Memory,
         Self::Throughput,
         Self::Chain,
+        Self::Link,
         Self::Scale,
         Self::Search,
         Self::Knee,
@@ -66,6 +72,7 @@ impl Question {
             | Self::Memory
             | Self::Throughput
             | Self::Chain
+            | Self::Link
             | Self::Search
             | Self::Knee => "stack",
             Self::Scale => "stack, users",
@@ -81,6 +88,8 @@ impl Question {
             (Self::Throughput, "avalanche") => &AVALANCHE,
             (Self::Throughput, _) => &REGISTER,
             (Self::Chain, _) => &CHAIN,
+            (Self::Link, "invite") => &CALLS_OVER_LINKS,
+            (Self::Link, _) => &LINK,
             (Self::Scale, _) => &SCALE,
             (Self::Search, "register") => &REGISTRATIONS,
             (Self::Search, "reregister") => &REREGISTRATIONS,
@@ -96,6 +105,7 @@ impl Question {
             Self::Memory => "memory",
             Self::Throughput => "throughput",
             Self::Chain => "chain",
+            Self::Link => "link",
             Self::Scale => "scale",
             Self::Search => "search",
             Self::Knee => "knee",
@@ -107,6 +117,7 @@ impl Question {
         let is_shown = match self {
             Self::Setup | Self::Memory | Self::Throughput | Self::Search | Self::Knee => true,
             Self::Chain => cell.topology == FIT,
+            Self::Link => cell.topology == ROUND_TRIPS,
             Self::Scale => !is_growth(cell),
         };
         is_shown && cell.experiment == self.experiment()
@@ -119,6 +130,7 @@ impl Question {
             Self::Memory => "Memory per connection",
             Self::Throughput => "Throughput",
             Self::Chain => "Chain, fixed cost and cost of each further hop",
+            Self::Link => "Round trips of a link",
             Self::Scale => "Scale, serving others beside the crowd",
             Self::Search => "Highest rate with zero failures",
             Self::Knee => "Knee of latency over the offered rate",
@@ -132,6 +144,10 @@ impl Question {
             Self::Memory => "server_heap_bytes_per_connection",
             Self::Throughput => "server_cpu_ns_per_operation",
             Self::Chain => "server_cpu_per_hop_ns",
+            Self::Link => match workload {
+                "invite" => "session_request_delay_per_round_trip_ratio",
+                _ => "setup_latency_per_round_trip_ratio",
+            },
             Self::Scale => "server_cpu_ns_per_call",
             Self::Search => match workload {
                 "register" => "registration_rate",
@@ -149,6 +165,10 @@ impl Question {
             Self::Memory => "server heap".to_owned(),
             Self::Throughput => format!("CPU/{}", operation(workload)),
             Self::Chain => "CPU/further hop".to_owned(),
+            Self::Link => match workload {
+                "invite" => "round trips/call".to_owned(),
+                _ => "round trips/set-up".to_owned(),
+            },
             Self::Scale => "CPU/call beside a crowd".to_owned(),
             Self::Search => format!("highest {} rate", operation(workload)),
             Self::Knee => format!("{} rate at the knee", operation(workload)),
@@ -161,6 +181,7 @@ impl Question {
             Self::Setup
             | Self::Throughput
             | Self::Chain
+            | Self::Link
             | Self::Scale
             | Self::Search
             | Self::Knee => None,
@@ -298,6 +319,47 @@ const CHAIN: [Column; 10] = [
     end("from", "server_cpu_per_hop_ns", Statistic::Low),
     end("to", "server_cpu_per_hop_ns", Statistic::High),
     column("r²", "server_cpu_r_squared_ratio", Unit::Ratio),
+];
+const LINK: [Column; 6] = [
+    column(
+        "trips, ready",
+        "setup_latency_per_round_trip_ratio",
+        Unit::Ratio,
+    ),
+    column("beside", "setup_latency_at_no_distance_ns", Unit::Ns),
+    column(
+        "r²",
+        "setup_latency_per_round_trip_r_squared_ratio",
+        Unit::Ratio,
+    ),
+    column(
+        "trips, registered",
+        "registered_per_round_trip_ratio",
+        Unit::Ratio,
+    ),
+    column("beside", "registered_at_no_distance_ns", Unit::Ns),
+    column(
+        "r²",
+        "registered_per_round_trip_r_squared_ratio",
+        Unit::Ratio,
+    ),
+];
+const CALLS_OVER_LINKS: [Column; 3] = [
+    column(
+        "trips, call",
+        "session_request_delay_per_round_trip_ratio",
+        Unit::Ratio,
+    ),
+    column(
+        "beside",
+        "session_request_delay_at_no_distance_ns",
+        Unit::Ns,
+    ),
+    column(
+        "r²",
+        "session_request_delay_per_round_trip_r_squared_ratio",
+        Unit::Ratio,
+    ),
 ];
 const SCALE: [Column; 7] = [
     column("CPU, call", "server_cpu_ns_per_call", Unit::Ns),

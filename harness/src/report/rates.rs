@@ -25,6 +25,7 @@ pub(super) fn section(out: &mut String, run: &Run, question: Question) {
         | Question::Memory
         | Question::Throughput
         | Question::Chain
+        | Question::Link
         | Question::Scale => return,
     };
     let cells = run.cells.iter();

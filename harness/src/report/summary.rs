@@ -96,6 +96,10 @@ pub(super) enum PriceKind {
     Tunnelling,
     /// Both at once.
     TunnellingAndProtection,
+    /// IPsec, and the WireGuard tunnel that stands in for it.
+    Ipsec,
+    /// A WireGuard tunnel of others, and our own.
+    OtherWireguard,
     /// Neither: another carrier, unprotected as its control.
     Carrier,
 }
@@ -104,6 +108,8 @@ impl PriceKind {
     fn between(stack: &str, control: &str) -> Self {
         let plain = |stack: &str| matches!(stack, "udp" | "tcp");
         match (stack.split_once('@'), control.split_once('@')) {
+            (Some((_, "strongswan" | "strongswan-psk")), Some((_, "wireguard"))) => Self::Ipsec,
+            (Some((_, "wireguard-go")), Some((_, "wireguard"))) => Self::OtherWireguard,
             (Some((_, "clear")), None) => Self::Tunnelling,
             (Some(_), None) => Self::TunnellingAndProtection,
             (Some(_) | None, Some(_)) => Self::Protection,
@@ -118,6 +124,8 @@ impl PriceKind {
             Self::Protection => "protection",
             Self::Tunnelling => "tunnelling",
             Self::TunnellingAndProtection => "tunnelling and protection",
+            Self::Ipsec => "IPsec instead of its stand-in",
+            Self::OtherWireguard => "another WireGuard",
             Self::Carrier => "another carrier",
         }
     }
@@ -356,7 +364,8 @@ impl<'a> Place<'a> {
     }
 
     fn qualifier(&self) -> String {
-        let topology = Some(self.topology).filter(|name| !["direct", "chain"].contains(name));
+        let topology =
+            Some(self.topology).filter(|name| !["direct", "chain", "round-trips"].contains(name));
         let parts = topology.into_iter().chain(self.setting.iter().copied());
         parts.collect::<Vec<_>>().join(" · ")
     }
@@ -590,7 +599,9 @@ mod tests {
 
     #[test]
     fn tunnelling_and_protection_are_told_apart() {
-        use PriceKind::{Carrier, Protection, Tunnelling, TunnellingAndProtection};
+        use PriceKind::{
+            Carrier, Ipsec, OtherWireguard, Protection, Tunnelling, TunnellingAndProtection,
+        };
         let table = [
             ("tls", "tcp", Protection),
             ("udp@wireguard", "udp@clear", Protection),
@@ -599,6 +610,9 @@ mod tests {
             ("udp@wireguard", "udp", TunnellingAndProtection),
             ("tls@wireguard", "tcp@clear", Protection),
             ("tls@wireguard", "tls", TunnellingAndProtection),
+            ("tcp@strongswan", "tcp", TunnellingAndProtection),
+            ("tcp@strongswan", "tcp@wireguard", Ipsec),
+            ("tcp@wireguard-go", "tcp@wireguard", OtherWireguard),
         ];
         for (stack, control, kind) in table {
             assert_eq!(

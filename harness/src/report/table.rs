@@ -83,6 +83,7 @@ fn block_grid(block: &Block<'_>) -> Grid {
         | Question::Memory
         | Question::Throughput
         | Question::Chain
+        | Question::Link
         | Question::Search
         | Question::Knee => "",
         Question::Scale => block.question.row_heading(),

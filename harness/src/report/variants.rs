@@ -40,8 +40,10 @@ fn table(out: &mut String, run: &Run, block: &Block<'_>) {
         Question::Setup => (SETUP, None),
         Question::Memory => (MEMORY, Some("registered")),
         Question::Throughput => (THROUGHPUT, None),
-        // Crowds of other sizes are no other way to run a stack.
-        Question::Chain | Question::Scale | Question::Search | Question::Knee => return,
+        // Crowds of other sizes are no other way to run a stack; of links, the tables have all ways already.
+        Question::Chain | Question::Link | Question::Scale | Question::Search | Question::Knee => {
+            return;
+        }
     };
     let ratio = |variant: &Row<'_>, key: &str| -> Option<String> {
         let above = variant.cell(stage)?;

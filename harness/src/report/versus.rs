@@ -14,6 +14,8 @@ const SERVER_CPU: &str = "server_cpu_ns_per_operation";
 const RATE: &str = "session_establishment_rate";
 const RECORDS: &str = "bare_records_cpu_ns_per_operation";
 const OVER_FLOOR: &str = "client_cpu_to_floor_ratio";
+const LAG: &str = "scheduling_lag_ns";
+const RESPONSE: &str = "session_request_delay_ns";
 
 const METHOD: &str = "Both make the same call (INVITE with a session description, 180, 200, ACK, BYE, 200) over one \
      socket at a constant rate, and are processes on the same processors; the server, SIPp's built-in `uas` or the \
@@ -22,6 +24,10 @@ const METHOD: &str = "Both make the same call (INVITE with a session description
      message was repeated and the caller kept within 5 % of the rate, found anew in each round; it may be the \
      server's limit. SIPp runs with its defaults and traces nothing. Medians over interleaved rounds; failed and \
      repeated are the sum and the median over them.";
+
+const GATHER_METHOD: &str = "The generator lets what is to start and what arrives wait for each other, so that one wake-up \
+     serves it all; SIPp starts calls in bursts, a millisecond or more apart. That is in the lag, from when a call was to start to when it did, and in the \
+     time from when it was to start to its first response other than 100. SIPp does not tell its own.";
 
 const FLOOR_METHOD: &str = "The floor of a call over TLS is the same call over TCP in the same round, and what rustls \
      alone takes to seal and open the caller's side of its messages in memory, each a record.";
@@ -35,6 +41,7 @@ pub(super) fn section(out: &mut String, run: &Run) {
     let _ = writeln!(out, "## Against SIPp\n\n{METHOD}\n");
     callers(out, &cells);
     ratios(out, run, &cells);
+    delays(out, &cells);
     floors(out, &cells);
 }
 
@@ -127,6 +134,46 @@ fn ratios(out: &mut String, run: &Run, cells: &[&Cell]) {
             shown(CPU),
             shown(SERVER_CPU),
             shown(RATE)
+        );
+    }
+    out.push('\n');
+}
+
+fn delays(out: &mut String, cells: &[&Cell]) {
+    let percentiles = |cell: &Cell, key: &str| {
+        let histogram = cell.metrics.get(key)?.histogram.as_ref()?;
+        Some([histogram.p50, histogram.p99])
+    };
+    let held: Vec<&&Cell> = cells
+        .iter()
+        .filter(|cell| percentiles(cell, LAG).is_some())
+        .collect();
+    if held.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "{GATHER_METHOD}\n");
+    let _ = writeln!(
+        out,
+        "| hopbench | server | asked for, calls/s | gathers, µs | lag p50 | lag p99 | response p50 | response p99 |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|"
+    );
+    for cell in held {
+        let shown = |key| {
+            let [median, late] = percentiles(cell, key).map_or([None; 2], |found| found.map(Some));
+            let ns = |value: Option<u64>| {
+                value.map_or(MISSING.to_owned(), |ns| quantity(Unit::Ns, ns as f64))
+            };
+            format!("{} | {}", ns(median), ns(late))
+        };
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} | {} | {} | {} |",
+            cell.stack,
+            word(cell, "server"),
+            word(cell, "rate"),
+            word(cell, "gather_microseconds"),
+            shown(LAG),
+            shown(RESPONSE)
         );
     }
     out.push('\n');

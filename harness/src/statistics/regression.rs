@@ -2,6 +2,9 @@
 
 use super::interval::{Interval, student_t_975};
 
+/// Fewer points than this make no line that says anything: through two, every one is exact.
+pub(crate) const LINE_POINTS_MIN: usize = 3;
+
 /// A straight line through points, by ordinary least squares.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Regression {
@@ -9,6 +12,8 @@ pub(crate) struct Regression {
     pub(crate) slope: f64,
     /// y at x = 0.
     pub(crate) intercept: f64,
+    /// The middle of the points, about which the line turns if its slope is another.
+    mean_x: f64,
     /// Share of y's variance that the line explains, 0 to 1; `None` when y does not vary.
     pub(crate) r_squared: Option<f64>,
     /// Standard error of the slope; `None` of two points, through which every line is exact.
@@ -16,6 +21,25 @@ pub(crate) struct Regression {
     /// 95 % interval of the slope, by Student's t with n − 2 degrees of freedom; `None` likewise. It
     /// supposes errors that are independent of each other and of one size.
     pub(crate) slope_ci95: Option<Interval>,
+}
+
+impl Regression {
+    /// y at `x`.
+    pub(crate) fn at(&self, x: f64) -> f64 {
+        self.intercept + self.slope * x
+    }
+
+    /// Between where y may lie there, as the slope may be: the steeper the line, the less it leaves for what is before
+    /// its middle.
+    pub(crate) fn ci95_at(&self, x: f64) -> Option<Interval> {
+        let turned = |slope: f64| self.at(self.mean_x) + slope * (x - self.mean_x);
+        let ends = self.slope_ci95?;
+        let (one, other) = (turned(ends.low), turned(ends.high));
+        Some(Interval {
+            low: one.min(other),
+            high: one.max(other),
+        })
+    }
 }
 
 /// The line through `points` (x, y); `None` when fewer than two differ in x or one is not finite.
@@ -48,6 +72,7 @@ pub(crate) fn regression(points: &[(f64, f64)]) -> Option<Regression> {
     Some(Regression {
         slope,
         intercept: mean_y - slope * mean_x,
+        mean_x,
         r_squared: (yy > 0.0).then(|| 1.0 - residual / yy),
         slope_standard_error,
         slope_ci95: slope_standard_error.map(|error| {

@@ -9,10 +9,11 @@ use hopbench::node::{InterfaceConfig, NodeConfig, NodeCounters, RouteConfig, WOR
 use hopbench::sip::{Accounts, DATAGRAM_BYTES_MAX};
 use hopbench::transport::{Settings, Stack, WireCounters};
 
+use super::tunnel::SharedTunnel;
 use super::{Failure, NodeProcesses, Outcome, Testbed};
 use crate::lab::{Lab, Namespace, Place};
 use crate::protocol::WireReading;
-use crate::topology::{Layout, Link, Site, Station};
+use crate::topology::{Layout, Link, Site, Station, Topology};
 
 /// The nodes of a site at work.
 pub(crate) struct Nodes {
@@ -21,6 +22,8 @@ pub(crate) struct Nodes {
     layout: Layout,
     site: Site,
     users: u32,
+    /// The tunnel that others make between users and the first of them, if there is one.
+    tunnel: Option<SharedTunnel>,
     /// What they are in, if not on the loopback; goes after them.
     lab: Option<Lab>,
 }
@@ -64,6 +67,7 @@ impl Testbed {
         let layout = site.topology.layout();
         let workers = workers(crew.workers, &layout)?;
         let lab = self.lab_of(site, &layout, crew.seed)?;
+        let tunnel = self.tunnel_of(site, lab.as_ref())?;
         let mut backwards: Vec<NodeProcesses> = Vec::with_capacity(layout.stations.len());
         for (place, station) in layout.stations.iter().enumerate().rev() {
             let routes = station.onward.as_ref().map(|onward| RouteConfig {
@@ -77,6 +81,7 @@ impl Testbed {
             });
             let interfaces = station.interfaces.iter();
             let address = |link: Link, stack: &Stack| match &lab {
+                Some(lab) if tunnel.is_some() => lab.listen_inside(place, link, stack),
                 Some(lab) => lab.listen(place, link, stack),
                 None => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             };
@@ -105,8 +110,31 @@ impl Testbed {
             layout,
             site: *site,
             users,
+            tunnel,
             lab,
         })
+    }
+
+    /// The tunnel of others that the users' hops of `site` pass, if they do.
+    fn tunnel_of(&self, site: &Site, lab: Option<&Lab>) -> Outcome<Option<SharedTunnel>> {
+        let Some(beneath) = site.beneath else {
+            return Ok(None);
+        };
+        let Some(lab) = lab else {
+            return Err(Failure::Unsupported(format!(
+                "the tunnel of {} is made in the lab: add --path lab",
+                site.stack_name()
+            )));
+        };
+        if site.topology != Topology::Direct {
+            return Err(Failure::Unsupported(format!(
+                "expected the topology direct for {}, found {}",
+                site.stack_name(),
+                site.topology
+            )));
+        }
+        let hosts = lab.hosts_of_users([&self.placement.load, &self.placement.node]);
+        SharedTunnel::start(beneath, hosts).map(Some)
     }
 
     /// The lab that the packets of `site` pass, if they do.
@@ -115,8 +143,11 @@ impl Testbed {
             return Ok(None);
         };
         self.lab()?;
-        let lab = Lab::build(layout, conditions, seed, &self.placement.load)?;
-        Ok(Some(lab))
+        let capture = self.captures.as_ref().map(|captures| captures.next(site));
+        let cpus = &self.placement.load;
+        Lab::build(layout, conditions, seed, cpus, capture.as_deref())
+            .map(Some)
+            .map_err(Failure::from)
     }
 }
 
@@ -243,14 +274,27 @@ impl Nodes {
         self.nodes.iter().try_for_each(NodeProcesses::check)
     }
 
+    /// The tunnel that others make, if there is one.
+    pub(crate) fn tunnel(&mut self) -> Option<&mut SharedTunnel> {
+        self.tunnel.as_mut()
+    }
+
     /// What each costs, with resident memory, and has seen so far.
     pub(crate) fn snapshots(&mut self) -> Outcome<Vec<(ProcessSnapshot, NodeCounters)>> {
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.check()?;
+        }
         self.nodes.iter_mut().map(NodeProcesses::snapshot).collect()
     }
 
     /// What each costs so far, without resident memory: in the middle of a load.
     pub(crate) fn usage(&mut self) -> Outcome<Vec<ProcessSnapshot>> {
-        self.nodes.iter_mut().map(NodeProcesses::usage).collect()
+        let usages = self.nodes.iter_mut().map(NodeProcesses::usage);
+        let mut usages = usages.collect::<Outcome<Vec<_>>>()?;
+        if let Some(tunnel) = &mut self.tunnel {
+            usages[0].cpu_ns += tunnel.cpu_ns()?[1];
+        }
+        Ok(usages)
     }
 
     /// What has crossed the hops so far: not in the middle of a load.
@@ -258,13 +302,31 @@ impl Nodes {
         let readings = self.nodes.iter_mut().map(NodeProcesses::wire);
         let readings = readings.collect::<Outcome<Vec<WireReading>>>()?;
         let hops = self.layout.hops.iter();
-        let hops = hops.map(|(node, interface)| readings[*node].interfaces[*interface]);
-        let interfaces = readings.iter().flat_map(|reading| &reading.interfaces);
+        let hops = hops.map(|(node, interface)| self.crossed(*node, *interface, &readings));
+        let interfaces = readings.iter().enumerate().flat_map(|(node, reading)| {
+            let count = reading.interfaces.len();
+            (0..count).map(move |interface| (node, interface))
+        });
+        let bytes = |(node, interface)| Some(self.crossed(node, interface, &readings)?.bytes);
         Ok(Wire {
             hops: hops.collect(),
-            interface_bytes: interfaces.map(|side| side.map(|side| side.bytes)).sum(),
+            interface_bytes: interfaces.map(bytes).sum(),
             sip_bytes: readings.iter().map(|reading| reading.sip_bytes).sum(),
         })
+    }
+
+    /// What has crossed an interface. Where there is a tap it tells: it sees what a link then loses, and what a tunnel of
+    /// others makes of packets. The kernel's books, which tell elsewhere, know of no such tunnel.
+    fn crossed(
+        &self,
+        node: usize,
+        interface: usize,
+        readings: &[WireReading],
+    ) -> Option<WireCounters> {
+        let link = self.layout.stations[node].interfaces[interface];
+        let tapped = self.lab.as_ref().and_then(|lab| lab.seen(node, link));
+        let of_sockets = readings[node].interfaces[interface];
+        tapped.or_else(|| of_sockets.filter(|_| self.tunnel.is_none()))
     }
 }
 

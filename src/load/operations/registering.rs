@@ -184,11 +184,15 @@ impl Worker {
             return;
         }
         user.scheduled = None;
-        if let Some(flow) = user.flow.clone()
-            && user
-                .registration
-                .deadline()
-                .is_some_and(|deadline| deadline <= now)
+        let Some(flow) = user.flow.clone() else {
+            // The hop of its transaction is gone, and the next one, if it is being opened, brings a transaction of
+            // its own: a deadline that nobody serves would be due for ever.
+            return;
+        };
+        if user
+            .registration
+            .deadline()
+            .is_some_and(|deadline| deadline <= now)
         {
             let agent = self.agent(user.role, slot, &flow);
             let event = user.registration.timeout(&agent, now, outbox);

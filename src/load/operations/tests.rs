@@ -90,6 +90,19 @@ fn an_older_hop_that_breaks_late_does_the_users_new_one_no_harm() {
 }
 
 #[test]
+fn a_deadline_on_a_hop_that_is_gone_is_let_pass() {
+    let worker = Rc::new(worker());
+    let hop = hop(2);
+    let operation = operation(&worker, 2);
+    worker.keep_hop(operation, hop.clone());
+    worker.begin_registration(operation, Lifecycle::PerRegistration);
+    worker.on_lost_hop(&hop, &broken());
+    // Longer than any transaction waits: this must come to an end.
+    worker.fire_timers(Instant::now() + Duration::from_secs(60));
+    assert!(worker.state.borrow().timers.is_empty());
+}
+
+#[test]
 fn a_lost_hop_ends_the_calls_on_it_and_not_those_on_the_users_other_hops() {
     let worker = worker();
     let shape = CallShape {

@@ -6,6 +6,7 @@ use crate::sip::digest::{Algorithm, Credentials, write_challenge};
 use crate::sip::emit::{Value, response_head};
 use crate::sip::header::Header;
 use crate::sip::message::Message;
+use crate::sip::stationery::Stationery;
 use crate::sip::timer::Timing;
 use crate::sip::transaction::Reliability;
 
@@ -71,6 +72,7 @@ impl Stage {
             seed: 1,
             epoch: self.start,
             expires_seconds: 600,
+            stationery: &Stationery::default(),
         };
         let mut outbox = Outbox::new();
         let result = act(&mut self.caller, &agent, self.now, &mut outbox);

@@ -3,12 +3,13 @@
 
 use super::dialog::Dialog;
 use super::{Caller, MEDIA_PORT};
-use crate::sip::agent::{Agent, Branch, ContactHost, hex16, mix};
+use crate::sip::agent::{Agent, Branch, hex16, mix};
 use crate::sip::digest::{Identity, Session};
 use crate::sip::emit::{Value, Writer};
 use crate::sip::header::{Header, Method};
 use crate::sip::outbox::Outbox;
 use crate::sip::sdp;
+use crate::sip::stationery::Piece;
 
 impl Caller {
     /// The branch of the transaction of `method` in the call's own dialog. CANCEL and the ACK of a
@@ -27,7 +28,7 @@ impl Caller {
     fn write_callee(&self, line: &mut Value<'_>, agent: &Agent<'_>) {
         match &self.callee {
             Some(uri) => line.text(uri),
-            None => agent.accounts.write_callee(line, agent.user),
+            None => agent.stationery.write(agent, Piece::Callee, line),
         }
     }
 
@@ -39,11 +40,10 @@ impl Caller {
             let branch = self.branch(Method::Invite, self.invite_sequence);
             agent.write_via(&mut writer, branch);
             self.write_dialog(&mut writer, agent, None);
-            writer
-                .cseq(self.invite_sequence, Method::Invite.token())
-                .header_with(Header::Contact.name(), |line| {
-                    agent.write_contact_uri(line, ContactHost::Address);
-                });
+            writer.cseq(self.invite_sequence, Method::Invite.token());
+            agent
+                .stationery
+                .write(agent, Piece::Contact, &mut writer.lines());
             self.write_credentials_of_invite(&mut writer, agent);
             let mut media = agent.sent_by;
             media.set_port(MEDIA_PORT);
@@ -167,23 +167,21 @@ impl Caller {
 
     /// `From`, `To`, `Call-ID`.
     fn write_dialog(&self, writer: &mut Writer<'_>, agent: &Agent<'_>, remote_tag: Option<&str>) {
-        let username = agent.accounts.username(agent.user);
-        writer.header_with(Header::From.name(), |line| {
-            line.text("<");
-            agent.write_aor(line, &username);
-            line.text(">;tag=");
-            line.hex(mix(self.identity), 16);
-        });
-        writer.header_with(Header::To.name(), |line| {
-            line.text("<");
-            self.write_callee(line, agent);
-            line.text(">");
-            if let Some(tag) = remote_tag.filter(|tag| !tag.is_empty()) {
-                line.text(";tag=");
+        let line = &mut writer.lines();
+        agent.stationery.write(agent, Piece::From, line);
+        line.hex(mix(self.identity), 16);
+        line.text("\r\nTo: <");
+        self.write_callee(line, agent);
+        match remote_tag.filter(|tag| !tag.is_empty()) {
+            Some(tag) => {
+                line.text(">;tag=");
                 line.text(tag);
             }
-        });
-        writer.header_with(Header::CallId.name(), |line| line.hex(self.identity, 16));
+            None => line.text(">"),
+        }
+        line.text("\r\nCall-ID: ");
+        line.hex(self.identity, 16);
+        line.text("\r\n");
     }
 
     fn write_credentials_of_invite(&self, writer: &mut Writer<'_>, agent: &Agent<'_>) {

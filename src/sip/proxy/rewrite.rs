@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::sip::emit::{Value, write_received};
+use crate::sip::framing::HeaderLines;
 use crate::sip::header::Header;
 use crate::sip::message::{Message, StartLine};
 use crate::sip::parse::Elements;
@@ -214,8 +215,9 @@ fn whole_line(bytes: &[u8], value: usize, end: usize) -> (usize, usize) {
             break;
         }
     }
-    let with_end = crate::sip::framing::line_extent(&bytes[end..]).with_end;
-    (from, end + with_end)
+    let mut lines = HeaderLines::new(&bytes[end..]);
+    lines.next();
+    (from, end + lines.at())
 }
 
 /// Where `part` of `whole` begins.

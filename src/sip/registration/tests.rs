@@ -7,6 +7,7 @@ use super::RegistrationFailure::{
 use super::*;
 use crate::sip::digest::Credentials;
 use crate::sip::emit::response_head;
+use crate::sip::stationery::Stationery;
 use crate::sip::timer::Timing;
 use crate::sip::{Accounts, Reliability};
 
@@ -34,6 +35,7 @@ fn play(
         seed: 1,
         epoch: now,
         expires_seconds: 600,
+        stationery: &Stationery::default(),
     };
     let mut outbox = Outbox::new();
     begin(registration, &agent, now, &mut outbox);

@@ -50,6 +50,10 @@ impl Client {
             (Authentication::Mutual, None) => return Ok(None),
         };
         config.max_fragment_size = max_fragment_bytes(settings);
+        // As other programs that speak TLS do: for whoever set it, to read captures. Otherwise nothing is derived twice.
+        if std::env::var_os("SSLKEYLOGFILE").is_some() {
+            config.key_log = Arc::new(rustls::KeyLogFile::new());
+        }
         config.resumption = ClientResumption::disabled();
         let sessions = match settings.options.resumption {
             Resumption::Off => None,

@@ -9,6 +9,7 @@ use hopbench::transport::Drops;
 
 use super::{Load, Readings};
 use crate::experiment::Sample;
+use crate::testbed::TunnelSetups;
 
 /// More failed operations than this and a cell has failed.
 const FAILED_SHARE_MAX: f64 = 0.01;
@@ -82,6 +83,9 @@ impl Load {
         }
         put(&mut sample, "server_socket_drops_count", readings.drops);
         put_tunnel_drops(&mut sample, readings);
+        if let Some(setups) = &readings.tunnel_setups {
+            put_tunnel_setups(&mut sample, setups);
+        }
         self.put_workload(&mut sample, report);
         if self.has_rates {
             self.put_costs(&mut sample, readings);
@@ -237,6 +241,16 @@ pub(in crate::experiment) fn generator_bound(
             lag_ns / 1_000
         )
     })
+}
+
+/// What setting up the tunnel took that all users share.
+fn put_tunnel_setups(sample: &mut Sample, setups: &TunnelSetups) {
+    let times = Some(setups.times.clone());
+    sample.latencies.insert("tunnel_setup_ns".into(), times);
+    let bytes = Some(setups.wire_bytes_each);
+    put(sample, "tunnel_setup_wire_bytes", bytes);
+    let packets = Some(setups.wire_packets_each);
+    put(sample, "tunnel_setup_wire_packets", packets);
 }
 
 /// What tunnels dropped since the processes started, by cause. A tunnel that dropped nothing has
@@ -402,6 +416,7 @@ mod tests {
             },
             drops: None,
             overwhelmed_links: None,
+            tunnel_setups: None,
             has_tunnel: true,
         }
     }

@@ -3,14 +3,14 @@
 //! The slope is that of a line over the logarithm of the number of users, in parts of the figure with the
 //! fewest users: 0.05 is 5 % more for ten times the users. It is fitted inside each block.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hopbench::record::Verdict;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::USERS;
 use crate::experiment::collect::Collected;
-use crate::experiment::{Sample, Subject};
+use crate::experiment::{Sample, Subject, line};
 use crate::statistics;
 
 /// In place of a number of users.
@@ -64,12 +64,12 @@ pub(crate) fn laws(collected: &[Collected]) -> Vec<Collected> {
 }
 
 fn law(cells: &[&Collected]) -> Collected {
-    let mut sound: Vec<(u64, &Collected)> = cells
+    let mut sound: Vec<(f64, &Collected)> = cells
         .iter()
         .filter(|cell| cell.verdict().0 == Verdict::Ok)
         .filter_map(|cell| Some((users(&cell.subject)?, *cell)))
         .collect();
-    sound.sort_by_key(|(users, _)| *users);
+    sound.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     let mut law = Collected::new(subject(&cells[0].subject, &sound));
     if sound.len() < 2 {
         law.failure = Some(format!(
@@ -78,13 +78,7 @@ fn law(cells: &[&Collected]) -> Collected {
         ));
         return law;
     }
-    // A block counts where all sizes were measured in it: they are compared with each other.
-    let mut blocks: BTreeSet<u32> = sound[0].1.counted().into_keys().collect();
-    for (_, cell) in &sound {
-        let counted = cell.counted();
-        blocks.retain(|block| counted.contains_key(block));
-    }
-    let samples = blocks.into_iter();
+    let samples = line::common_blocks(&sound).into_iter();
     law.samples = samples
         .map(|block| (block, sample(&sound, block)))
         .collect();
@@ -94,36 +88,30 @@ fn law(cells: &[&Collected]) -> Collected {
     law
 }
 
-fn users(subject: &Subject) -> Option<u64> {
-    subject.id.distinguishing.get(USERS)?.as_u64()
+fn users(subject: &Subject) -> Option<f64> {
+    subject.id.distinguishing.get(USERS)?.as_f64()
 }
 
 /// The law's name and parameters; the rest is as in the `first` of its cells.
-fn subject(first: &Subject, sizes: &[(u64, &Collected)]) -> Subject {
-    let sizes: Vec<u64> = sizes.iter().map(|(users, _)| *users).collect();
+fn subject(first: &Subject, sizes: &[(f64, &Collected)]) -> Subject {
+    let sizes: Vec<u64> = sizes.iter().map(|(users, _)| *users as u64).collect();
     let mut subject = Subject {
         id: first.id.clone().with(USERS, GROWTH),
         parameters: BTreeMap::from([(USERS.to_owned(), json!(sizes))]),
         ..first.clone()
     };
     let shared = ["blocks", "node_cpus", "node_workers", "generator_processes"];
-    for key in shared {
-        let value: Option<&Value> = first.parameters.get(key);
-        if let Some(value) = value {
-            subject.parameters.insert(key.into(), value.clone());
-        }
-    }
+    line::share(&mut subject.parameters, first, &shared);
     subject
 }
 
-fn sample(cells: &[(u64, &Collected)], block: u32) -> Sample {
+fn sample(cells: &[(f64, &Collected)], block: u32) -> Sample {
     let mut sample = Sample::default();
     for [metric, per_decade, most_to_fewest] in GROWING {
-        let points = cells.iter().map(|(users, cell)| {
-            let value = cell.values(metric).get(&block).copied()?;
-            Some(((*users as f64).log10(), value))
-        });
-        let points: Option<Vec<(f64, f64)>> = points.collect();
+        let mut points = line::points(cells, metric, block);
+        for (users, _) in points.iter_mut().flatten() {
+            *users = users.log10();
+        }
         // Nothing is a part of what costs nothing.
         let points = points.filter(|points| points[0].1 > 0.0);
         let fewest = points.as_ref().map(|points| points[0].1);
@@ -159,6 +147,7 @@ mod tests {
             variant: Variant::default(),
             authenticate_calls: false,
             path: crate::path::Path::Loopback,
+            beneath: None,
         };
         let id = cell_id("scale", "idle", &site, "per-registration");
         let mut cell = Collected::new(Subject {

@@ -7,7 +7,7 @@ use hopbench::sip::Accounts;
 use hopbench::transport::Settings;
 use std::net::SocketAddr;
 
-use super::{Caller, Calls, Made, Sipp};
+use super::{Caller, Calls, DELAYS, Made, Sipp};
 use crate::experiment::Bench;
 use crate::testbed::{Crew, Outcome};
 use crate::topology::Site;
@@ -84,6 +84,7 @@ fn call(
 ) -> Outcome<Made> {
     let config = GeneratorConfig {
         seed: calls.seed,
+        gather: calls.gather,
         ..GeneratorConfig::new(site.stack.name, target, settings, accounts)
     };
     let mut load = bench.testbed.load(&config, 1, None)?;
@@ -103,7 +104,12 @@ fn call(
         back_off: BackOff::default(),
         seed: calls.seed,
     })?;
+    let latencies = DELAYS.iter().filter_map(|moment| {
+        let histogram = report.latencies.get(moment.key())?;
+        Some((moment.key().to_owned(), histogram.clone()))
+    });
     Ok(Made {
+        latencies: latencies.collect(),
         completed: report.completed,
         failed: report.failed(),
         retransmissions: report.retransmissions,

@@ -22,35 +22,13 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::{LabError, Namespace};
+use crate::beneath::Beneath;
 
 use probe::Probe;
 pub(crate) use programs::{Missing, find};
-pub(crate) use strongswan::Authentication;
-use strongswan::Strongswan;
+use strongswan::{Authentication, Strongswan};
 use wire::Tap;
 use wireguard_go::WireguardGo;
-
-/// The daemons that can be driven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// strongSwan: IKEv2, and ESP in UDP by its plug-in `kernel-libipsec`, in user space over TUN.
-    Strongswan,
-    /// wireguard-go: WireGuard in user space over TUN, by its authors.
-    WireguardGo,
-}
-
-/// All of them.
-pub(crate) const KINDS: [Kind; 2] = [Kind::Strongswan, Kind::WireguardGo];
-
-impl Kind {
-    /// What stands behind `@`.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Strongswan => "strongswan",
-            Self::WireguardGo => "wireguard-go",
-        }
-    }
-}
 
 /// A host at one end of a tunnel.
 #[derive(Clone, Copy, Debug)]
@@ -97,17 +75,18 @@ impl Pair {
     ///
     /// # Errors
     /// When a program is missing ([`DaemonError::Missing`]) or fails, with what it has said.
-    pub(crate) fn start(
-        kind: Kind,
-        authentication: Authentication,
-        hosts: [Host<'_>; 2],
-    ) -> Result<Self, DaemonError> {
-        let program = find(kind)?;
-        let daemons = match kind {
-            Kind::Strongswan => {
-                Daemons::Strongswan(Strongswan::pair(&program, authentication, hosts)?)
+    pub(crate) fn start(beneath: Beneath, hosts: [Host<'_>; 2]) -> Result<Self, DaemonError> {
+        let program = find(beneath)?;
+        let daemons = match beneath {
+            Beneath::Strongswan => Daemons::Strongswan(Strongswan::pair(
+                &program,
+                Authentication::Certificates,
+                hosts,
+            )?),
+            Beneath::StrongswanPsk => {
+                Daemons::Strongswan(Strongswan::pair(&program, Authentication::Psk, hosts)?)
             }
-            Kind::WireguardGo => Daemons::WireguardGo(WireguardGo::pair(&program, hosts)?),
+            Beneath::WireguardGo => Daemons::WireguardGo(WireguardGo::pair(&program, hosts)?),
         };
         let mut pair = Self {
             daemons,
@@ -182,11 +161,12 @@ impl Pair {
         Ok([caller.cpu_time()?, server.cpu_time()?])
     }
 
-    /// How packets are protected, as names and values: what a cell records.
-    pub(crate) fn security(&mut self) -> Result<Vec<(&'static str, String)>, DaemonError> {
+    /// What strongSwan says of the association that it has made, as names and values.
+    #[cfg(test)]
+    fn agreed(&mut self) -> Vec<(&'static str, String)> {
         match &mut self.daemons {
-            Daemons::Strongswan([caller, _]) => caller.security(),
-            Daemons::WireguardGo(_) => Ok(wireguard_go::security()),
+            Daemons::Strongswan([caller, _]) => caller.agreed().unwrap_or_default(),
+            Daemons::WireguardGo(_) => Vec::new(),
         }
     }
 
@@ -201,6 +181,19 @@ impl Pair {
         let [caller, _] = self.processes();
         caller.failed(reason)
     }
+}
+
+/// What a cell records of a tunnel: how it protects packets, and for whom. strongSwan takes no other proposals
+/// than ours, and tests hold that it has agreed on them.
+pub(crate) fn recorded(beneath: Beneath) -> impl Iterator<Item = (String, serde_json::Value)> {
+    let protection = match beneath {
+        Beneath::Strongswan => strongswan::recorded(Authentication::Certificates),
+        Beneath::StrongswanPsk => strongswan::recorded(Authentication::Psk),
+        Beneath::WireguardGo => wireguard_go::recorded(),
+    };
+    let users = [("users", "share one association of two hosts")];
+    let named = protection.into_iter().chain(users);
+    named.map(|(name, value)| (format!("tunnel_{name}"), value.into()))
 }
 
 /// Why a daemon did not do its work.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::Kind;
+use crate::beneath::Beneath;
 
 /// Where daemons lie that an ordinary user's path does not lead to.
 const SYSTEM: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/lib/ipsec", "/usr/libexec/ipsec"];
@@ -43,13 +43,13 @@ impl std::error::Error for Missing {}
 ///
 /// # Errors
 /// For the first thing that is not, with what to install.
-pub(crate) fn find(kind: Kind) -> Result<PathBuf, Missing> {
+pub(crate) fn find(beneath: Beneath) -> Result<PathBuf, Missing> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path)
         .chain(SYSTEM.map(PathBuf::from))
         .collect();
     let plugins = PLUGINS.map(PathBuf::from);
-    let program = find_in(kind, &folders, &plugins)?;
+    let program = find_in(beneath, &folders, &plugins)?;
     openable(Path::new(TUN)).map_err(|error| Missing {
         what: format!("{TUN} cannot be opened ({error})"),
         remedy: "`modprobe tun`; or run as root; or give a container --device /dev/net/tun".into(),
@@ -62,10 +62,12 @@ fn openable(device: &Path) -> std::io::Result<()> {
     opened.map(drop)
 }
 
-fn find_in(kind: Kind, folders: &[PathBuf], plugins: &[PathBuf]) -> Result<PathBuf, Missing> {
-    let (names, package): (&[&str], &str) = match kind {
-        Kind::Strongswan => (&["charon-systemd", "charon"], "charon-systemd"),
-        Kind::WireguardGo => (&["wireguard-go"], "wireguard-go"),
+fn find_in(beneath: Beneath, folders: &[PathBuf], plugins: &[PathBuf]) -> Result<PathBuf, Missing> {
+    let (names, package): (&[&str], &str) = match beneath {
+        Beneath::Strongswan | Beneath::StrongswanPsk => {
+            (&["charon-systemd", "charon"], "charon-systemd")
+        }
+        Beneath::WireguardGo => (&["wireguard-go"], "wireguard-go"),
     };
     let mut places = names.iter().flat_map(|name| {
         let places = folders.iter();
@@ -73,7 +75,7 @@ fn find_in(kind: Kind, folders: &[PathBuf], plugins: &[PathBuf]) -> Result<PathB
     });
     let program = places.find(|file| is_executable(file));
     let program = program.ok_or_else(|| not_installed(names[0], package))?;
-    if kind == Kind::Strongswan {
+    if beneath != Beneath::WireguardGo {
         for (plugin, package) in EXTRA_PLUGINS {
             let file = format!("libstrongswan-{plugin}.so");
             if !plugins.iter().any(|folder| folder.join(&file).exists()) {
@@ -114,9 +116,9 @@ mod tests {
     fn what_is_missing_is_named_with_its_package_one_by_one() {
         let folder = tempfile::tempdir().unwrap();
         let folders = [folder.path().to_owned()];
-        let find = |kind| find_in(kind, &folders, &folders);
+        let find = |beneath| find_in(beneath, &folders, &folders);
         let asks_for = |package: &str| {
-            let missing = find(Kind::Strongswan).unwrap_err().to_string();
+            let missing = find(Beneath::Strongswan).unwrap_err().to_string();
             assert!(
                 missing.contains(&format!("`apt-get install {package}`")),
                 "{missing}"
@@ -129,9 +131,9 @@ mod tests {
         asks_for("libstrongswan-standard-plugins");
         put(folder.path(), "libstrongswan-gcm.so");
         put(folder.path(), "libstrongswan-openssl.so");
-        let program = find(Kind::Strongswan).unwrap();
+        let program = find(Beneath::Strongswan).unwrap();
         assert_eq!(program, folder.path().join("charon-systemd"));
-        let missing = find(Kind::WireguardGo).unwrap_err().to_string();
+        let missing = find(Beneath::WireguardGo).unwrap_err().to_string();
         assert_eq!(
             missing,
             "wireguard-go is not installed: `apt-get install wireguard-go` on Debian provides it"

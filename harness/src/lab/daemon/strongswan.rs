@@ -10,7 +10,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use hopbench::transport::{Identity, TestAuthority};
-use serde::{Deserialize, Serialize};
 
 use super::process::Process;
 use super::vici::{Section, Vici, ViciError};
@@ -33,24 +32,31 @@ const PLUGINS: &str = "random nonce aes sha1 sha2 hmac kdf pem pkcs1 pkcs8 x509 
      kernel-libipsec kernel-netlink socket-default vici";
 
 /// How the ends prove who they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Authentication {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Authentication {
     /// By certificates of one authority, ECDSA P-256.
-    #[default]
     Certificates,
     /// By a secret that both have.
     Psk,
 }
 
-impl Authentication {
-    /// As a cell records it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Certificates => "certificates",
-            Self::Psk => "psk",
-        }
-    }
+/// What [`IKE_PROPOSAL`], [`ESP_PROPOSAL`] and the configuration come to.
+pub(super) fn recorded(authentication: Authentication) -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("security_protocol", "IKEv2, ESP"),
+        ("cipher_suite", "AES_GCM_16-128"),
+        ("key_exchange_group", "CURVE_25519"),
+        ("mode", "tunnel"),
+        ("encapsulation", "udp"),
+        (
+            "authentication",
+            match authentication {
+                Authentication::Certificates => "certificates, ECDSA P-256",
+                Authentication::Psk => "shared secret",
+            },
+        ),
+        ("implementation", "strongSwan, kernel-libipsec (user space)"),
+    ]
 }
 
 /// One end at work.
@@ -182,51 +188,30 @@ impl Strongswan {
         Ok(())
     }
 
-    /// What was agreed on, as names and values.
-    pub(super) fn security(&mut self) -> Result<Vec<(&'static str, String)>, DaemonError> {
-        let associations = self.associations()?;
-        let ike = associations.iter().flat_map(Section::sections).next();
-        let Some((_, ike)) = ike else {
-            return Err(self.process.failed("there is no association".into()));
-        };
-        let children = ike.sections().filter(|(key, _)| *key == "child-sas");
-        let child = children
-            .flat_map(|(_, children)| children.sections())
-            .next();
-        let Some((_, child)) = child else {
-            return Err(self.process.failed("nothing is protected".into()));
-        };
-        let of = |section: &Section, key: &str| section.text(key).unwrap_or_default();
-        let cipher = |section: &Section| {
-            let (name, bits) = (of(section, "encr-alg"), of(section, "encr-keysize"));
-            format!("{name}-{bits}")
-        };
-        Ok(vec![
+    /// What was agreed on, by the names of [`recorded`].
+    #[cfg(test)]
+    pub(super) fn agreed(&mut self) -> Option<Vec<(&'static str, String)>> {
+        let associations = self.associations().ok()?;
+        let (_, ike) = associations.iter().flat_map(Section::sections).next()?;
+        let mut children = ike.sections().filter(|(key, _)| *key == "child-sas");
+        let (_, child) = children.next()?.1.sections().next()?;
+        let is_udp = child.text("encap").as_deref() == Some("yes");
+        Some(vec![
             (
                 "security_protocol",
-                format!("IKEv{}, {}", of(ike, "version"), of(child, "protocol")),
+                format!("IKEv{}, {}", ike.text("version")?, child.text("protocol")?),
             ),
-            ("cipher_suite", cipher(child)),
             (
-                "ike_cipher_suite",
-                format!("{}, {}", cipher(ike), of(ike, "prf-alg")),
+                "cipher_suite",
+                format!(
+                    "{}-{}",
+                    child.text("encr-alg")?,
+                    child.text("encr-keysize")?
+                ),
             ),
-            ("key_exchange_group", of(ike, "dh-group")),
-            ("mode", of(child, "mode").to_lowercase()),
-            (
-                "encapsulation",
-                if of(child, "encap") == "yes" {
-                    "udp"
-                } else {
-                    "none"
-                }
-                .into(),
-            ),
-            ("authentication", self.authentication.name().into()),
-            (
-                "crypto_provider",
-                "strongSwan libipsec (user space), OpenSSL".into(),
-            ),
+            ("key_exchange_group", ike.text("dh-group")?),
+            ("mode", child.text("mode")?.to_lowercase()),
+            ("encapsulation", if is_udp { "udp" } else { "none" }.into()),
         ])
     }
 

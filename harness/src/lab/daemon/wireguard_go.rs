@@ -109,20 +109,15 @@ impl WireguardGo {
     }
 }
 
-/// How it protects packets: the protocol has one way only.
-pub(super) fn security() -> Vec<(&'static str, String)> {
-    [
+/// The protocol has one way only.
+pub(super) fn recorded() -> Vec<(&'static str, &'static str)> {
+    vec![
         ("security_protocol", "WireGuard"),
         ("cipher_suite", "ChaCha20-Poly1305"),
         ("key_exchange_group", "X25519"),
         ("authentication", "static keys"),
-        (
-            "crypto_provider",
-            "wireguard-go (user space), golang.org/x/crypto",
-        ),
+        ("implementation", "wireguard-go (user space)"),
     ]
-    .map(|(name, value)| (name, value.to_owned()))
-    .to_vec()
 }
 
 /// Has the daemon set something; the number of its error, which is zero if there was none.

@@ -7,7 +7,7 @@
 //! ```text
 //! mod                                  the page: what comes in which order
 //! answer setup latency throughput
-//! memory cpu wire chain scale          sections
+//! memory cpu wire chain link scale     sections
 //! bars  plot  ridges                   charts: of HTML alone; drawn by the script; distributions
 //! figures  prose                       tables of figures; Markdown as HTML
 //! ```
@@ -18,6 +18,7 @@ mod chain;
 mod cpu;
 mod figures;
 mod latency;
+mod link;
 mod memory;
 mod plot;
 mod prose;
@@ -79,6 +80,7 @@ pub(super) fn render(run: &Run) -> String {
         cpu::section(&report),
         wire::section(&report),
         chain::section(&report, &mut prose),
+        link::section(&report, &mut prose),
         scale::section(&report, &mut prose),
     ];
     let last = LAST.map(|heading| prose.take(heading));

@@ -115,7 +115,7 @@ pub(super) fn percentiles(
     figure(&drawn.title, &without_run(&drawn.subtitle), &chart, table)
 }
 
-/// A figure over the number of proxies or users.
+/// A figure over the number of proxies or users, or over the round trip of a link.
 pub(super) fn lines(report: &Report<'_>, drawn: &Lines<'_>, svg: &str, table: &Markup) -> Markup {
     let points = || drawn.lines.iter().flat_map(|line| &line.points);
     let unit = Scale::fitting(Unit::Ns, points().map(|(_, value)| *value));
@@ -139,7 +139,7 @@ pub(super) fn lines(report: &Report<'_>, drawn: &Lines<'_>, svg: &str, table: &M
             label: drawn.over.axis().to_owned(),
             unit: "",
             kind: match drawn.over {
-                Over::Proxies => Kind::Linear,
+                Over::Proxies | Over::RoundTrips => Kind::Linear,
                 Over::Users => Kind::Log,
             },
             ticks: at

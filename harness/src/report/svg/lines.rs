@@ -1,9 +1,10 @@
-//! A figure over the number of proxies, or of users: a line for each stack.
+//! A figure over the number of proxies, of users, or over the round trip of a link: a line for each stack.
 
 use hopbench::record::{Cell, Run, Unit, Verdict};
 
 use super::axis::{Linear, Logarithmic};
 use super::canvas::{Anchor, Area, Canvas, INK, MUTED, doubtful, stack_colour};
+use crate::report::link;
 use crate::report::question::{FIT, Question, is_growth};
 use crate::report::summary::{stack_rank, users, verdict_word};
 use crate::report::units::Scale;
@@ -34,12 +35,16 @@ pub(in crate::report) enum Over {
     Proxies,
     /// By powers of ten.
     Users,
+    /// Of a link, in milliseconds.
+    RoundTrips,
 }
 
 /// Where numbers stand in the width of the plot.
 enum Width {
     /// From zero to the most.
     Even(u32),
+    /// Likewise, with ticks at round numbers.
+    Linear(Linear),
     Logarithmic(Logarithmic),
 }
 
@@ -48,7 +53,7 @@ pub(in crate::report) struct Line<'a> {
     pub(in crate::report) stack: &'a str,
     /// Of the worst of its cells.
     pub(in crate::report) verdict: Verdict,
-    /// Proxies or users, and the figure in ns, ascending.
+    /// Proxies, users or milliseconds, and the figure in ns, ascending.
     pub(in crate::report) points: Vec<(u32, f64)>,
 }
 
@@ -77,6 +82,20 @@ pub(in crate::report) fn crowd<'a>(run: &'a Run, operation: &str) -> Lines<'a> {
         over: Over::Users,
         lines: lines(run, &format!("server_cpu_ns_per_{operation}"), |cell| {
             size(cell).filter(|_| is_shown(cell))
+        }),
+    }
+}
+
+/// A latency over the round trip of links that lose nothing, of stacks that are run in the usual way.
+pub(in crate::report) fn round_trips<'a>(run: &'a Run, title: &str, key: &str) -> Lines<'a> {
+    Lines {
+        title: format!("{title} over the round trip of the link"),
+        subtitle: super::subtitle(run, "medians from the intended start, nothing lost"),
+        over: Over::RoundTrips,
+        lines: lines(run, key, |cell| {
+            let point = link::point(cell).filter(|point| point.loss_ratio == 0.0)?;
+            let has_figure = cell.metrics.contains_key(key);
+            (has_figure && point.is_usual).then(|| point.round_trip_ms.round() as u32)
         }),
     }
 }
@@ -123,12 +142,18 @@ impl Over {
         match self {
             Self::Proxies => "proxies between the caller and the node that answers",
             Self::Users => "connected users",
+            Self::RoundTrips => "round trip of the link, ms",
         }
     }
 
     fn width(self, fewest: u32, most: u32) -> Width {
         match self {
             Self::Proxies => Width::Even(most.max(1)),
+            Self::RoundTrips => Width::Linear(Linear::from_zero(
+                f64::from(most.max(1)),
+                PLOT.x,
+                PLOT.width,
+            )),
             // Room on the left, so that no point lies on the axis.
             Self::Users => Width::Logarithmic(Logarithmic::new(
                 f64::from(fewest.max(1)) * 0.8,
@@ -144,6 +169,7 @@ impl Width {
     fn position(&self, number: u32) -> f64 {
         match self {
             Self::Even(most) => PLOT.x + f64::from(number) / f64::from(*most) * PLOT.width,
+            Self::Linear(axis) => axis.position(f64::from(number)),
             Self::Logarithmic(axis) => axis.position(f64::from(number)),
         }
     }
@@ -154,6 +180,12 @@ impl Width {
             Self::Even(most) => (0..=*most)
                 .map(|number| (self.position(number), number.to_string()))
                 .collect(),
+            Self::Linear(axis) => {
+                let ticks = axis.ticks().into_iter();
+                ticks
+                    .map(|(value, label)| (axis.position(value), label))
+                    .collect()
+            }
             Self::Logarithmic(axis) => {
                 let ticks = axis.ticks().into_iter();
                 ticks

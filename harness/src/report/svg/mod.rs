@@ -131,6 +131,22 @@ pub(super) fn charts(run: &Run) -> Vec<Chart<'_>> {
         drawing: Drawing::Still,
     }));
     charts.push(line_chart("chain", lines::chain(run), Question::Chain));
+    for (name, title, key) in [
+        ("link-setup", "Set-up", "setup_latency_ns"),
+        (
+            "link-registered",
+            "Time to registered",
+            "hop_ready_to_registered_ns",
+        ),
+        (
+            "link-call",
+            "Session request delay",
+            "session_request_delay_ns",
+        ),
+    ] {
+        let chart = lines::round_trips(run, title, key);
+        charts.push(line_chart(name, chart, Question::Link));
+    }
     for operation in ["call", "registration"] {
         let chart = lines::crowd(run, operation);
         charts.push(line_chart(

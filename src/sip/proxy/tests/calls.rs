@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::sip::agent::mix;
+use crate::sip::stationery::Stationery;
 
 #[test]
 fn a_call_passes_with_what_a_proxy_changes_and_nothing_else() {
@@ -237,6 +238,7 @@ fn calls_get_through_two_proxies_whatever_the_network_does() {
             seed,
             epoch,
             expires_seconds: 600,
+            stationery: &Stationery::default(),
         };
         let mut caller = Caller::new(7, Duration::from_millis(200));
         let mut outbox = Outbox::new();

@@ -71,6 +71,7 @@ impl Section {
     }
 
     /// The sections in it, with their keys.
+    #[cfg(test)]
     pub(crate) fn sections(&self) -> impl Iterator<Item = (&str, &Self)> {
         self.0.iter().filter_map(|(key, node)| match node {
             Node::Section(section) => Some((key.as_str(), section)),
