@@ -29,6 +29,16 @@ pub(crate) enum PathName {
     Lab,
 }
 
+impl PathName {
+    /// Whose IP is usually inside tunnels: in the lab there is a network that the kernel's can be in.
+    pub(crate) fn inner_ip(self) -> InnerIp {
+        match self {
+            Self::Loopback => InnerIp::User,
+            Self::Lab => InnerIp::Kernel,
+        }
+    }
+}
+
 impl Path {
     /// As in the names of cells.
     pub(crate) fn name(&self) -> &'static str {
@@ -46,12 +56,13 @@ impl Path {
         }
     }
 
-    /// Whose IP is inside tunnels.
+    /// Whose IP is inside tunnels, unless a variant says otherwise.
     pub(crate) fn inner_ip(&self) -> InnerIp {
         match self {
-            Self::Loopback => InnerIp::UserSpace,
-            Self::Lab(_) => InnerIp::Kernel,
+            Self::Loopback => PathName::Loopback,
+            Self::Lab(_) => PathName::Lab,
         }
+        .inner_ip()
     }
 
     /// What a cell records of its links.

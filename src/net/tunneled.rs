@@ -20,7 +20,7 @@ pub use self::datagram::TunneledSocket;
 use self::host::Host;
 use self::port::TunnelPort;
 #[cfg(target_os = "linux")]
-pub use self::routed::Routed;
+pub use self::routed::{Routed, RoutedListener, RoutedSocket, RoutedStream};
 pub use self::stream::{TunneledListener, TunneledStream};
 use super::tcp::{Tcp, TcpOptions};
 use super::{

@@ -43,12 +43,12 @@ pub struct Settings {
 }
 
 /// Whose UDP and TCP are inside tunnels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InnerIp {
     /// Our own: it takes no right, and leaves no trace in the system.
     #[default]
-    UserSpace,
+    User,
     /// The kernel's, over TUN devices in this process's network namespace, where it must have
     /// `CAP_NET_ADMIN`, and where the users' inner addresses must be its own.
     Kernel,

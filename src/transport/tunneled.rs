@@ -60,7 +60,7 @@ pub(super) fn carry<P: Protection + 'static>(
     carrier: impl Carry,
 ) -> Result<Box<dyn Transport>, TransportError> {
     match settings.inner_ip {
-        InnerIp::UserSpace => carrier.on(tunnels),
+        InnerIp::User => carrier.on(tunnels),
         #[cfg(target_os = "linux")]
         InnerIp::Kernel => carrier.on(Routed::new(tunnels)),
         #[cfg(not(target_os = "linux"))]

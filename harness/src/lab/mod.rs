@@ -72,6 +72,7 @@ fn probe() -> Result<(), LabError> {
         prefix_bits: 30,
         peer: None,
         mtu_bytes: 1_500,
+        queue_packets: 500,
     };
     namespace.tun(&config).map(drop)
 }

@@ -234,6 +234,7 @@ mod tests {
             prefix_bits: 30,
             peer: None,
             mtu_bytes: 1_400,
+            queue_packets: 10,
         };
         let tun = namespace.tun(&config).unwrap();
         assert_eq!(tun.name(), "hop0");

@@ -73,7 +73,7 @@ impl SocketBuffers {
 }
 
 impl Kernel {
-    /// Keeps a client's socket to the device, if there is one.
+    /// Keeps a socket to the device, if there is one.
     #[cfg(target_os = "linux")]
     fn keep_to_device(&self, socket: &impl AsFd) -> io::Result<()> {
         match &self.device {

@@ -32,6 +32,7 @@ impl StreamNetwork for Kernel {
             // Lets a server restart while old connections linger; a live listener still excludes.
             socket.set_reuseaddr(true)?;
             SockRef::from(&socket).set_reuse_port(self.share_port)?;
+            self.keep_to_device(&socket)?;
             // Accepted connections inherit it.
             self.buffers.apply(&socket)?;
             socket.bind(address)?;

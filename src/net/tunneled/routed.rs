@@ -1,58 +1,43 @@
 //! The kernel's own UDP and TCP inside tunnels, as deployed VPNs have it: packets pass between the kernel and
 //! the tunnels by way of TUN devices in this process's network namespace.
 //!
-//! A network of users has one device towards each server, which tells users by their inner addresses; a
-//! server has one for all its peers. The users' addresses must be this host's own (AnyIP); sockets are bound
-//! to their device, so that nothing of a user's passes beside its tunnel.
+//! Users of a worker share one device towards each server; it tells them by their inner addresses, which must
+//! be this host's own (`ip route add local 10.0.0.0/8 dev lo`). A server has one device for all its peers. All
+//! sockets are bound to their device, so that nothing passes beside the tunnels, and both ends of a hop may
+//! even be in one namespace.
+
+mod device;
+mod server;
+mod socket;
+mod stream;
+mod user;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::oneshot;
-use tokio::task::spawn_local;
-
-use super::port::TunnelPort;
+use self::device::{Device, Ends};
+use self::server::{Listening, Server};
+pub use self::socket::RoutedSocket;
+pub use self::stream::{RoutedListener, RoutedStream};
+use self::user::{Hold, UserDevice};
 use super::{Tunneled, inner_server};
-use crate::net::tun::{Tun, TunConfig};
 use crate::net::{
-    DatagramCounters, DatagramNetwork, DatagramPeer, DatagramSocket, Kernel, KernelListener,
-    MeteredStream, NetError, StreamListener, StreamNetwork, StreamPeer, UdpPort, WireMeter,
-    scratch,
+    DatagramCounters, DatagramNetwork, DatagramPeer, Kernel, NetError, StreamNetwork, StreamPeer,
+    WireMeter,
 };
-use crate::tunnel::{
-    Drops, Endpoint, Gateway, IP_UDP_HEADER_BYTES, Initiator, IpPacket, MAX_DATAGRAM_BYTES,
-    PACKET_ROOM_BYTES, Protection, SERVER, user_address,
-};
-
-/// Inner addresses are 10.0.0.0/8, all of them behind a server's device.
-const SERVER_PREFIX_BITS: u8 = 8;
-/// Packets that are read from a device before other tasks get their turn.
-const BATCH_PACKETS: usize = 64;
+use crate::tunnel::{Drops, Protection, user_address};
 
 /// Networking by the kernel over tunnels of one kind.
 pub struct Routed<P: Protection + 'static> {
     tunnels: Tunneled<P>,
-    /// By the server's outer address.
+    /// Users', by the server's outer address.
     devices: RefCell<HashMap<SocketAddr, Rc<UserDevice<P>>>>,
+    /// Servers that are at work, perhaps only to let their last connections end.
+    servers: RefCell<Vec<Weak<Server<P>>>>,
 }
-
-/// Users' device towards one server.
-struct UserDevice<P: Protection> {
-    tun: AsyncFd<Tun>,
-    users: RefCell<HashMap<Ipv4Addr, Rc<TunnelPort<Initiator<P>>>>>,
-}
-
-/// What keeps a tunnel at work. When it is dropped the tunnel lingers, so that a connection may end in order.
-type Hold = oneshot::Sender<()>;
 
 impl<P: Protection + 'static> Routed<P> {
     /// The same tunnels, with the kernel's sockets inside instead of those in user space.
@@ -61,207 +46,120 @@ impl<P: Protection + 'static> Routed<P> {
         Self {
             tunnels,
             devices: RefCell::default(),
+            servers: RefCell::default(),
         }
     }
 
     /// The kernel's sockets inside: on `device` alone, from `source`. What they cost is inside, and not on
     /// the wire.
-    fn inner(&self, source: Option<Ipv4Addr>, device: Option<String>) -> Kernel {
+    fn inner(&self, source: Option<Ipv4Addr>, device: &Device) -> Kernel {
         Kernel {
             share_port: false,
             source: source.map(IpAddr::V4),
-            device,
+            device: Some(device.name().to_owned()),
             meter: WireMeter::default(),
             ..self.tunnels.kernel.clone()
         }
     }
 
-    fn device(&self, target: SocketAddr, first: Ipv4Addr) -> io::Result<Rc<UserDevice<P>>> {
+    fn device(&self, ends: Ends) -> io::Result<Device> {
+        Device::open(ends, self.tunnels.tcp.mtu_bytes)
+    }
+
+    /// Users' device towards `target`; `first` is one of them.
+    fn user_device(&self, target: SocketAddr, first: Ipv4Addr) -> io::Result<Rc<UserDevice<P>>> {
         if let Some(device) = self.devices.borrow().get(&target) {
             return Ok(Rc::clone(device));
         }
-        let tun = self.tun(first, 32, Some(SERVER))?;
-        let device = Rc::new(UserDevice {
-            tun,
-            users: RefCell::default(),
-        });
-        spawn_local(read_users(Rc::downgrade(&device)));
+        let device = UserDevice::new(self.device(Ends::OfUsers { first })?);
         self.devices.borrow_mut().insert(target, Rc::clone(&device));
         Ok(device)
     }
 
-    fn tun(
-        &self,
-        address: Ipv4Addr,
-        prefix_bits: u8,
-        peer: Option<Ipv4Addr>,
-    ) -> io::Result<AsyncFd<Tun>> {
-        let config = TunConfig {
-            name: "tunnel%d".into(),
-            address,
-            prefix_bits,
-            peer,
-            mtu_bytes: u32::try_from(self.tunnels.tcp.mtu_bytes).expect("it fits 16 bits"),
-        };
-        let tun = Tun::open(&config).map_err(io::Error::other)?;
-        // SAFETY: a device hands out the one descriptor that it owns until it is dropped.
-        let registered = unsafe { AsyncFd::register(tun) };
-        registered.map_err(|refused| refused.into_parts().1)
+    /// What the tunnels of its users dropped, and the kernel on the way to them.
+    fn user_drops(&self) -> Drops {
+        let devices = self.devices.borrow();
+        let devices = devices.values().map(|device| device.device().drops());
+        devices.fold(self.tunnels.client_drops.get(), Drops::plus)
     }
 
-    /// `user`'s tunnel at work, the kernel's sockets inside, and how long the handshake took.
-    async fn enter(
-        &self,
-        user: u32,
-        target: SocketAddr,
-    ) -> Result<(Kernel, Hold, Option<std::time::Duration>), NetError> {
-        let (port, handshake) = self.tunnels.open(user, target).await?;
+    /// `user`'s tunnel at work, and the kernel's sockets inside.
+    async fn enter(&self, user: u32, target: SocketAddr) -> Result<Entered<P>, NetError> {
+        let (port, tunnel_handshake) = self.tunnels.open(user, target).await?;
         let address = user_address(user);
-        let device = self.device(target, address);
+        let device = self.user_device(target, address);
         let device = device.map_err(|source| NetError::Connect { target, source })?;
-        let port = Rc::new(port);
-        let users = &device.users;
-        users.borrow_mut().insert(address, Rc::clone(&port));
-        let name = device.tun.get_ref().name().to_owned();
-        let (hold, released) = oneshot::channel();
-        let linger = self.tunnels.limits.linger;
-        spawn_local(async move {
-            let mut drive = pin!(poll_fn(|cx| drive(&port, device.tun.get_ref(), cx)));
-            tokio::select! {
-                () = &mut drive => {}
-                _ = released => {}
-            }
-            let _ = tokio::time::timeout(linger, drive).await;
-            let mut users = device.users.borrow_mut();
-            // The user may have come back by another tunnel meanwhile.
-            if users
-                .get(&address)
-                .is_some_and(|now| Rc::ptr_eq(now, &port))
-            {
-                users.remove(&address);
-            }
-        });
-        Ok((self.inner(Some(address), Some(name)), hold, handshake))
-    }
-
-    /// A server's tunnels at work at the outer `address`.
-    fn serve(&self, address: SocketAddr) -> Result<(Rc<TunnelPort<Gateway<P>>>, Hold), NetError> {
-        let port = self.tunnels.kernel.bind_port(address)?;
-        let port = Rc::new(TunnelPort::new(port, self.tunnels.gateway()));
-        let tun = self.tun(SERVER, SERVER_PREFIX_BITS, None);
-        let tun = tun.map_err(|source| NetError::Bind { address, source })?;
-        let (hold, released) = oneshot::channel();
-        let linger = self.tunnels.limits.linger;
-        let driven = Rc::clone(&port);
-        spawn_local(async move {
-            let mut drive = pin!(poll_fn(|cx| {
-                let read = poll_read(&tun, cx, |packet| driven.send(packet, Instant::now()));
-                if read.is_ready() {
-                    return Poll::Ready(());
-                }
-                drive(&driven, tun.get_ref(), cx)
-            }));
-            tokio::select! {
-                () = &mut drive => {}
-                _ = released => {}
-            }
-            let _ = tokio::time::timeout(linger, drive).await;
-        });
-        Ok((port, hold))
-    }
-}
-
-/// Passes what comes out of a tunnel on to the kernel, and serves the tunnel's timers.
-fn drive<E: Endpoint>(port: &TunnelPort<E>, tun: &Tun, cx: &mut Context<'_>) -> Poll<()> {
-    let mut receive = |packet: &[u8]| {
-        // What the kernel does not take is lost, as IP allows.
-        let _ = tun.send(packet);
-        Ok(())
-    };
-    // Nobody is there at the other end: whoever is inside will notice.
-    while port.poll_packets(cx, &mut receive).is_ready() {}
-    port.poll_timers(cx, None);
-    Poll::Pending
-}
-
-/// Hands users' packets to their tunnels as long as there is a device.
-async fn read_users<P: Protection + 'static>(device: Weak<UserDevice<P>>) {
-    poll_fn(|cx| {
-        let Some(device) = device.upgrade() else {
-            return Poll::Ready(());
-        };
-        poll_read(&device.tun, cx, |packet| {
-            let Some(source) = source(packet.bytes()) else {
-                return;
-            };
-            let port = device.users.borrow().get(&source).cloned();
-            if let Some(port) = port {
-                port.send(packet, Instant::now());
-                port.wake_for(None);
-            }
+        Ok(Entered {
+            kernel: self.inner(Some(address), device.device()),
+            hold: Hold::take(&device, address, port, self.tunnels.limits.linger),
+            tunnel_handshake,
         })
-    })
-    .await;
-}
-
-/// Reads packets from a device, up to a batch; ready when it has failed.
-fn poll_read(
-    tun: &AsyncFd<Tun>,
-    cx: &mut Context<'_>,
-    mut each: impl FnMut(IpPacket<'_>),
-) -> Poll<()> {
-    let mut buffer = scratch::take();
-    for _ in 0..BATCH_PACKETS {
-        let Ok(mut readiness) = ready!(tun.poll_read_ready(cx)) else {
-            return Poll::Ready(());
-        };
-        let room = buffer.len() - PACKET_ROOM_BYTES;
-        match readiness.try_io(|tun| tun.get_ref().receive(&mut buffer[..room])) {
-            Ok(Ok(bytes)) => each(IpPacket::new(&mut buffer, bytes)),
-            Ok(Err(_)) => return Poll::Ready(()),
-            Err(_would_block) => {}
-        }
     }
-    cx.waker().wake_by_ref();
-    Poll::Pending
+
+    /// A server's tunnels at work at the outer `address`. As with the kernel's TCP, an address can be
+    /// listened on again while connections of its last listener are ending.
+    fn serve(&self, address: SocketAddr) -> Result<Listening<P>, NetError> {
+        let mut servers = self.servers.borrow_mut();
+        servers.retain(|server| server.strong_count() > 0);
+        let mut alive = servers.iter().filter_map(Weak::upgrade);
+        if let Some(server) = alive.find(|server| server.may_listen_at(address)) {
+            return Ok(server.listen());
+        }
+        let port = self.tunnels.kernel.bind_port(address)?;
+        let device = self.device(Ends::OfServer);
+        let device = device.map_err(|source| NetError::Bind { address, source })?;
+        let server = Server::new(port, self.tunnels.gateway(), device);
+        servers.push(Rc::downgrade(&server));
+        let listening = server.listen();
+        server.work_by_task(self.tunnels.limits.linger);
+        Ok(listening)
+    }
 }
 
-/// Where an IPv4 packet says that it comes from (RFC 791 §3.1).
-fn source(packet: &[u8]) -> Option<Ipv4Addr> {
-    let address: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
-    (packet[0] >> 4 == 4).then(|| address.into())
+/// What keeps the tunnels below a socket at work.
+pub trait Below {
+    /// Their outer address.
+    fn bound(&self) -> SocketAddr;
+
+    /// What was lost in them.
+    fn counters(&self) -> DatagramCounters;
+}
+
+/// A user inside its tunnel.
+struct Entered<P: Protection + 'static> {
+    kernel: Kernel,
+    hold: Hold<P>,
+    tunnel_handshake: Option<std::time::Duration>,
 }
 
 impl<P: Protection + 'static> StreamNetwork for Routed<P> {
-    type Stream = RoutedStream;
+    type Stream = RoutedStream<P>;
     type Listener = RoutedListener<P>;
 
     fn listen(&self, address: SocketAddr) -> Result<RoutedListener<P>, NetError> {
-        let (tunnels, hold) = self.serve(address)?;
-        let listener = StreamNetwork::listen(&self.inner(None, None), inner_server().into())?;
-        Ok(RoutedListener {
-            listener,
-            tunnels,
-            _hold: hold,
-        })
+        let listening = self.serve(address)?;
+        let inner = self.inner(None, listening.device());
+        let listener = StreamNetwork::listen(&inner, inner_server().into())?;
+        Ok(RoutedListener::new(listener, listening))
     }
 
     async fn connect(
         &self,
         user: u32,
         target: SocketAddr,
-    ) -> Result<StreamPeer<RoutedStream>, NetError> {
-        let (kernel, hold, tunnel_handshake) = self.enter(user, target).await?;
-        let connected = StreamNetwork::connect(&kernel, user, inner_server().into()).await?;
+    ) -> Result<StreamPeer<RoutedStream<P>>, NetError> {
+        let entered = self.enter(user, target).await?;
+        let connecting = StreamNetwork::connect(&entered.kernel, user, inner_server().into());
+        let connected = tokio::select! {
+            connected = connecting => connected?,
+            source = entered.hold.failed() => return Err(NetError::Connect { target, source }),
+        };
         Ok(StreamPeer {
-            stream: RoutedStream {
-                stream: connected.stream,
-                _hold: Some(hold),
-            },
+            stream: RoutedStream::of_user(connected.stream, entered.hold),
             local: connected.local,
             peer: connected.peer,
             transport_connect: connected.transport_connect,
-            tunnel_handshake,
+            tunnel_handshake: entered.tunnel_handshake,
         })
     }
 
@@ -270,121 +168,32 @@ impl<P: Protection + 'static> StreamNetwork for Routed<P> {
     }
 
     fn client_drops(&self) -> Option<Drops> {
-        Some(self.tunnels.client_drops.get())
-    }
-}
-
-/// A TCP connection of the kernel's inside a tunnel.
-pub struct RoutedStream {
-    stream: MeteredStream,
-    /// Of a user; dropped after the stream, whose goodbye still needs the tunnel.
-    _hold: Option<Hold>,
-}
-
-impl AsyncRead for RoutedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for RoutedStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// Accepts the kernel's TCP connections inside all tunnels of a server.
-pub struct RoutedListener<P: Protection> {
-    listener: KernelListener,
-    tunnels: Rc<TunnelPort<Gateway<P>>>,
-    _hold: Hold,
-}
-
-impl<P: Protection> StreamListener for RoutedListener<P> {
-    type Stream = RoutedStream;
-
-    fn bound(&self) -> SocketAddr {
-        self.tunnels.bound()
-    }
-
-    fn local_port(&self) -> u16 {
-        self.listener.bound().port()
-    }
-
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<StreamPeer<RoutedStream>>> {
-        let accepted = ready!(self.listener.poll_accept(cx))?;
-        Poll::Ready(Ok(StreamPeer {
-            stream: RoutedStream {
-                stream: accepted.stream,
-                _hold: None,
-            },
-            local: accepted.local,
-            peer: accepted.peer,
-            transport_connect: None,
-            tunnel_handshake: None,
-        }))
-    }
-
-    fn counters(&self) -> Option<DatagramCounters> {
-        Some(self.tunnels.counters())
+        Some(self.user_drops())
     }
 }
 
 impl<P: Protection + 'static> DatagramNetwork for Routed<P> {
-    type Server = RoutedSocket<P>;
-    type Client = RoutedSocket<P>;
+    type Server = RoutedSocket<Listening<P>>;
+    type Client = RoutedSocket<Hold<P>>;
 
-    fn bind(&self, address: SocketAddr) -> Result<RoutedSocket<P>, NetError> {
-        let (tunnels, hold) = self.serve(address)?;
-        Ok(RoutedSocket {
-            socket: self.inner(None, None).bind_port(inner_server().into())?,
-            tunnels: Some(tunnels),
-            _hold: hold,
-        })
+    fn bind(&self, address: SocketAddr) -> Result<Self::Server, NetError> {
+        let listening = self.serve(address)?;
+        let inner = self.inner(None, listening.device());
+        let socket = inner.bind_port(inner_server().into())?;
+        Ok(RoutedSocket::new::<P>(socket, listening))
     }
 
     async fn connect(
         &self,
         user: u32,
         target: SocketAddr,
-    ) -> Result<DatagramPeer<RoutedSocket<P>>, NetError> {
-        let (kernel, hold, tunnel_handshake) = self.enter(user, target).await?;
+    ) -> Result<DatagramPeer<Self::Client>, NetError> {
+        let entered = self.enter(user, target).await?;
+        let socket = entered.kernel.connect_port(inner_server().into()).await?;
         Ok(DatagramPeer {
-            socket: RoutedSocket {
-                socket: kernel.connect_port(inner_server().into()).await?,
-                tunnels: None,
-                _hold: hold,
-            },
+            socket: RoutedSocket::new::<P>(socket, entered.hold),
             peer: inner_server().into(),
-            tunnel_handshake,
+            tunnel_handshake: entered.tunnel_handshake,
         })
     }
 
@@ -393,51 +202,6 @@ impl<P: Protection + 'static> DatagramNetwork for Routed<P> {
     }
 
     fn client_drops(&self) -> Option<Drops> {
-        Some(self.tunnels.client_drops.get())
-    }
-}
-
-/// A UDP socket of the kernel's inside a tunnel or, on a server, inside all of them.
-pub struct RoutedSocket<P: Protection> {
-    socket: UdpPort,
-    /// A server's. Users' drops are counted by their network.
-    tunnels: Option<Rc<TunnelPort<Gateway<P>>>>,
-    _hold: Hold,
-}
-
-impl<P: Protection> DatagramSocket for RoutedSocket<P> {
-    fn bound(&self) -> SocketAddr {
-        match &self.tunnels {
-            Some(tunnels) => tunnels.bound(),
-            None => self.socket.bound(),
-        }
-    }
-
-    fn local(&self) -> SocketAddr {
-        self.socket.local()
-    }
-
-    fn max_payload_bytes(&self) -> usize {
-        MAX_DATAGRAM_BYTES - P::OVERHEAD_BYTES - IP_UDP_HEADER_BYTES
-    }
-
-    fn send(&self, peer: SocketAddr, payload: &[u8]) {
-        self.socket.send(peer, payload);
-    }
-
-    fn poll_drive(
-        &self,
-        cx: &mut Context<'_>,
-        receive: &mut dyn FnMut(SocketAddr, &[u8]),
-    ) -> Poll<io::Error> {
-        self.socket.poll_drive(cx, receive)
-    }
-
-    fn counters(&self) -> DatagramCounters {
-        let own = self.socket.counters();
-        match &self.tunnels {
-            Some(tunnels) => own.plus(tunnels.counters()),
-            None => own,
-        }
+        Some(self.user_drops())
     }
 }
