@@ -10,6 +10,7 @@ use super::daemon::Host;
 use super::namespace::Namespace;
 use super::pcap::Capture;
 use super::pump::Pump;
+use super::reading::{LinkReading, retransmitted_segments};
 use super::tap::Tap;
 use super::veth::{self, End};
 use super::{LabError, wire};
@@ -125,6 +126,36 @@ impl Lab {
         let (number, _) = self.end(place, link);
         let pump = self.links[usize::from(number)].pump.as_ref()?;
         Some(pump.with_tap(|tap| tap.seen().total()))
+    }
+
+    /// What has passed the link that callers use; `None` where a plain wire carries it.
+    ///
+    /// # Errors
+    /// When the link has failed.
+    pub(crate) fn users_link(&self) -> Result<Option<LinkReading>, LabError> {
+        let Some(pump) = &self.links[0].pump else {
+            return Ok(None);
+        };
+        let counters = pump.counters();
+        let counters = counters.map_err(LabError::step("carry packets between devices"))?;
+        let seen = pump.with_tap(|tap| tap.seen());
+        Ok(Some(LinkReading::new(seen, counters.links.queue_full)))
+    }
+
+    /// Segments that the kernel's TCP has sent again everywhere.
+    ///
+    /// # Errors
+    /// When its books cannot be read.
+    pub(crate) fn retransmitted_segments(&self) -> Result<u64, LabError> {
+        let places = self.stations.iter().chain([&self.users]);
+        places.map(retransmitted_segments).sum()
+    }
+
+    /// Has emulated links send what comes from now on at another rate; `None` for as fast as it comes.
+    pub(crate) fn set_rate(&self, bits_per_second: Option<u64>) {
+        for pump in self.links.iter().filter_map(|link| link.pump.as_ref()) {
+            pump.set_rate(bits_per_second);
+        }
     }
 
     /// The link of an interface of this kind at `place`, and which end of it that is.

@@ -11,7 +11,7 @@ use hopbench::transport::{Settings, Stack, WireCounters};
 
 use super::tunnel::SharedTunnel;
 use super::{Failure, NodeProcesses, Outcome, Testbed};
-use crate::lab::{Lab, Namespace, Place};
+use crate::lab::{Lab, LinkReading, Namespace, Place};
 use crate::protocol::WireReading;
 use crate::topology::{Layout, Link, Site, Station, Topology};
 
@@ -223,6 +223,38 @@ impl Nodes {
             Some(lab) => Ok(lab.overwhelmed()?),
             None => Ok(None),
         }
+    }
+
+    /// What has passed the link that callers use, if it is an emulated one.
+    pub(crate) fn users_link(&self) -> Outcome<Option<LinkReading>> {
+        match &self.lab {
+            Some(lab) => Ok(lab.users_link()?),
+            None => Ok(None),
+        }
+    }
+
+    /// Segments that the kernel's TCP has sent again in the lab, if they are in one.
+    pub(crate) fn retransmitted_segments(&self) -> Outcome<Option<u64>> {
+        let lab = self.lab.as_ref();
+        let segments = lab.map(Lab::retransmitted_segments).transpose()?;
+        Ok(segments)
+    }
+
+    /// Does `work` while links send as fast as they are given something: who is to be there before a load
+    /// need not wait for a narrow one.
+    pub(crate) fn at_full_width<T>(&self, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+        let links = self.site.path.links();
+        let narrow = self
+            .lab
+            .as_ref()
+            .zip(links.and_then(|links| links.rate_bits_per_second));
+        let Some((lab, rate)) = narrow else {
+            return work();
+        };
+        lab.set_rate(None);
+        let done = work();
+        lab.set_rate(Some(rate));
+        done
     }
 
     /// The callers' accounts.

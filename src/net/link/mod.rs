@@ -151,6 +151,21 @@ impl Link {
         Fate::UnderWay
     }
 
+    /// Sends what is offered from now on at another rate; `None` for as fast as it comes. What it was given
+    /// before goes on as it was meant to.
+    ///
+    /// # Errors
+    /// When a link cannot have that rate.
+    pub fn set_rate(&mut self, bits_per_second: Option<u64>) -> Result<(), ConditionsError> {
+        let conditions = LinkConditions {
+            rate_bits_per_second: bits_per_second,
+            ..self.conditions
+        };
+        conditions.check()?;
+        self.conditions = conditions;
+        Ok(())
+    }
+
     /// The next packet that has arrived by `now`.
     pub fn poll(&mut self, now: Instant) -> Option<&[u8]> {
         let Reverse(next) = self.under_way.peek().filter(|next| next.0.at <= now)?;
