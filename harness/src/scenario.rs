@@ -189,6 +189,13 @@ impl Plan {
         selection: &Selection<'_>,
     ) -> anyhow::Result<Vec<Site>> {
         let core_stacks = rows(&self.core_stacks).context("in `core_stacks`")?;
+        let over_others = |(_, beneath): &Row| beneath.is_some();
+        ensure!(
+            !core_stacks.iter().any(over_others)
+                && (core_stacks.is_empty() || !rows(&self.stacks)?.iter().any(over_others)),
+            "`core_stacks` and a tunnel that daemons of others make: expected none beside the other, since such \
+             tunnels are over all hops. Leave `core_stacks` out"
+        );
         let core_stacks: Vec<&Stack> = core_stacks.into_iter().map(|(stack, _)| stack).collect();
         let mut sites = Vec::new();
         let chosen = rows(selection.stacks).context("in an experiment's `stacks`")?;

@@ -17,7 +17,7 @@ use hopbench::transport::Resumption;
 use serde_json::{Value, json};
 
 use super::{Bench, Question, Sample, Subject, Trial, cell_id, handshake, packet, protection};
-use crate::lab::LinkReading;
+use crate::lab::{LinkReading, Place};
 use crate::limits::{self, Demand, Spread};
 use crate::rate::OfferedRate;
 use crate::scenario::{Blocks, Plan, Selection, Setup, Throughput};
@@ -358,8 +358,8 @@ pub(super) fn play(
     let mut callers = Vec::with_capacity(2);
     let mut report = load.run(plan, &mut nodes, |nodes| {
         edges.push(nodes.usage()?);
-        if let Some(tunnel) = nodes.tunnel() {
-            callers.push(tunnel.cpu_ns()?[0]);
+        if let Some(tunnels) = nodes.tunnels() {
+            callers.push(tunnels.cpu_ns(Place::Users)?);
         }
         Ok(())
     })?;
@@ -393,7 +393,7 @@ pub(super) fn play(
             .map(|(after, before)| after.saturating_sub(before)),
         overwhelmed_links: nodes.overwhelmed_links()?,
         drops: drops.map(|(after, before)| after.saturating_sub(before) as f64),
-        tunnel_setups: nodes.tunnel().map(|tunnel| tunnel.setups().clone()),
+        tunnel_setups: nodes.tunnels().map(|tunnels| tunnels.setups().clone()),
         has_tunnel: site.stack.tunnel.is_some() || site.core.tunnel.is_some(),
     })
 }
