@@ -90,7 +90,7 @@ fn of_what(block: &Block<'_>, price: &Price<'_>) -> String {
             let hop = block.row(price.stack).and_then(Row::hop);
             let hop = hop.map_or("a narrow hop".to_owned(), |rate| format!("a hop of {rate}"));
             let operation = operation(block.workload);
-            format!("the number of {operation}s a second that fit through {hop}")
+            format!("the highest {operation} rate through {hop}")
         }
         Question::Scale => {
             let row = block.row(price.stack);

@@ -27,10 +27,10 @@ pub(super) fn section(out: &mut String, summary: &Summary<'_>) {
          operations were alone on the hop. Of that, shares were offered (parameter `shares`), descending: `fits` is the first at \
          which all operations ended well, as fast as they came. `alone` is the median of an operation alone; it takes \
          no longer than sending all its bytes one after the other, `all bytes`, beside what processors take. `overload` \
-         is what ended well when more was offered than fits (`overload_ratio`), ÷ predicted: what is missing to 1 \
-         went into packets that were dropped before a full queue and into what timers sent again – of SIP over UDP after \
-         500 ms (Timers A and E, RFC 3261 §17), of TCP after its retransmission timeout (RFC 6298), which a queue makes \
-         longer. TCP inside `@clear` and `@wireguard` is in user space and not among what TCP sent again.\n"
+         is what ended well when more was offered than fits (`overload_ratio`), ÷ predicted. What is missing to 1 went into \
+         operations that were begun and came to no end, into packets that a full queue dropped, and into what timers sent \
+         again: of SIP over UDP after 500 ms (Timers A and E, RFC 3261 §17), of TCP after its retransmission timeout \
+         (RFC 6298), which a queue makes longer. TCP in user space is not among what TCP sent again.\n"
     );
     for block in blocks {
         footprints(out, block);

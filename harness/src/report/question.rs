@@ -183,7 +183,7 @@ impl Question {
                 "invite" => "round trips/call".to_owned(),
                 _ => "round trips/set-up".to_owned(),
             },
-            Self::Rate => format!("{}s/s, narrow hop", operation(workload)),
+            Self::Rate => format!("{} rate, narrow hop", operation(workload)),
             Self::Scale => "CPU/call beside a crowd".to_owned(),
             Self::Search => format!("highest {} rate", operation(workload)),
             Self::Knee => format!("{} rate at the knee", operation(workload)),

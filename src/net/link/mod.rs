@@ -27,6 +27,9 @@ use serde::{Deserialize, Serialize};
 pub use conditions::{ConditionsError, Jitter, LinkConditions, Loss};
 use line::Line;
 
+/// A buffer for a packet is no longer from the start.
+const USUAL_MTU_BYTES: u16 = 2_048;
+
 /// One direction of an emulated link.
 #[derive(Debug)]
 pub struct Link {
@@ -214,7 +217,10 @@ impl Link {
 
     fn put(&mut self, at: Instant, packet: &[u8]) {
         let place = self.vacant.pop().unwrap_or_else(|| {
-            self.packets.push(Vec::new());
+            // As long as a packet may be, so that none makes it grow later; beyond what links usually take, as
+            // long as they are.
+            let longest = self.conditions.mtu_bytes.min(USUAL_MTU_BYTES);
+            self.packets.push(Vec::with_capacity(longest.into()));
             u32::try_from(self.packets.len() - 1).expect("memory ends before 2^32 packets")
         });
         let buffer = &mut self.packets[place as usize];

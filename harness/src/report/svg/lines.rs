@@ -125,17 +125,12 @@ pub(in crate::report) fn narrow_hops<'a>(run: &'a Run, block: &Block<'_>) -> Lin
     }
     let operation = operation(block.workload);
     Lines {
-        title: format!("{}s that fit through a narrow hop", capitalised(operation)),
+        title: format!("Highest {operation} rate through a narrow hop"),
         subtitle: super::subtitle(run, "thin: as the bytes of one predict"),
         over: Over::HopRates,
         unit: Unit::PerSecond,
         lines: found,
     }
-}
-
-fn capitalised(word: &str) -> String {
-    let (first, rest) = word.split_at(word.len().min(1));
-    first.to_uppercase() + rest
 }
 
 /// The metric `key` of the cells that have a `place`.
