@@ -712,7 +712,11 @@ const OVER_NARROW_HOPS: &[Known] = &[
         Unit::PerSecond,
         "Highest rate tried at which all operations fitted",
     ),
-    higher("fitting_ratio", Unit::Ratio, "That rate ÷ the predicted one"),
+    higher(
+        "fitting_ratio",
+        Unit::Ratio,
+        "That rate ÷ the predicted one",
+    ),
     lower_ns("fitting_latency_ns", "Latency at the rate that fits"),
     higher(
         "overload_offered_per_second",
