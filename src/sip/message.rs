@@ -402,7 +402,8 @@ fn split_head(bytes: &[u8]) -> Result<(&str, &[u8]), ParseError> {
 
 /// The start line taken apart, and what is wrong with it if that can still be answered.
 fn start_line(line: &str) -> Result<(StartLine<'_>, Option<ParseError>), ParseError> {
-    let (first, rest) = line.split_once(' ').ok_or(ParseError::StartLine)?;
+    let space = memchr::memchr(b' ', line.as_bytes()).ok_or(ParseError::StartLine)?;
+    let (first, rest) = (&line[..space], &line[space + 1..]);
     if names_sip(first) {
         // Without a reason phrase many leave out the space as well.
         let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -413,7 +414,9 @@ fn start_line(line: &str) -> Result<(StartLine<'_>, Option<ParseError>), ParseEr
         return Ok((StartLine::Response { status, reason }, fault_of(first)));
     }
     // Behind white space that should not be there the request can still be told, and answered.
-    let (uri, version) = rest.trim().rsplit_once(' ').ok_or(ParseError::StartLine)?;
+    let trimmed = rest.trim();
+    let space = memchr::memrchr(b' ', trimmed.as_bytes()).ok_or(ParseError::StartLine)?;
+    let (uri, version) = (&trimmed[..space], &trimmed[space + 1..]);
     let is_tidy = rest.len() == uri.len() + 1 + version.len() && !uri.ends_with(' ');
     let method_text = first;
     let is_token = !first.is_empty() && first.bytes().all(framing::is_token_byte);
