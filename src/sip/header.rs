@@ -182,7 +182,7 @@ const EACH: u64 = 0x0101_0101_0101_0101;
 
 /// Place of the first colon among eight bytes, 8 if there is none.
 fn colon_in(word: u64) -> usize {
-    let other = word ^ EACH * b':' as u64;
+    let other = word ^ (EACH * b':' as u64);
     // The highest bit of each byte that is zero; above the first one, perhaps of others.
     let zeros = other.wrapping_sub(EACH) & !other & (EACH << 7);
     zeros.trailing_zeros() as usize / 8
