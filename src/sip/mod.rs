@@ -38,6 +38,7 @@ pub mod timer;
 pub mod transaction;
 
 mod callee;
+mod form;
 mod proxy;
 mod stationery;
 
