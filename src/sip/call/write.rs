@@ -296,8 +296,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::sip::emit::response_head;
     use crate::sip::message::Message;
+    use crate::sip::reply::response_head;
     use crate::sip::response::Response;
     use crate::sip::stationery::Stationery;
     use crate::sip::text::Text;
