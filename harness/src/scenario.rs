@@ -5,6 +5,7 @@ mod chain;
 mod checks;
 mod link;
 mod memory;
+mod rate;
 mod scale;
 mod search;
 mod setup;
@@ -28,6 +29,7 @@ pub(crate) use blocks::{Automatic, Blocks};
 pub(crate) use chain::Chain;
 pub(crate) use link::Links;
 pub(crate) use memory::Memory;
+pub(crate) use rate::NarrowHops;
 pub(crate) use scale::Scale;
 pub(crate) use search::{KneeSweep, Search};
 pub(crate) use setup::Setup;
@@ -79,6 +81,8 @@ pub(crate) struct Plan {
     pub(crate) chain: Option<Chain>,
     /// The experiment `link`, if it is wanted: of runs in the lab alone.
     pub(crate) link: Option<Links>,
+    /// The experiment `rate`, if it is wanted: likewise.
+    pub(crate) rate: Option<NarrowHops>,
     /// The experiments `scale`, whose sizes of crowds are compared with each other.
     #[serde(default)]
     pub(crate) scale: Vec<Scale>,
@@ -102,7 +106,7 @@ pub(crate) struct Selection<'a> {
 }
 
 /// The scenarios that are built in: name and text.
-pub(crate) const PROFILES: [(&str, &str); 11] = [
+pub(crate) const PROFILES: [(&str, &str); 12] = [
     ("quick", include_str!("../scenarios/quick.toml")),
     ("standard", include_str!("../scenarios/standard.toml")),
     ("full", include_str!("../scenarios/full.toml")),
@@ -114,6 +118,7 @@ pub(crate) const PROFILES: [(&str, &str); 11] = [
     ("scale", include_str!("../scenarios/scale.toml")),
     ("memory", include_str!("../scenarios/memory.toml")),
     ("rates", include_str!("../scenarios/rates.toml")),
+    ("narrow", include_str!("../scenarios/narrow.toml")),
 ];
 
 /// The text of a built-in scenario.
@@ -184,6 +189,13 @@ impl Plan {
         selection: &Selection<'_>,
     ) -> anyhow::Result<Vec<Site>> {
         let core_stacks = rows(&self.core_stacks).context("in `core_stacks`")?;
+        let over_others = |(_, beneath): &Row| beneath.is_some();
+        ensure!(
+            !core_stacks.iter().any(over_others)
+                && (core_stacks.is_empty() || !rows(&self.stacks)?.iter().any(over_others)),
+            "`core_stacks` and a tunnel that daemons of others make: expected none beside the other, since such \
+             tunnels are over all hops. Leave `core_stacks` out"
+        );
         let core_stacks: Vec<&Stack> = core_stacks.into_iter().map(|(stack, _)| stack).collect();
         let mut sites = Vec::new();
         let chosen = rows(selection.stacks).context("in an experiment's `stacks`")?;
@@ -232,11 +244,13 @@ impl Plan {
         let throughput = throughput.map(|throughput| &mut throughput.blocks);
         let chain = self.chain.iter_mut().map(|chain| &mut chain.blocks);
         let link = self.link.iter_mut().map(|link| &mut link.blocks);
+        let rate = self.rate.iter_mut().map(|rate| &mut rate.blocks);
         for blocks in setup
             .chain(memory)
             .chain(throughput)
             .chain(chain)
             .chain(link)
+            .chain(rate)
         {
             *blocks = blocks.until_narrow();
         }
@@ -291,6 +305,9 @@ impl Plan {
         }
         if let Some(link) = &self.link {
             link.check()?;
+        }
+        if let Some(rate) = &self.rate {
+            rate.check()?;
         }
         for (index, scale) in self.scale.iter().enumerate() {
             scale.check(&format!("scale[{index}]"))?;

@@ -7,7 +7,8 @@
 //! ```text
 //! mod                                  the page: what comes in which order
 //! answer setup latency throughput
-//! memory cpu wire chain link scale     sections
+//! memory cpu wire chain link narrow    sections
+//! scale
 //! bars  plot  ridges                   charts: of HTML alone; drawn by the script; distributions
 //! figures  prose                       tables of figures; Markdown as HTML
 //! ```
@@ -20,6 +21,7 @@ mod figures;
 mod latency;
 mod link;
 mod memory;
+mod narrow;
 mod plot;
 mod prose;
 mod ridges;
@@ -81,6 +83,7 @@ pub(super) fn render(run: &Run) -> String {
         wire::section(&report),
         chain::section(&report, &mut prose),
         link::section(&report, &mut prose),
+        narrow::section(&report, &mut prose),
         scale::section(&report, &mut prose),
     ];
     let last = LAST.map(|heading| prose.take(heading));
