@@ -693,6 +693,11 @@ const OVER_NARROW_HOPS: &[Known] = &[
         Unit::Bytes,
         "Bytes of IP packets per operation, to who opens hops",
     ),
+    lower(
+        "tcp_retransmissions_count",
+        Unit::Count,
+        "Segments that the kernel's TCP sent again although operations were alone on the hop",
+    ),
     lower_ns(
         "serialised_ns",
         "Time that the hop takes to send all bytes of an operation, one after the other",
@@ -707,7 +712,11 @@ const OVER_NARROW_HOPS: &[Known] = &[
         Unit::PerSecond,
         "Highest rate tried at which all operations fitted",
     ),
-    higher("fitting_ratio", Unit::Ratio, "That rate ÷ the predicted one"),
+    higher(
+        "fitting_ratio",
+        Unit::Ratio,
+        "That rate ÷ the predicted one",
+    ),
     lower_ns("fitting_latency_ns", "Latency at the rate that fits"),
     higher(
         "overload_offered_per_second",

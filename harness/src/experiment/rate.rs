@@ -313,6 +313,10 @@ impl Narrow {
             "back_wire_bytes_per_operation",
             footprint.back_bytes,
         );
+        let segments = readings.retransmitted_segments;
+        let segments = segments.map(|segments| segments as f64);
+        let key = "tcp_retransmissions_count";
+        sample.scalars.insert(key.to_owned(), segments);
         put(
             sample,
             "serialised_ns",

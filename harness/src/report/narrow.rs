@@ -30,7 +30,8 @@ pub(super) fn section(out: &mut String, summary: &Summary<'_>) {
          is what ended well when more was offered than fits (`overload_ratio`), ÷ predicted. What is missing to 1 went into \
          operations that were begun and came to no end, into packets that a full queue dropped, and into what timers sent \
          again: of SIP over UDP after 500 ms (Timers A and E, RFC 3261 §17), of TCP after its retransmission timeout \
-         (RFC 6298), which a queue makes longer. TCP in user space is not among what TCP sent again.\n"
+         (RFC 6298), which a queue makes longer. Where nothing was lost, TCP sends again what a narrow hop delays beyond what a SYN of 60 bytes has taught it to \
+         expect (tail loss probes, RFC 8985 §7). TCP in user space is not among what TCP sent again.\n"
     );
     for block in blocks {
         footprints(out, block);
@@ -42,12 +43,18 @@ fn footprints(out: &mut String, block: &Block<'_>) {
     let _ = writeln!(
         out,
         "Bytes of IP packets of a {}, alone on the narrowest hop\n\n\
-         | stack | from who opens hops | to who opens hops | more than the least |\n|---|--:|--:|--:|",
+         | stack | from who opens hops | to who opens hops | more than the least | sent again by TCP, of all |\n\
+         |---|--:|--:|--:|--:|",
         operation(block.workload)
     );
     let bytes = |stack: &str| {
         let [onward, back] = BYTES.map(|key| block.metric(stack, key, None)?.value);
         onward.zip(back)
+    };
+    let again = |stack: &str| {
+        block
+            .metric(stack, "tcp_retransmissions_count", None)?
+            .value
     };
     let fuller = |(onward, back): (f64, f64)| onward.max(back);
     let stacks = || block.rows.iter().map(|row| row.stack);
@@ -58,13 +65,14 @@ fn footprints(out: &mut String, block: &Block<'_>) {
         let more = found.map(fuller).zip(least);
         let _ = writeln!(
             out,
-            "| `{stack}` | {} | {} | {} |",
+            "| `{stack}` | {} | {} | {} | {} |",
             told(found.map(|(onward, _)| onward)),
             told(found.map(|(_, back)| back)),
             more.map_or(MISSING.to_owned(), |(fuller, least)| format!(
                 "{:.2}×",
                 fuller / least
             )),
+            told(again(stack)),
         );
     }
     out.push('\n');
