@@ -38,8 +38,10 @@ const FINISH_POLL: Duration = Duration::from_millis(2);
 const REST: Duration = Duration::from_secs(3_600);
 /// Lifetime that registrations ask for unless they are told otherwise: longer than any run.
 const EXPIRES_SECONDS: u32 = 3_600;
+/// What waits at a datagram socket of a generator that gathers, in the kernel's count: a small datagram is 1 KiB or more.
+const GATHERED_BYTES: u32 = 1024 * 1024;
 /// Operations started before the connections get a turn.
-const STARTS_PER_TURN: usize = 16;
+const STARTS_PER_TURN: usize = 64;
 
 /// One worker of a generator. Lives inside a [`tokio::task::LocalSet`].
 pub(super) struct Worker {
@@ -76,6 +78,8 @@ pub(super) struct State {
     pub(super) call_slots: CallSlots,
     pub(super) timers: TimerQueue<TimerKey>,
     pub(super) turns: Turns,
+    /// Whose turn it would have been when the latest load ended.
+    pub(super) next_user: u32,
     pub(super) kinds: Kinds,
     /// Of waiting times.
     pub(super) random: ChaCha8Rng,
@@ -193,11 +197,18 @@ impl Worker {
         stack: &'static Stack,
         index: u32,
     ) -> Result<Self, TransportError> {
-        // A user sends what one wake-up brings with one call: what the server gets is the same.
-        let settings = Settings {
-            batching: Batching::On,
+        // A user sends what one wake-up brings with as few calls as it can: what the server gets is the same.
+        let mut settings = Settings {
+            batching: Batching::Segments,
             ..config.settings.clone()
         };
+        // What gathers lets more wait for it than a datagram socket usually holds.
+        if !config.gather.is_zero() && !stack.is_stream() {
+            let buffers = &mut settings.socket_buffers;
+            buffers
+                .socket_receive_buffer_bytes
+                .get_or_insert(GATHERED_BYTES);
+        }
         let transport = stack.open(&settings)?;
         let mut users = Vec::new();
         users.resize_with(config.users_max().div_ceil(config.workers) as usize, || {
@@ -227,6 +238,7 @@ impl Worker {
                 call_slots: CallSlots::default(),
                 timers: TimerQueue::new(),
                 turns: Turns::none(),
+                next_user: 0,
                 kinds: Kinds::One(OperationKind::Register),
                 random: ChaCha8Rng::seed_from_u64(config.seed ^ u64::from(index) << 48),
                 answering: config
@@ -273,7 +285,8 @@ impl Worker {
         {
             let mut state = self.state.borrow_mut();
             state.recorder = Some(Recorder::new(window_start, window_end));
-            state.begin_order(Turns::new(self.share_of(plan.users), plan), 0);
+            let turns = Turns::new(self.share_of(plan.users), plan, state.next_user);
+            state.begin_order(turns, 0);
             state.kinds = Kinds::new(plan, self.index);
             let ring = Duration::from_secs_f64(plan.ring_seconds);
             if let Some(callees) = &self.callees {
@@ -359,6 +372,7 @@ impl Worker {
                 recorder.failed(operation.kind, operation.intended, cause);
             }
         }
+        state.next_user = state.turns.next();
         state.begin_order(Turns::none(), 0);
         let mut report = recorder.finish((0..never_started).map(|_| state.kinds.next()));
         let answering = state.answering.as_ref();

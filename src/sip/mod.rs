@@ -39,6 +39,7 @@ pub mod timer;
 pub mod transaction;
 
 mod callee;
+mod form;
 mod keyed;
 mod proxy;
 mod stationery;
