@@ -63,9 +63,8 @@
     place.className = "live";
     holder.append(place);
     const options = holder.parentElement.querySelector(".options");
-    const start = () => options?.querySelector(":checked")?.value ?? "both";
-    const isSeen = ({ class: name, uncorrected }) =>
-      isShown(name) && (start() === "both" || uncorrected === (start() === "uncorrected"));
+    const chosen = () => options?.querySelector(":checked")?.value ?? "all";
+    const isSeen = ({ class: name, group = "" }) => isShown(name) && (group === "" || ["all", group].includes(chosen()));
     const height = () => (place.clientWidth < 520 ? 300 : 380);
 
     const plot = new uPlot(
@@ -80,8 +79,8 @@
             label: series.name,
             show: isSeen(series),
             stroke: () => colour(series.class),
-            width: series.uncorrected ? 1.25 : 2,
-            dash: series.uncorrected ? [2, 3] : series.doubtful ? [7, 5] : undefined,
+            width: series.thin ? 1.25 : 2,
+            dash: series.thin ? [2, 3] : series.doubtful ? [7, 5] : undefined,
             points: { show: told.at.length < 12 },
             spanGaps: true,
             value: (_, value) => quantity(value, told.y.unit),
