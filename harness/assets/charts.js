@@ -127,16 +127,26 @@
     });
   };
 
-  const holders = [...document.querySelectorAll("[data-plot]")];
-  let plots = [];
-  const drawAll = () => {
-    plots.forEach(({ remove }) => remove());
-    plots = holders.map(draw);
+  // A long run has dozens of plots, and a reader sees two: each is drawn when it is about to be seen, the static
+  // chart stands in its place until then.
+  const plots = new Map();
+  const drawNow = (holder) => {
+    plots.get(holder)?.remove();
+    plots.set(holder, draw(holder));
   };
   root.classList.add("scripted");
-  drawAll();
+  const approaching = new IntersectionObserver(
+    (seen) => {
+      for (const { target } of seen.filter(({ isIntersecting }) => isIntersecting)) {
+        approaching.unobserve(target);
+        drawNow(target);
+      }
+    },
+    { rootMargin: "800px 0px" },
+  );
+  document.querySelectorAll("[data-plot]").forEach((holder) => approaching.observe(holder));
   document.addEventListener("change", () => plots.forEach(({ refresh }) => refresh()));
   // Colours of markers are those of the scheme that they were made in.
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => [...plots.keys()].forEach(drawNow));
   performance.mark("interactive");
 })();
