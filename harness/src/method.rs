@@ -126,6 +126,7 @@ impl Check {
             throughput: vec![throughput],
             chain: None,
             link: None,
+            rate: None,
             scale: Vec::new(),
             search: Vec::new(),
             knee: Vec::new(),

@@ -1,14 +1,21 @@
 //! What a run measures: a TOML file, or one of the profiles that are built in.
 
 mod blocks;
+mod chain;
+mod checks;
 mod link;
+mod memory;
+mod rate;
 mod scale;
 mod search;
+mod setup;
+#[cfg(test)]
+mod tests;
+mod throughput;
 
 use std::path::Path as FilePath;
 
 use anyhow::{Context, bail, ensure};
-use hopbench::load::{ArrivalLaw, BackOff, Lifecycle, Mix, Stage, Workload};
 use hopbench::net::link::LinkConditions;
 use hopbench::transport::Stack;
 use serde::Deserialize;
@@ -16,13 +23,17 @@ use serde::Deserialize;
 use crate::beneath::{self, Beneath};
 use crate::gate::Gate;
 use crate::path::{Path, PathName};
-use crate::rate::{OfferedRate, RATES_PER_SECOND};
-use crate::topology::{CHAIN_MAX, Site, Topology};
+use crate::topology::{Site, Topology};
 use crate::variant::Variant;
 pub(crate) use blocks::{Automatic, Blocks};
+pub(crate) use chain::Chain;
 pub(crate) use link::Links;
+pub(crate) use memory::Memory;
+pub(crate) use rate::NarrowHops;
 pub(crate) use scale::Scale;
 pub(crate) use search::{KneeSweep, Search};
+pub(crate) use setup::Setup;
+pub(crate) use throughput::Throughput;
 
 /// A scenario and the text that it was read from.
 #[derive(Clone, Debug)]
@@ -70,6 +81,8 @@ pub(crate) struct Plan {
     pub(crate) chain: Option<Chain>,
     /// The experiment `link`, if it is wanted: of runs in the lab alone.
     pub(crate) link: Option<Links>,
+    /// The experiment `rate`, if it is wanted: likewise.
+    pub(crate) rate: Option<NarrowHops>,
     /// The experiments `scale`, whose sizes of crowds are compared with each other.
     #[serde(default)]
     pub(crate) scale: Vec<Scale>,
@@ -79,140 +92,6 @@ pub(crate) struct Plan {
     /// The experiments `knee`.
     #[serde(default)]
     pub(crate) knee: Vec<KneeSweep>,
-}
-
-/// Latency by phase of a user who comes, under a light load.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Setup {
-    /// Users that come.
-    pub(crate) rate_per_second: f64,
-    /// Load before the measurement.
-    pub(crate) warm_up_seconds: f64,
-    /// The measurement, in each block.
-    pub(crate) duration_seconds: f64,
-    /// Repetitions, interleaved between the stacks.
-    pub(crate) blocks: Blocks,
-    /// Law of the gaps.
-    #[serde(default)]
-    pub(crate) arrivals: ArrivalLaw,
-    /// What users register through.
-    #[serde(default)]
-    pub(crate) topology: Topology,
-    /// Which of the plan's stacks are asked; without the key, all.
-    #[serde(default)]
-    pub(crate) stacks: Vec<String>,
-    /// Ways to run the stacks; each is a cell of those that all of its keys concern.
-    #[serde(default)]
-    pub(crate) variants: Vec<Variant>,
-}
-
-/// Memory over the number of connections.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Memory {
-    /// How far each connection is brought; not to `idle`, which has a key of its own.
-    pub(crate) stages: Vec<Stage>,
-    /// The stage `idle`, if it is wanted.
-    pub(crate) idle: Option<Idle>,
-    /// Points of the regression, ascending.
-    pub(crate) connections: Vec<u32>,
-    /// Repetitions, interleaved between the stacks.
-    pub(crate) blocks: Blocks,
-    /// Which of the plan's stacks are asked; without the key, all.
-    #[serde(default)]
-    pub(crate) stacks: Vec<String>,
-    /// Ways to run the stacks; each is a cell of those that all of its keys concern.
-    #[serde(default)]
-    pub(crate) variants: Vec<Variant>,
-}
-
-/// Memory of connections that have had nothing to do for a while.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Idle {
-    /// How long.
-    #[serde(default = "one_minute")]
-    pub(crate) seconds: f64,
-    /// Points of the regression, ascending. All of them are open at the same time.
-    pub(crate) connections: Vec<u32>,
-    /// Repetitions, interleaved between the stacks, each of which takes so long.
-    pub(crate) blocks: u32,
-    /// Ways to run the stacks, likewise; without the key the usual one alone, since each waits.
-    #[serde(default)]
-    pub(crate) variants: Vec<Variant>,
-}
-
-/// Cost and latency of operations at given rates.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Throughput {
-    /// What an operation is.
-    pub(crate) workload: Workload,
-    /// How long a connection is kept.
-    pub(crate) lifecycle: Lifecycle,
-    /// Offered rates; each is a cell. Numbers, or `"100..2000"` for a ramp, or `"100,400,200"` for
-    /// steps.
-    pub(crate) rates_per_second: Vec<OfferedRate>,
-    /// Users that take turns.
-    pub(crate) users: u32,
-    /// Load before the measurement.
-    pub(crate) warm_up_seconds: f64,
-    /// The measurement, in each block.
-    pub(crate) duration_seconds: f64,
-    /// Repetitions, interleaved between the stacks.
-    pub(crate) blocks: Blocks,
-    /// Law of the gaps.
-    #[serde(default)]
-    pub(crate) arrivals: ArrivalLaw,
-    /// From answer to hang-up.
-    #[serde(default)]
-    pub(crate) talk_seconds: f64,
-    /// From INVITE to answer, where the generator's own users are called.
-    #[serde(default)]
-    pub(crate) ring_seconds: f64,
-    /// What calls pass.
-    #[serde(default)]
-    pub(crate) topology: Topology,
-    /// Which of the plan's stacks are asked; without the key, all.
-    #[serde(default)]
-    pub(crate) stacks: Vec<String>,
-    /// Ways to run the stacks; each is a cell of those that all of its keys concern.
-    #[serde(default)]
-    pub(crate) variants: Vec<Variant>,
-    /// Whether callers have to prove who they are.
-    #[serde(default)]
-    pub(crate) authenticate_calls: bool,
-    /// What is done how often, of the workload `mixed`.
-    #[serde(default)]
-    pub(crate) mix: Mix,
-    /// How long users wait before they come back, of the workload `avalanche`.
-    #[serde(default)]
-    pub(crate) back_off: BackOff,
-}
-
-/// Calls through chains of proxies, under a light load.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Chain {
-    /// Lengths of the chain; each is a cell.
-    pub(crate) proxies: Vec<u32>,
-    /// Calls.
-    pub(crate) rate_per_second: f64,
-    /// Callers that take turns.
-    pub(crate) users: u32,
-    /// Load before the measurement.
-    pub(crate) warm_up_seconds: f64,
-    /// The measurement, in each block.
-    pub(crate) duration_seconds: f64,
-    /// Repetitions, interleaved between the stacks and the lengths.
-    pub(crate) blocks: Blocks,
-    /// Which of the plan's stacks are asked; without the key, all.
-    #[serde(default)]
-    pub(crate) stacks: Vec<String>,
-    /// Law of the gaps.
-    #[serde(default)]
-    pub(crate) arrivals: ArrivalLaw,
 }
 
 /// Which sites an experiment is about, beside its topology.
@@ -227,7 +106,7 @@ pub(crate) struct Selection<'a> {
 }
 
 /// The scenarios that are built in: name and text.
-pub(crate) const PROFILES: [(&str, &str); 11] = [
+pub(crate) const PROFILES: [(&str, &str); 12] = [
     ("quick", include_str!("../scenarios/quick.toml")),
     ("standard", include_str!("../scenarios/standard.toml")),
     ("full", include_str!("../scenarios/full.toml")),
@@ -239,6 +118,7 @@ pub(crate) const PROFILES: [(&str, &str); 11] = [
     ("scale", include_str!("../scenarios/scale.toml")),
     ("memory", include_str!("../scenarios/memory.toml")),
     ("rates", include_str!("../scenarios/rates.toml")),
+    ("narrow", include_str!("../scenarios/narrow.toml")),
 ];
 
 /// The text of a built-in scenario.
@@ -309,6 +189,13 @@ impl Plan {
         selection: &Selection<'_>,
     ) -> anyhow::Result<Vec<Site>> {
         let core_stacks = rows(&self.core_stacks).context("in `core_stacks`")?;
+        let over_others = |(_, beneath): &Row| beneath.is_some();
+        ensure!(
+            !core_stacks.iter().any(over_others)
+                && (core_stacks.is_empty() || !rows(&self.stacks)?.iter().any(over_others)),
+            "`core_stacks` and a tunnel that daemons of others make: expected none beside the other, since such \
+             tunnels are over all hops. Leave `core_stacks` out"
+        );
         let core_stacks: Vec<&Stack> = core_stacks.into_iter().map(|(stack, _)| stack).collect();
         let mut sites = Vec::new();
         let chosen = rows(selection.stacks).context("in an experiment's `stacks`")?;
@@ -357,11 +244,13 @@ impl Plan {
         let throughput = throughput.map(|throughput| &mut throughput.blocks);
         let chain = self.chain.iter_mut().map(|chain| &mut chain.blocks);
         let link = self.link.iter_mut().map(|link| &mut link.blocks);
+        let rate = self.rate.iter_mut().map(|rate| &mut rate.blocks);
         for blocks in setup
             .chain(memory)
             .chain(throughput)
             .chain(chain)
             .chain(link)
+            .chain(rate)
         {
             *blocks = blocks.until_narrow();
         }
@@ -403,15 +292,7 @@ impl Plan {
         );
         self.sites(Topology::Trapezoid, &Selection::default())?;
         if let Some(setup) = &self.setup {
-            check_load(
-                "setup",
-                &[setup.rate_per_second],
-                setup.duration_seconds,
-                &setup.blocks,
-            )?;
-            check_seconds("setup.warm_up_seconds", setup.warm_up_seconds)?;
-            check_variants("setup", &setup.variants)?;
-            check_stacks("setup", &setup.stacks)?;
+            setup.check()?;
         }
         if let Some(memory) = &self.memory {
             memory.check()?;
@@ -424,6 +305,9 @@ impl Plan {
         }
         if let Some(link) = &self.link {
             link.check()?;
+        }
+        if let Some(rate) = &self.rate {
+            rate.check()?;
         }
         for (index, scale) in self.scale.iter().enumerate() {
             scale.check(&format!("scale[{index}]"))?;
@@ -444,291 +328,4 @@ type Row = (&'static Stack, Option<Beneath>);
 fn rows(names: &[String]) -> anyhow::Result<Vec<Row>> {
     let rows = names.iter().map(|name| Ok(beneath::find(name)?));
     rows.collect()
-}
-
-impl Setup {
-    /// Enough that nobody's turn comes twice within a second.
-    pub(crate) fn users(&self) -> u32 {
-        // Bounded by `check_load`: the cast cannot cut anything off.
-        (self.rate_per_second * (self.warm_up_seconds + self.duration_seconds)).ceil() as u32 * 2
-            + 16
-    }
-}
-
-fn one_minute() -> f64 {
-    60.0
-}
-
-impl Memory {
-    fn check(&self) -> anyhow::Result<()> {
-        self.blocks.check("memory")?;
-        ensure!(
-            !self.stages.is_empty(),
-            "`memory.stages` is empty: allowed are \"handshaken\", \"registered\" and \"in-call\""
-        );
-        ensure!(
-            !self.stages.contains(&Stage::Idle),
-            "`memory.stages` names \"idle\": write `memory.idle = {{ connections = […], blocks = … }}`"
-        );
-        check_points("memory.connections", &self.connections)?;
-        if let Some(idle) = &self.idle {
-            ensure!(
-                idle.blocks > 0,
-                "`memory.idle.blocks` is 0: a figure needs at least one block"
-            );
-            check_seconds("memory.idle.seconds", idle.seconds)?;
-            check_points("memory.idle.connections", &idle.connections)?;
-            check_variants("memory.idle", &idle.variants)?;
-        }
-        check_stacks("memory", &self.stacks)?;
-        check_variants("memory", &self.variants)
-    }
-}
-
-fn check_points(place: &str, connections: &[u32]) -> anyhow::Result<()> {
-    ensure!(
-        connections.len() >= 5,
-        "`{place}` has {} points: a slope needs at least 5",
-        connections.len()
-    );
-    ensure!(
-        connections.is_sorted_by(|a, b| a < b) && connections[0] > 0,
-        "`{place}` must be positive and ascending"
-    );
-    Ok(())
-}
-
-impl Throughput {
-    fn check(&self, place: &str) -> anyhow::Result<()> {
-        let rates = self.rates_per_second.iter();
-        let rates: Vec<f64> = rates.map(|rate| rate.per_second).collect();
-        check_load(place, &rates, self.duration_seconds, &self.blocks)?;
-        for rate in &self.rates_per_second {
-            let load = self.load(rate).check();
-            load.with_context(|| format!("in `{place}`"))?;
-        }
-        check_stacks(place, &self.stacks)?;
-        check_variants(place, &self.variants)
-    }
-}
-
-impl Chain {
-    fn check(&self) -> anyhow::Result<()> {
-        let rates = [self.rate_per_second];
-        check_load("chain", &rates, self.duration_seconds, &self.blocks)?;
-        check_stacks("chain", &self.stacks)?;
-        self.load().check().context("in `chain`")?;
-        ensure!(
-            self.proxies.len() >= 3,
-            "`chain.proxies` has {} lengths: a line needs at least 3",
-            self.proxies.len()
-        );
-        let is_ascending = self.proxies.is_sorted_by(|a, b| a < b);
-        ensure!(
-            is_ascending && self.proxies.iter().all(|proxies| *proxies <= CHAIN_MAX),
-            "`chain.proxies` must be ascending, from 0 to at most {CHAIN_MAX}"
-        );
-        Ok(())
-    }
-}
-
-fn check_stacks(place: &str, stacks: &[String]) -> anyhow::Result<()> {
-    rows(stacks)
-        .map(drop)
-        .with_context(|| format!("in `{place}.stacks`"))
-}
-
-fn check_variants(place: &str, variants: &[Variant]) -> anyhow::Result<()> {
-    for (index, variant) in variants.iter().enumerate() {
-        ensure!(
-            !variants[..index].contains(variant),
-            "`{place}.variants[{index}]` is there twice: each variant is a cell"
-        );
-    }
-    Ok(())
-}
-
-fn check_load(place: &str, rates: &[f64], seconds: f64, blocks: &Blocks) -> anyhow::Result<()> {
-    blocks.check(place)?;
-    ensure!(
-        !rates.is_empty(),
-        "`{place}.rates_per_second` is empty: name at least one rate"
-    );
-    for rate in rates {
-        ensure!(
-            RATES_PER_SECOND.contains(rate),
-            "`{place}`: a rate of {rate} a second; allowed is 0.001 to 1,000,000"
-        );
-    }
-    check_seconds(&format!("{place}.duration_seconds"), seconds)?;
-    ensure!(
-        seconds >= 0.1,
-        "`{place}.duration_seconds` is {seconds}: throughput is counted in windows of 0.1 s"
-    );
-    Ok(())
-}
-
-fn check_seconds(place: &str, seconds: f64) -> anyhow::Result<()> {
-    ensure!(
-        seconds.is_finite() && (0.0..=86_400.0).contains(&seconds),
-        "`{place}` is {seconds}; allowed is 0 to 86,400"
-    );
-    Ok(())
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_profiles_are_sound() {
-        for (name, _) in PROFILES {
-            let scenario = Scenario::profile(name).unwrap();
-            assert_eq!(scenario.plan.name, name);
-            assert_eq!(scenario.sha256.len(), 64);
-            let has_all = scenario.plan.stacks.len() == hopbench::transport::stacks().len();
-            let is_general = ["quick", "standard", "full", "tunnels"].contains(&name);
-            assert!(has_all || !is_general, "{name}");
-            let experiments = crate::experiment::experiments(&scenario.plan, &[]).unwrap();
-            let mut ids = std::collections::BTreeSet::new();
-            for trial in experiments.iter().flat_map(|experiment| &experiment.trials) {
-                let id = trial.subject.id.to_string();
-                assert!(ids.insert(id.clone()), "{name}: {id} is there twice");
-            }
-        }
-    }
-
-    #[test]
-    fn every_core_stack_meets_every_edge_where_there_is_a_core() {
-        let mut plan = Scenario::profile("quick").unwrap().plan;
-        plan.stacks = vec!["tcp".into(), "tls".into()];
-        let names = |plan: &Plan, topology, variants: &[Variant]| -> Vec<String> {
-            let selection = Selection {
-                variants,
-                ..Selection::default()
-            };
-            let sites = plan.sites(topology, &selection).unwrap();
-            let name = |site: &Site| format!("{}+{}", site.stack.name, site.core.name);
-            sites.iter().map(name).collect()
-        };
-        let trapezoid = Topology::Trapezoid;
-        assert_eq!(names(&plan, trapezoid, &[]), ["tcp+tcp", "tls+tls"]);
-        plan.core_stacks = vec!["mtls".into(), "udp@wireguard".into()];
-        assert_eq!(names(&plan, Topology::Edge, &[]), ["tcp+tcp", "tls+tls"]);
-        let expected = [
-            "tcp+mtls",
-            "tcp+udp@wireguard",
-            "tls+mtls",
-            "tls+udp@wireguard",
-        ];
-        assert_eq!(names(&plan, trapezoid, &[]), expected);
-        let rsa = toml::from_str("key_type = \"RSA-2048\"").unwrap();
-        let two = [Variant::default(), rsa];
-        // A variant of TLS is one of each site with TLS.
-        assert_eq!(
-            names(&plan, Topology::Direct, &two),
-            ["tcp+tcp", "tls+tls", "tls+tls"]
-        );
-        assert_eq!(names(&plan, trapezoid, &two).len(), 7);
-    }
-
-    #[test]
-    fn errors_name_the_place_and_what_is_allowed() {
-        let good = PROFILES[0].1;
-        let cases = [
-            (
-                "stacks = [\n    \"udp\",",
-                "stacks = [\n    \"upd\",",
-                vec!["stacks", "\"upd\"", "udp"],
-            ),
-            (
-                "workload = \"invite\"",
-                "workload = \"invit\"",
-                vec!["line", "invit", "`register`", "`invite`"],
-            ),
-            ("[memory]", "[memroy]", vec!["line", "memroy", "`memory`"]),
-            (
-                "blocks = 6",
-                "blocks = 0",
-                vec!["setup.blocks", "at least one"],
-            ),
-            ("blocks = 6", "blocks = -1", vec!["line", "-1"]),
-            (
-                "connections = [14, 28,",
-                "connections = [",
-                vec!["memory.connections", "at least 5"],
-            ),
-            (
-                "lifecycle = \"per-registration\"",
-                "lifecycle = \"per-call\"",
-                vec!["throughput[0]", "per-registration"],
-            ),
-            ("users = 100", "", vec!["line", "users"]),
-            (
-                "proxies = [0, 1, 2, 3, 4]",
-                "proxies = [0, 1, 9]",
-                vec!["chain.proxies", "at most 8"],
-            ),
-            (
-                "proxies = [0, 1, 2, 3, 4]",
-                "proxies = [0, 4]",
-                vec!["chain.proxies", "at least 3"],
-            ),
-            (
-                "rates_per_second = [200.0]",
-                "rates_per_second = [\"200..\"]",
-                vec!["line", "FROM..TO"],
-            ),
-            (
-                "rates_per_second = [200.0]",
-                "rates_per_second = [[200.0]]",
-                vec!["line", "\"100..2000\" (a ramp)"],
-            ),
-            (
-                "users = 100",
-                "users = 100\ntopology = \"ring\"",
-                vec!["line", "\"ring\"", "trapezoid"],
-            ),
-            (
-                "users = 100",
-                "users = 100\ntopology = \"chain-9\"",
-                vec!["line", "chain-8"],
-            ),
-            (
-                "users = 100",
-                "users = 100\nvariants = [{ tls_version = \"1.1\" }]",
-                vec!["line", "`1.2` or `1.3`"],
-            ),
-            (
-                "[chain]\nstacks = [\"udp\",",
-                "[chain]\nstacks = [\"upd\",",
-                vec!["chain.stacks", "\"upd\"", "udp"],
-            ),
-            (
-                "users = 100",
-                "users = 100\nvariants = [{}, {}]",
-                vec!["throughput[0].variants[1]", "twice"],
-            ),
-            (
-                "stacks = [\n    \"udp\",",
-                "core_stacks = [\"upd\"]\nstacks = [\n    \"udp\",",
-                vec!["core_stacks", "upd"],
-            ),
-            ("name =", "name ==", vec!["line 4"]),
-        ];
-        for (from, to, expected) in cases {
-            assert_refused(good, from, to, &expected);
-        }
-    }
-
-    /// Checks what is said when `from` is `to` in the sound scenario `good`.
-    pub(super) fn assert_refused(good: &str, from: &str, to: &str, expected: &[&str]) {
-        let text = good.replacen(from, to, 1);
-        assert_ne!(text, good, "{from} is in the scenario");
-        let error = format!("{:#}", Scenario::parse(&text).unwrap_err());
-        for part in expected {
-            assert!(error.contains(part), "{to}: expected {part} in: {error}");
-        }
-    }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Site {
     pub(crate) authenticate_calls: bool,
     /// Where packets go.
     pub(crate) path: Path,
-    /// Who else makes a tunnel there, beneath the stack of the users' hops.
+    /// Who else makes tunnels there, beneath the stack of all hops, which is one then.
     pub(crate) beneath: Option<Beneath>,
 }
 

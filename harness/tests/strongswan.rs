@@ -6,7 +6,7 @@ mod support;
 
 use hopbench::record::{Run, Verdict};
 use support::peers::{self, Program};
-use support::{hopbench, stderr, stdout, tiny_scenario};
+use support::{hopbench, stderr, stdout};
 
 const CHARON: Program = Program {
     name: "charon-systemd",
@@ -21,6 +21,41 @@ const STACKS: [&str; 6] = [
     "tcp@wireguard-go",
 ];
 
+/// Every stack once over one hop; calls through proxies over those that differ in who makes the tunnels.
+const SCENARIO: &str = r#"
+name = "tunnels-of-others"
+summary = "for the test"
+stacks = ["tcp", "udp@strongswan", "tcp@strongswan", "tcp@strongswan-psk", "tls@strongswan", "tcp@wireguard-go"]
+
+[setup]
+rate_per_second = 30.0
+warm_up_seconds = 0.05
+duration_seconds = 0.4
+blocks = 1
+
+[[throughput]]
+workload = "invite"
+lifecycle = "per-registration"
+topology = "edge"
+stacks = ["tcp@strongswan"]
+rates_per_second = [60.0]
+users = 10
+warm_up_seconds = 0.05
+duration_seconds = 0.3
+blocks = 1
+
+[[throughput]]
+workload = "invite"
+lifecycle = "per-registration"
+topology = "trapezoid"
+stacks = ["tcp@strongswan", "tcp@wireguard-go"]
+rates_per_second = [60.0]
+users = 10
+warm_up_seconds = 0.05
+duration_seconds = 0.3
+blocks = 1
+"#;
+
 /// IKEv2 is established, users register and call, and what setting the tunnel up takes is told apart.
 #[test]
 fn stacks_over_tunnels_of_others_are_measured() {
@@ -29,7 +64,7 @@ fn stacks_over_tunnels_of_others_are_measured() {
     };
     let folder = tempfile::tempdir().unwrap();
     let scenario = folder.path().join("tiny.toml");
-    std::fs::write(&scenario, tiny_scenario(&STACKS)).unwrap();
+    std::fs::write(&scenario, SCENARIO).unwrap();
     let out = folder.path().join("out");
     let output = hopbench()
         .arg("run")
@@ -43,6 +78,7 @@ fn stacks_over_tunnels_of_others_are_measured() {
     let run = Run::read(&out.join("run.json")).unwrap();
     let over_others = run.cells.iter().filter(|cell| cell.stack != "tcp");
     let over_others: Vec<_> = over_others.collect();
+    assert_eq!(over_others.len(), 5 + 1 + 2);
     if over_others
         .iter()
         .all(|cell| cell.verdict == Verdict::Unsupported)
@@ -80,6 +116,21 @@ fn stacks_over_tunnels_of_others_are_measured() {
         report.contains("## How far is the stand-in from IPsec"),
         "{report}"
     );
+}
+
+#[test]
+fn a_tunnel_of_others_is_over_all_hops() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = folder.path().join("core.toml");
+    std::fs::write(
+        &scenario,
+        SCENARIO.replace("[setup]", "core_stacks = [\"tls\"]\n[setup]"),
+    )
+    .unwrap();
+    let output = hopbench().arg("run").arg(&scenario).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("Leave `core_stacks` out"), "{said}");
 }
 
 #[test]

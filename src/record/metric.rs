@@ -17,13 +17,14 @@ pub struct Known {
 }
 
 /// Every metric key, in the order of a connection's life; then those of single nodes and hops, of
-/// kinds of operations, of what tunnels drop, of crowds of users, and of lines over links.
+/// kinds of operations, of what tunnels drop, of crowds of users, of lines over links, and of narrow hops.
 pub const KNOWN: &[Known] = &{
     const AFTER_PLACES: usize = COMMON.len() + BY_PLACE.len();
     const AFTER_KINDS: usize = AFTER_PLACES + BY_KIND.len();
     const AFTER_DROPS: usize = AFTER_KINDS + BY_DROP.len();
     const AFTER_SCALE: usize = AFTER_DROPS + AT_SCALE.len();
-    let mut known = [COMMON[0]; AFTER_SCALE + OVER_LINKS.len()];
+    const AFTER_LINKS: usize = AFTER_SCALE + OVER_LINKS.len();
+    let mut known = [COMMON[0]; AFTER_LINKS + OVER_NARROW_HOPS.len()];
     let mut index = 0;
     while index < known.len() {
         known[index] = if index < COMMON.len() {
@@ -36,8 +37,10 @@ pub const KNOWN: &[Known] = &{
             BY_DROP[index - AFTER_KINDS]
         } else if index < AFTER_SCALE {
             AT_SCALE[index - AFTER_DROPS]
-        } else {
+        } else if index < AFTER_LINKS {
             OVER_LINKS[index - AFTER_SCALE]
+        } else {
+            OVER_NARROW_HOPS[index - AFTER_LINKS]
         };
         index += 1;
     }
@@ -675,6 +678,80 @@ const OVER_LINKS: &[Known] = &[
         "session_request_delay_per_round_trip_r_squared_ratio",
         Unit::Ratio,
         "Fit of session request delay over round-trip times (r²)",
+    ),
+];
+
+/// What passes a hop of a given rate: operations alone, as many as fit, and more than that.
+const OVER_NARROW_HOPS: &[Known] = &[
+    lower(
+        "onward_wire_bytes_per_operation",
+        Unit::Bytes,
+        "Bytes of IP packets per operation, from who opens hops",
+    ),
+    lower(
+        "back_wire_bytes_per_operation",
+        Unit::Bytes,
+        "Bytes of IP packets per operation, to who opens hops",
+    ),
+    lower(
+        "tcp_retransmissions_count",
+        Unit::Count,
+        "Segments that the kernel's TCP sent again although operations were alone on the hop",
+    ),
+    lower_ns(
+        "serialised_ns",
+        "Time that the hop takes to send all bytes of an operation, one after the other",
+    ),
+    higher(
+        "predicted_per_second",
+        Unit::PerSecond,
+        "Operations that should fit, by the bytes of the fuller direction",
+    ),
+    higher(
+        "fitting_per_second",
+        Unit::PerSecond,
+        "Highest rate tried at which all operations fitted",
+    ),
+    higher(
+        "fitting_ratio",
+        Unit::Ratio,
+        "That rate ÷ the predicted one",
+    ),
+    lower_ns("fitting_latency_ns", "Latency at the rate that fits"),
+    higher(
+        "overload_offered_per_second",
+        Unit::PerSecond,
+        "More than should fit, as it was offered",
+    ),
+    higher(
+        "overload_achieved_per_second",
+        Unit::PerSecond,
+        "What of that ended well",
+    ),
+    higher(
+        "overload_achieved_ratio",
+        Unit::Ratio,
+        "What ended well when more was offered ÷ what should fit",
+    ),
+    lower(
+        "overload_failed_count",
+        Unit::Count,
+        "Operations that failed, or had not ended, when more was offered than fits",
+    ),
+    lower(
+        "overload_retransmissions_count",
+        Unit::Count,
+        "Requests sent again when more was offered than fits",
+    ),
+    lower(
+        "overload_tcp_retransmissions_count",
+        Unit::Count,
+        "Segments that the kernel's TCP sent again when more was offered than fits",
+    ),
+    lower(
+        "overload_link_queue_drops_count",
+        Unit::Count,
+        "Packets that found the hop's queue full when more was offered than fits",
     ),
 ];
 

@@ -64,8 +64,8 @@ impl PathArgs {
             "delays, losses, rates and MTUs are those of the lab's links, and packets go over the loopback: \
              add --path lab"
         );
-        let is_emulated =
-            plan.path == PathName::Lab && (plan.lab.is_impaired() || plan.link.is_some());
+        let asks_of_links = plan.link.is_some() || plan.rate.is_some();
+        let is_emulated = plan.path == PathName::Lab && (plan.lab.is_impaired() || asks_of_links);
         anyhow::ensure!(
             self.capture.is_none() || is_emulated,
             "captures are of emulated links, and there are none: add --path lab and, for example, \

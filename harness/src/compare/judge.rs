@@ -273,7 +273,9 @@ fn samples(cells: [&Cell; 2], metrics: [&Metric; 2]) -> Result<Scaled, Reason> {
 /// the limit is such that of what is claimed at most [`FALSE_DISCOVERY_RATE`] is expected to be false.
 pub(super) fn judge(changes: &mut [Change<'_>]) {
     let is_timed = |change: &Change<'_>| is_timed(change.metric, change.unit);
-    let all = changes.iter().filter_map(|change| Some((is_timed(change), change.p?)));
+    let all = changes
+        .iter()
+        .filter_map(|change| Some((is_timed(change), change.p?)));
     let limits = Limits::of(all);
     for change in changes {
         let (Some(p), Some(estimate)) = (change.p, &change.estimate) else {

@@ -17,6 +17,7 @@ use hopbench::transport::Resumption;
 use serde_json::{Value, json};
 
 use super::{Bench, Question, Sample, Subject, Trial, cell_id, handshake, packet, protection};
+use crate::lab::{LinkReading, Place};
 use crate::limits::{self, Demand, Spread};
 use crate::rate::OfferedRate;
 use crate::scenario::{Blocks, Plan, Selection, Setup, Throughput};
@@ -88,12 +89,16 @@ pub(super) struct Readings {
     nodes: Vec<NodeCounters>,
     /// What crossed the hops from before the load until it had drained.
     wire: Wire,
+    /// What crossed the link that callers use meanwhile, if that is an emulated one.
+    pub(super) link: Option<LinkReading>,
+    /// Segments that the kernel's TCP has sent again meanwhile, in the lab.
+    pub(super) retransmitted_segments: Option<u64>,
     /// Datagrams that the kernel dropped at the nodes; `None` where none can be.
     drops: Option<f64>,
     /// What setting up a tunnel of others took, if there is one.
     tunnel_setups: Option<TunnelSetups>,
     /// Why the links between users and nodes were what was measured, if they were.
-    overwhelmed_links: Option<String>,
+    pub(super) overwhelmed_links: Option<String>,
     /// Whether a hop lies in a tunnel.
     has_tunnel: bool,
 }
@@ -344,15 +349,17 @@ pub(super) fn play(
     let mut load = bench.testbed.load(&config, 1, nodes.users_namespace())?;
     let drops_before = datagram_drops(&nodes);
     if let Some(stage) = plan.population() {
-        load.populate(plan.users, stage, &nodes)?;
+        nodes.at_full_width(|| load.populate(plan.users, stage, &nodes))?;
     }
     let wire_before = nodes.wire()?;
+    let link_before = nodes.users_link()?;
+    let segments_before = nodes.retransmitted_segments()?;
     let mut edges = Vec::with_capacity(2);
     let mut callers = Vec::with_capacity(2);
     let mut report = load.run(plan, &mut nodes, |nodes| {
         edges.push(nodes.usage()?);
-        if let Some(tunnel) = nodes.tunnel() {
-            callers.push(tunnel.cpu_ns()?[0]);
+        if let Some(tunnels) = nodes.tunnels() {
+            callers.push(tunnels.cpu_ns(Place::Users)?);
         }
         Ok(())
     })?;
@@ -379,11 +386,20 @@ pub(super) fn play(
         after,
         nodes: counters,
         wire: nodes.wire()?.since(&wire_before),
+        link: link_since(nodes.users_link()?, link_before),
+        retransmitted_segments: nodes
+            .retransmitted_segments()?
+            .zip(segments_before)
+            .map(|(after, before)| after.saturating_sub(before)),
         overwhelmed_links: nodes.overwhelmed_links()?,
         drops: drops.map(|(after, before)| after.saturating_sub(before) as f64),
-        tunnel_setups: nodes.tunnel().map(|tunnel| tunnel.setups().clone()),
+        tunnel_setups: nodes.tunnels().map(|tunnels| tunnels.setups().clone()),
         has_tunnel: site.stack.tunnel.is_some() || site.core.tunnel.is_some(),
     })
+}
+
+fn link_since(now: Option<LinkReading>, earlier: Option<LinkReading>) -> Option<LinkReading> {
+    Some(now?.since(earlier?))
 }
 
 /// Whether its operations open hops, or do with those that were opened before.

@@ -19,6 +19,7 @@ mod load;
 mod memory;
 mod packet;
 mod protection;
+mod rate;
 mod scale;
 mod schedule;
 pub(crate) mod search;
@@ -47,7 +48,7 @@ pub(crate) use collect::{describes_load, is_mishap};
 pub(crate) use schedule::{Conduct, conduct};
 
 /// The experiments and what they ask, in the order in which they run.
-pub(crate) const NAMES: [(&str, &str); 8] = [
+pub(crate) const NAMES: [(&str, &str); 9] = [
     (
         "setup",
         "how long until a hop is ready, and until its user is registered",
@@ -67,6 +68,10 @@ pub(crate) const NAMES: [(&str, &str); 8] = [
     (
         "link",
         "how many round trips a hop takes to be ready, and what losses do to it (--path lab)",
+    ),
+    (
+        "rate",
+        "how many registrations, refreshes or calls fit through a narrow hop (--path lab)",
     ),
     (
         "scale",
@@ -211,16 +216,21 @@ pub(crate) fn experiments(plan: &Plan, wanted: &[String]) -> anyhow::Result<Vec<
             ..Experiment::of(chain::trials(chain, plan)?)
         });
     }
-    anyhow::ensure!(
-        plan.path == PathName::Lab || !wanted.iter().any(|name| name == "link"),
-        "the experiment link is about links of the lab, and packets go over the loopback: add --path lab"
-    );
     let in_lab = plan.path == PathName::Lab;
+    for of_links in ["link", "rate"] {
+        anyhow::ensure!(
+            in_lab || !wanted.iter().any(|name| name == of_links),
+            "the experiment {of_links} is about links of the lab, and packets go over the loopback: add --path lab"
+        );
+    }
     if let Some(link) = plan.link.as_ref().filter(|_| in_lab && is_wanted("link")) {
         experiments.push(Experiment {
             derive: Some(link::fits),
             ..Experiment::of(link::trials(link, plan)?)
         });
+    }
+    if let Some(rate) = plan.rate.as_ref().filter(|_| in_lab && is_wanted("rate")) {
+        experiments.push(Experiment::of(rate::trials(rate, plan)?));
     }
     if is_wanted("scale") {
         experiments.push(Experiment {

@@ -10,6 +10,7 @@ mod network;
 mod pcap;
 mod privilege;
 mod pump;
+mod reading;
 mod route;
 mod tap;
 mod veth;
@@ -23,6 +24,7 @@ use hopbench::net::tun::{TunConfig, TunError};
 pub(crate) use namespace::Namespace;
 pub(crate) use network::{Lab, Place};
 pub(crate) use privilege::{Privilege, acquire};
+pub(crate) use reading::LinkReading;
 
 /// Why there is no lab, or a part of it.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ use super::daemon::Host;
 use super::namespace::Namespace;
 use super::pcap::Capture;
 use super::pump::Pump;
+use super::reading::{LinkReading, retransmitted_segments};
 use super::tap::Tap;
 use super::veth::{self, End};
 use super::{LabError, wire};
@@ -19,8 +20,8 @@ use crate::topology::{Layout, Link};
 /// the side that opens hops, 198.18.N.2 at the side that accepts them.
 const NETWORK: [u8; 2] = [198, 18];
 const PREFIX_BITS: u8 = 30;
-/// Within a tunnel, addresses of the same network's other half: of users, of the station.
-const INSIDE: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 19, 0, 1), Ipv4Addr::new(198, 19, 0, 2)];
+/// Within a tunnel of others, a link's addresses are of the same network's other half: 198.19.N.1 and 198.19.N.2.
+const INSIDE: [u8; 2] = [198, 19];
 
 /// Where nodes listen (RFC 3261 §18): each has addresses of its own.
 const SIP_PORT: u16 = 5_060;
@@ -77,11 +78,11 @@ impl Lab {
         };
         for (number, (from, to)) in hops(layout).into_iter().enumerate() {
             let number = u8::try_from(number).expect("a layout has a few links");
-            let name = format!("hop{number}");
+            let name = interface_of(number);
             let [near, far] = [(from, 1), (Place::Station(to), 2)].map(|(place, host)| End {
                 namespace: lab.namespace(place),
                 name: &name,
-                address: address(number, host),
+                address: address(NETWORK, number, host),
             });
             let pump = if conditions.is_impaired() {
                 let seed = seed.wrapping_add(u64::from(number) << 32);
@@ -127,6 +128,36 @@ impl Lab {
         Some(pump.with_tap(|tap| tap.seen().total()))
     }
 
+    /// What has passed the link that callers use; `None` where a plain wire carries it.
+    ///
+    /// # Errors
+    /// When the link has failed.
+    pub(crate) fn users_link(&self) -> Result<Option<LinkReading>, LabError> {
+        let Some(pump) = &self.links[0].pump else {
+            return Ok(None);
+        };
+        let counters = pump.counters();
+        let counters = counters.map_err(LabError::step("carry packets between devices"))?;
+        let seen = pump.with_tap(|tap| tap.seen());
+        Ok(Some(LinkReading::new(seen, counters.links.queue_full)))
+    }
+
+    /// Segments that the kernel's TCP has sent again everywhere.
+    ///
+    /// # Errors
+    /// When its books cannot be read.
+    pub(crate) fn retransmitted_segments(&self) -> Result<u64, LabError> {
+        let places = self.stations.iter().chain([&self.users]);
+        places.map(retransmitted_segments).sum()
+    }
+
+    /// Has emulated links send what comes from now on at another rate; `None` for as fast as it comes.
+    pub(crate) fn set_rate(&self, bits_per_second: Option<u64>) {
+        for pump in self.links.iter().filter_map(|link| link.pump.as_ref()) {
+            pump.set_rate(bits_per_second);
+        }
+    }
+
     /// The link of an interface of this kind at `place`, and which end of it that is.
     fn end(&self, place: usize, link: Link) -> (u8, u8) {
         let before = |link: &LabLink| link.to == place && link.from != Place::Users;
@@ -148,24 +179,37 @@ impl Lab {
             (None, true) => SIPS_PORT,
             (None, false) => SIP_PORT,
         };
-        (address(number, host), port).into()
+        (address(NETWORK, number, host), port).into()
     }
 
-    /// The same, within the tunnel that others make between users and the first station.
+    /// The same, within the tunnel that others make over the link.
     pub(crate) fn listen_inside(&self, place: usize, link: Link, stack: &Stack) -> SocketAddr {
         let outside = self.listen(place, link, stack);
-        (INSIDE[1], outside.port()).into()
+        let (number, host) = self.end(place, link);
+        (address(INSIDE, number, host), outside.port()).into()
     }
 
-    /// Users and the first station as ends of a tunnel, whose daemons use these processors.
-    pub(crate) fn hosts_of_users<'a>(&'a self, cpus: [&'a [usize]; 2]) -> [Host<'a>; 2] {
-        let places = [Place::Users, Place::Station(0)];
-        [0, 1].map(|end| Host {
-            namespace: self.namespace(places[end]),
-            interface: "hop0",
-            outer: address(0, [1, 2][end]),
-            inner: INSIDE[end],
-            cpus: cpus[end],
+    /// Who opens hops over each link, and the station that accepts them.
+    pub(crate) fn ends(&self) -> Vec<(Place, usize)> {
+        let links = self.links.iter();
+        links.map(|link| (link.from, link.to)).collect()
+    }
+
+    /// The places at the ends of the link `number` as ends of a tunnel over it; its daemons use the processors
+    /// that `cpus` names for a place.
+    pub(crate) fn hosts<'a>(
+        &'a self,
+        number: usize,
+        cpus: impl Fn(Place) -> &'a [usize],
+    ) -> [Host<'a>; 2] {
+        let link = &self.links[number];
+        let number = u8::try_from(number).expect("a layout has a few links");
+        [(link.from, 1), (Place::Station(link.to), 2)].map(|(place, host)| Host {
+            namespace: self.namespace(place),
+            number,
+            outer: address(NETWORK, number, host),
+            inner: address(INSIDE, number, host),
+            cpus: cpus(place),
         })
     }
 
@@ -185,6 +229,11 @@ impl Drop for Lab {
             }
         }
     }
+}
+
+/// What the link of this number is called at both of its ends.
+pub(super) fn interface_of(number: u8) -> String {
+    format!("hop{number}")
 }
 
 /// The tap of the link `name`.
@@ -212,8 +261,7 @@ pub(crate) fn hops(layout: &Layout) -> Vec<(Place, usize)> {
     hops
 }
 
-fn address(link: u8, host: u8) -> Ipv4Addr {
-    let [first, second] = NETWORK;
+fn address([first, second]: [u8; 2], link: u8, host: u8) -> Ipv4Addr {
     Ipv4Addr::new(first, second, link, host)
 }
 

@@ -61,8 +61,13 @@ struct Books {
     refused: u64,
     delivered_late: u64,
     interfaces: [Option<InterfaceBooks>; 2],
+    /// What both links are to send at from now on, once the thread has seen it.
+    rate: Option<NewRate>,
     failure: Option<io::Error>,
 }
+
+/// Bits a second; `None` for as many as come.
+type NewRate = Option<u64>;
 
 /// What became of packets between two devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,6 +183,7 @@ impl Pump {
             refused: 0,
             delivered_late: 0,
             interfaces: [near.books, far.books],
+            rate: None,
             failure: None,
         }));
         let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
@@ -218,6 +224,11 @@ impl Pump {
             refused: books.refused,
             late: books.delivered_late,
         })
+    }
+
+    /// Has both directions send what comes from now on at another rate; `None` for as fast as it comes.
+    pub(crate) fn set_rate(&self, bits_per_second: Option<u64>) {
+        lock(&self.books).rate = Some(bits_per_second);
     }
 
     /// Asks the tap, or tells it something.
@@ -293,6 +304,11 @@ impl Carrier {
     fn take(&mut self) -> io::Result<bool> {
         let mut has_more = false;
         let mut books = lock(&self.books);
+        if let Some(rate) = books.rate.take() {
+            for link in &mut self.links {
+                link.set_rate(rate).map_err(io::Error::other)?;
+            }
+        }
         for (index, direction) in Direction::BOTH.into_iter().enumerate() {
             let mut is_drained = false;
             for _ in 0..BATCH_PACKETS {

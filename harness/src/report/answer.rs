@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use hopbench::record::Ratio;
 
-use super::question::Question;
+use super::question::{Question, operation};
 use super::summary::{Block, Price, PriceKind, Row, Summary};
 use super::units::{self, Scale};
 
@@ -86,6 +86,12 @@ fn of_what(block: &Block<'_>, price: &Price<'_>) -> String {
             "the number of {}",
             block.headline_name.replace('/', " per ")
         ),
+        Question::Rate => {
+            let hop = block.row(price.stack).and_then(Row::hop);
+            let hop = hop.map_or("a narrow hop".to_owned(), |rate| format!("a hop of {rate}"));
+            let operation = operation(block.workload);
+            format!("the highest {operation} rate through {hop}")
+        }
         Question::Scale => {
             let row = block.row(price.stack);
             let crowd = row.and_then(Row::users);

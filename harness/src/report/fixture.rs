@@ -1,6 +1,7 @@
 //! A run made by rule, for the renderers' tests: all stacks, one failed cell, one that was bound by
 //! the generator. Its figures are plausible and mean nothing.
 
+mod narrow;
 mod rates;
 
 use std::collections::BTreeMap;
@@ -97,6 +98,7 @@ fn built() -> Run {
     }
     for (stack, figures) in STACKS {
         cells.extend(rates::cells(stack, figures[7]));
+        cells.extend(narrow::cells(stack, figures[7]));
     }
     spoil(
         &mut cells,
@@ -553,7 +555,7 @@ fn ratios(cells: &[Cell]) -> Vec<Ratio> {
 
 const VARIANTS: [&str; 2] = ["&resumption=ticket", "&batching=on"];
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "server_cpu_ns_per_call",
     "server_cpu_per_hop_ns",
     "hop_ready_to_registered_ns",
@@ -564,6 +566,7 @@ const KEYS: [&str; 10] = [
     "registration_rate",
     "reregistration_rate",
     "knee_per_second",
+    "fitting_per_second",
 ];
 
 fn ratio(key: &str, cell: &Cell, control: &Cell) -> Option<Ratio> {

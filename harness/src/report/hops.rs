@@ -26,7 +26,7 @@ pub(super) fn tables(out: &mut String, run: &Run, question: Question) {
         }
         // Of the chain's lengths the longest shows what the others do.
         Question::Chain => places(out, &longest(&cells)),
-        Question::Link | Question::Scale | Question::Search | Question::Knee => {}
+        Question::Link | Question::Rate | Question::Scale | Question::Search | Question::Knee => {}
     }
 }
 

@@ -9,8 +9,8 @@ use super::question::Question;
 use super::summary::{Block, Summary, verdict_word};
 use super::units::{self, MISSING, Scale, quantity};
 use super::{
-    CHART_FOLDER, answer, breakdown, fits, handshakes, hops, instructions, link, notices, parts,
-    rates, scale, stages, stand_in, svg, tunnels, variants, versus,
+    CHART_FOLDER, answer, breakdown, fits, handshakes, hops, instructions, link, narrow, notices,
+    parts, rates, scale, stages, stand_in, svg, tunnels, variants, versus,
 };
 
 /// What a caveat is about. It is printed when the run has such a cell.
@@ -150,6 +150,9 @@ pub(super) fn render(run: &Run) -> String {
         if question == Question::Link {
             link::section(&mut out, run);
         }
+        if question == Question::Rate {
+            narrow::section(&mut out, &summary);
+        }
         if question == Question::Scale {
             scale::section(&mut out, run, &summary);
         }
@@ -207,6 +210,7 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
                 Question::Throughput => "Throughput",
                 Question::Chain => "Proxies in a row",
                 Question::Link => "Round trips and losses",
+                Question::Rate => "Narrow hops",
                 Question::Scale => "Scale",
                 Question::Search => "Highest rates with zero failures",
                 Question::Knee => "Knee",
@@ -219,6 +223,7 @@ fn section(out: &mut String, summary: &Summary<'_>, question: Question, charts: 
             | Question::Memory
             | Question::Throughput
             | Question::Link
+            | Question::Rate
             | Question::Search
             | Question::Knee => {}
             Question::Chain => chain_answer(out, block),

@@ -27,6 +27,7 @@ mod instructions;
 mod json;
 mod link;
 mod markdown;
+mod narrow;
 mod notices;
 pub(crate) mod page;
 mod palette;
@@ -196,7 +197,7 @@ mod tests {
             .skip(1)
             .filter_map(|rest| rest.split(')').next())
             .collect();
-        assert_eq!(links.len(), 13, "{links:?}");
+        assert_eq!(links.len(), 14, "{links:?}");
         for link in links {
             assert!(folder.path().join(link).is_file(), "{link}");
         }

@@ -21,6 +21,8 @@ pub(super) enum Question {
     Chain,
     /// Latency over links that delay and lose.
     Link,
+    /// What fits through narrow hops.
+    Rate,
     Scale,
     /// The highest rate with zero failures.
     Search,
@@ -54,12 +56,13 @@ pub(super) enum Statistic {
 
 impl Question {
     /// In the order of the report.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Setup,
         Self::Memory,
         Self::Throughput,
         Self::Chain,
         Self::Link,
+        Self::Rate,
         Self::Scale,
         Self::Search,
         Self::Knee,
@@ -75,6 +78,7 @@ impl Question {
             | Self::Link
             | Self::Search
             | Self::Knee => "stack",
+            Self::Rate => "stack, hop",
             Self::Scale => "stack, users",
         }
     }
@@ -90,6 +94,8 @@ impl Question {
             (Self::Chain, _) => &CHAIN,
             (Self::Link, "invite") => &CALLS_OVER_LINKS,
             (Self::Link, _) => &LINK,
+            (Self::Rate, "invite") => &CALLS_THAT_FIT,
+            (Self::Rate, _) => &REGISTRATIONS_THAT_FIT,
             (Self::Scale, _) => &SCALE,
             (Self::Search, "register") => &REGISTRATIONS,
             (Self::Search, "reregister") => &REREGISTRATIONS,
@@ -106,6 +112,7 @@ impl Question {
             Self::Throughput => "throughput",
             Self::Chain => "chain",
             Self::Link => "link",
+            Self::Rate => "rate",
             Self::Scale => "scale",
             Self::Search => "search",
             Self::Knee => "knee",
@@ -115,7 +122,12 @@ impl Question {
     /// Whether a cell is of its table: of a chain, the fit is; of crowds, those that were there.
     pub(super) fn is_asked_by(self, cell: &Cell) -> bool {
         let is_shown = match self {
-            Self::Setup | Self::Memory | Self::Throughput | Self::Search | Self::Knee => true,
+            Self::Setup
+            | Self::Memory
+            | Self::Throughput
+            | Self::Rate
+            | Self::Search
+            | Self::Knee => true,
             Self::Chain => cell.topology == FIT,
             Self::Link => cell.topology == ROUND_TRIPS,
             Self::Scale => !is_growth(cell),
@@ -131,6 +143,7 @@ impl Question {
             Self::Throughput => "Throughput",
             Self::Chain => "Chain, fixed cost and cost of each further hop",
             Self::Link => "Round trips of a link",
+            Self::Rate => "Narrow hops",
             Self::Scale => "Scale, serving others beside the crowd",
             Self::Search => "Highest rate with zero failures",
             Self::Knee => "Knee of latency over the offered rate",
@@ -148,6 +161,7 @@ impl Question {
                 "invite" => "session_request_delay_per_round_trip_ratio",
                 _ => "setup_latency_per_round_trip_ratio",
             },
+            Self::Rate => "fitting_per_second",
             Self::Scale => "server_cpu_ns_per_call",
             Self::Search => match workload {
                 "register" => "registration_rate",
@@ -169,6 +183,7 @@ impl Question {
                 "invite" => "round trips/call".to_owned(),
                 _ => "round trips/set-up".to_owned(),
             },
+            Self::Rate => format!("{} rate, narrow hop", operation(workload)),
             Self::Scale => "CPU/call beside a crowd".to_owned(),
             Self::Search => format!("highest {} rate", operation(workload)),
             Self::Knee => format!("{} rate at the knee", operation(workload)),
@@ -182,6 +197,7 @@ impl Question {
             | Self::Throughput
             | Self::Chain
             | Self::Link
+            | Self::Rate
             | Self::Scale
             | Self::Search
             | Self::Knee => None,
@@ -361,6 +377,31 @@ const CALLS_OVER_LINKS: [Column; 3] = [
         Unit::Ratio,
     ),
 ];
+const REGISTRATIONS_THAT_FIT: [Column; 8] = columns_of_a_hop("hop_ready_to_registered_ns");
+const CALLS_THAT_FIT: [Column; 8] = columns_of_a_hop("session_request_delay_ns");
+
+/// `latency` is that of an operation alone.
+const fn columns_of_a_hop(latency: &'static str) -> [Column; 8] {
+    [
+        column("predicted", "predicted_per_second", Unit::PerSecond),
+        column("fits", "fitting_per_second", Unit::PerSecond),
+        column("alone", latency, Unit::Ns),
+        column("all, bytes", "serialised_ns", Unit::Ns),
+        column("overload, ÷ pred.", "overload_achieved_ratio", Unit::Ratio),
+        column("again, SIP", "overload_retransmissions_count", Unit::Count),
+        column(
+            "again, TCP",
+            "overload_tcp_retransmissions_count",
+            Unit::Count,
+        ),
+        column(
+            "queue, drops",
+            "overload_link_queue_drops_count",
+            Unit::Count,
+        ),
+    ]
+}
+
 const SCALE: [Column; 7] = [
     column("CPU, call", "server_cpu_ns_per_call", Unit::Ns),
     column("CPU, reg.", "server_cpu_ns_per_registration", Unit::Ns),

@@ -26,6 +26,7 @@ pub(super) fn section(out: &mut String, run: &Run, question: Question) {
         | Question::Throughput
         | Question::Chain
         | Question::Link
+        | Question::Rate
         | Question::Scale => return,
     };
     let cells = run.cells.iter();

@@ -78,6 +78,10 @@ pub(super) struct Row<'a> {
 /// The parameter that tells crowds of one stack apart.
 const USERS: &str = "users";
 
+/// The one that tells narrow hops apart, of their experiment alone, and what goes with it.
+const HOP_RATE: &str = "link_rate_bits_per_second";
+const HOP_QUEUE: &str = "link_queue_bytes";
+
 /// What one stack costs over another, for the headline of each block.
 pub(super) struct Price<'a> {
     pub(super) kind: PriceKind,
@@ -213,6 +217,11 @@ impl<'a> Row<'a> {
     /// Users of its crowd; null where there is none.
     pub(super) fn users(&self) -> Option<u64> {
         users(self.cells.first()?)
+    }
+
+    /// Rate of its narrow hop, with the unit; null where there is none.
+    pub(super) fn hop(&self) -> Option<String> {
+        hop_rate(self.cells.first()?).map(bits_per_second)
     }
 
     /// The same cells, with the figures of other `columns`.
@@ -351,9 +360,8 @@ const OF_A_VARIANT: [&str; 17] = [
 
 impl<'a> Place<'a> {
     fn of(cell: &'a Cell) -> Self {
-        let within = WITHIN_A_BLOCK.iter().chain(&OF_A_VARIANT);
-        let within: Vec<&str> = within.copied().collect();
-        let setting = distinguishing(cell).filter(|(key, _)| !within.contains(key));
+        let is_within = |key: &str| WITHIN_A_BLOCK.contains(&key) || is_of_a_variant(cell, key);
+        let setting = distinguishing(cell).filter(|(key, _)| !is_within(key));
         Self {
             workload: &cell.workload,
             lifecycle: &cell.lifecycle,
@@ -372,13 +380,42 @@ impl<'a> Place<'a> {
 }
 
 fn variant_of(cell: &Cell) -> String {
-    let pairs = distinguishing(cell).filter(|(key, _)| OF_A_VARIANT.contains(key));
-    let told = pairs.map(|(key, pair)| match pair.split_once('=') {
-        // The heading says that it is the number of users.
-        Some((_, users)) if key == USERS => users,
-        Some(_) | None => pair,
+    let pairs = distinguishing(cell).filter(|(key, _)| is_of_a_variant(cell, key));
+    let told = pairs.filter_map(|(key, pair)| match key {
+        // The heading says what these are.
+        USERS => pair.split_once('=').map(|(_, users)| users.to_owned()),
+        HOP_RATE => hop_rate(cell).map(bits_per_second),
+        // It follows from the rate.
+        HOP_QUEUE => None,
+        _ => Some(pair.to_owned()),
     });
     told.collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a parameter tells rows of one stack apart.
+fn is_of_a_variant(cell: &Cell, key: &str) -> bool {
+    let is_of_hop = matches!(key, HOP_RATE | HOP_QUEUE);
+    OF_A_VARIANT.contains(&key) || (is_of_hop && hop_rate(cell).is_some())
+}
+
+/// Of the hop that a cell of the experiment `rate` is about, in bits a second.
+pub(super) fn hop_rate(cell: &Cell) -> Option<u64> {
+    let is_asked = cell.experiment == Question::Rate.experiment();
+    parameter(cell, HOP_RATE).filter(|_| is_asked)?.parse().ok()
+}
+
+/// `64 kbit/s`, `2 Mbit/s`.
+pub(super) fn bits_per_second(rate: u64) -> String {
+    if rate >= 1_000_000 {
+        format!("{} Mbit/s", rate as f64 / 1e6)
+    } else {
+        format!("{} kbit/s", rate as f64 / 1e3)
+    }
+}
+
+/// Where a row of a stack stands: of crowds the largest first, of hops the narrowest.
+fn place_of_row(cell: &Cell) -> (Reverse<Option<u64>>, Option<u64>) {
+    (Reverse(users(cell)), hop_rate(cell))
 }
 
 fn block<'a>(question: Question, place: &Place<'a>, cells: Vec<&'a Cell>) -> Block<'a> {
@@ -390,15 +427,15 @@ fn block<'a>(question: Question, place: &Place<'a>, cells: Vec<&'a Cell>) -> Blo
         ..
     } = *place;
     let columns = question.columns(workload);
-    let mut names: Vec<(&str, Reverse<Option<u64>>, String)> = Vec::new();
+    let mut names: Vec<(&str, _, String)> = Vec::new();
     for cell in &cells {
-        let name = (cell.stack.as_str(), Reverse(users(cell)), variant_of(cell));
+        let name = (cell.stack.as_str(), place_of_row(cell), variant_of(cell));
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    // The largest crowd is what a stack is asked about; smaller ones show what it grew from.
-    names.sort_by_key(|(stack, users, variant)| (stack_rank(stack), *users, variant.clone()));
+    // The largest crowd is what a stack is asked about; smaller ones show what it grew from. So is the narrowest hop.
+    names.sort_by_key(|(stack, place, variant)| (stack_rank(stack), *place, variant.clone()));
     let names = names.into_iter();
     let names: Vec<(&str, String)> = names.map(|(stack, _, variant)| (stack, variant)).collect();
     let mut stacks: Vec<&str> = names.iter().map(|(stack, _)| *stack).collect();

@@ -86,7 +86,7 @@ fn block_grid(block: &Block<'_>) -> Grid {
         | Question::Link
         | Question::Search
         | Question::Knee => "",
-        Question::Scale => block.question.row_heading(),
+        Question::Rate | Question::Scale => block.question.row_heading(),
     };
     let mut heading = vec![vec![names.to_owned()]];
     let mut rows: Vec<Vec<(String, Style)>> = block

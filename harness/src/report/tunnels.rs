@@ -129,7 +129,11 @@ fn priced<'a>(summary: &'a Summary<'a>) -> Vec<Priced<'a>> {
                     add(&format!("{what} per {operation}"), metric, None);
                 }
             }
-            Question::Chain | Question::Link | Question::Search | Question::Knee => {}
+            Question::Chain
+            | Question::Link
+            | Question::Rate
+            | Question::Search
+            | Question::Knee => {}
             Question::Scale => {
                 add(
                     "server CPU per call beside a crowd",

@@ -40,8 +40,13 @@ fn table(out: &mut String, run: &Run, block: &Block<'_>) {
         Question::Setup => (SETUP, None),
         Question::Memory => (MEMORY, Some("registered")),
         Question::Throughput => (THROUGHPUT, None),
-        // Crowds of other sizes are no other way to run a stack; of links, the tables have all ways already.
-        Question::Chain | Question::Link | Question::Scale | Question::Search | Question::Knee => {
+        // Crowds of other sizes and hops of other rates are no other way to run a stack; of links, the tables have all ways already.
+        Question::Chain
+        | Question::Link
+        | Question::Rate
+        | Question::Scale
+        | Question::Search
+        | Question::Knee => {
             return;
         }
     };

@@ -5,7 +5,8 @@ use hopbench::load::ArrivalLaw;
 use hopbench::net::link::{LinkConditions, Loss};
 use serde::Deserialize;
 
-use super::{Blocks, check_load, check_seconds, check_stacks, check_variants};
+use super::Blocks;
+use super::checks::{check_load, check_seconds, check_stacks, check_variants};
 use crate::statistics::LINE_POINTS_MIN;
 use crate::variant::Variant;
 

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use serde::Deserialize;
 
-use super::{check_seconds, check_stacks};
+use super::checks::{check_seconds, check_stacks};
 
 /// A crowd of users who are registered and idle, and what it costs to serve others beside them.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use hopbench::load::{ArrivalLaw, BackOff, Course, Lifecycle, LoadPlan, Mix, Workload};
 use serde::Deserialize;
 
-use super::{check_load, check_seconds, check_stacks, check_variants};
+use super::checks::{check_load, check_seconds, check_stacks, check_variants};
 use crate::experiment::search::finding::Bounds;
 use crate::experiment::search::knee::KneeParameters;
 use crate::experiment::search::max_rate::{MaxRateParameters, usual_decrease_weight};

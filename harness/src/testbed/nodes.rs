@@ -9,11 +9,11 @@ use hopbench::node::{InterfaceConfig, NodeConfig, NodeCounters, RouteConfig, WOR
 use hopbench::sip::{Accounts, DATAGRAM_BYTES_MAX};
 use hopbench::transport::{Settings, Stack, WireCounters};
 
-use super::tunnel::SharedTunnel;
+use super::tunnel::SharedTunnels;
 use super::{Failure, NodeProcesses, Outcome, Testbed};
-use crate::lab::{Lab, Namespace, Place};
+use crate::lab::{Lab, LinkReading, Namespace, Place};
 use crate::protocol::WireReading;
-use crate::topology::{Layout, Link, Site, Station, Topology};
+use crate::topology::{Layout, Link, Site, Station};
 
 /// The nodes of a site at work.
 pub(crate) struct Nodes {
@@ -22,8 +22,8 @@ pub(crate) struct Nodes {
     layout: Layout,
     site: Site,
     users: u32,
-    /// The tunnel that others make between users and the first of them, if there is one.
-    tunnel: Option<SharedTunnel>,
+    /// The tunnels that others make over the links between them, if there are some.
+    tunnels: Option<SharedTunnels>,
     /// What they are in, if not on the loopback; goes after them.
     lab: Option<Lab>,
 }
@@ -67,7 +67,7 @@ impl Testbed {
         let layout = site.topology.layout();
         let workers = workers(crew.workers, &layout)?;
         let lab = self.lab_of(site, &layout, crew.seed)?;
-        let tunnel = self.tunnel_of(site, lab.as_ref())?;
+        let tunnels = self.tunnels_of(site, lab.as_ref())?;
         let mut backwards: Vec<NodeProcesses> = Vec::with_capacity(layout.stations.len());
         for (place, station) in layout.stations.iter().enumerate().rev() {
             let routes = station.onward.as_ref().map(|onward| RouteConfig {
@@ -81,7 +81,7 @@ impl Testbed {
             });
             let interfaces = station.interfaces.iter();
             let address = |link: Link, stack: &Stack| match &lab {
-                Some(lab) if tunnel.is_some() => lab.listen_inside(place, link, stack),
+                Some(lab) if tunnels.is_some() => lab.listen_inside(place, link, stack),
                 Some(lab) => lab.listen(place, link, stack),
                 None => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             };
@@ -110,13 +110,13 @@ impl Testbed {
             layout,
             site: *site,
             users,
-            tunnel,
+            tunnels,
             lab,
         })
     }
 
-    /// The tunnel of others that the users' hops of `site` pass, if they do.
-    fn tunnel_of(&self, site: &Site, lab: Option<&Lab>) -> Outcome<Option<SharedTunnel>> {
+    /// The tunnels of others that the hops of `site` pass, if they do.
+    fn tunnels_of(&self, site: &Site, lab: Option<&Lab>) -> Outcome<Option<SharedTunnels>> {
         let Some(beneath) = site.beneath else {
             return Ok(None);
         };
@@ -126,15 +126,7 @@ impl Testbed {
                 site.stack_name()
             )));
         };
-        if site.topology != Topology::Direct {
-            return Err(Failure::Unsupported(format!(
-                "expected the topology direct for {}, found {}",
-                site.stack_name(),
-                site.topology
-            )));
-        }
-        let hosts = lab.hosts_of_users([&self.placement.load, &self.placement.node]);
-        SharedTunnel::start(beneath, hosts).map(Some)
+        SharedTunnels::start(beneath, lab, &self.placement).map(Some)
     }
 
     /// The lab that the packets of `site` pass, if they do.
@@ -225,6 +217,38 @@ impl Nodes {
         }
     }
 
+    /// What has passed the link that callers use, if it is an emulated one.
+    pub(crate) fn users_link(&self) -> Outcome<Option<LinkReading>> {
+        match &self.lab {
+            Some(lab) => Ok(lab.users_link()?),
+            None => Ok(None),
+        }
+    }
+
+    /// Segments that the kernel's TCP has sent again in the lab, if they are in one.
+    pub(crate) fn retransmitted_segments(&self) -> Outcome<Option<u64>> {
+        let lab = self.lab.as_ref();
+        let segments = lab.map(Lab::retransmitted_segments).transpose()?;
+        Ok(segments)
+    }
+
+    /// Does `work` while links send as fast as they are given something: who is to be there before a load
+    /// need not wait for a narrow one.
+    pub(crate) fn at_full_width<T>(&self, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+        let links = self.site.path.links();
+        let narrow = self
+            .lab
+            .as_ref()
+            .zip(links.and_then(|links| links.rate_bits_per_second));
+        let Some((lab, rate)) = narrow else {
+            return work();
+        };
+        lab.set_rate(None);
+        let done = work();
+        lab.set_rate(Some(rate));
+        done
+    }
+
     /// The callers' accounts.
     pub(crate) fn accounts(&self) -> Accounts {
         self.accounts_of(self.layout.callers)
@@ -274,15 +298,15 @@ impl Nodes {
         self.nodes.iter().try_for_each(NodeProcesses::check)
     }
 
-    /// The tunnel that others make, if there is one.
-    pub(crate) fn tunnel(&mut self) -> Option<&mut SharedTunnel> {
-        self.tunnel.as_mut()
+    /// The tunnels that others make, if there are some.
+    pub(crate) fn tunnels(&mut self) -> Option<&mut SharedTunnels> {
+        self.tunnels.as_mut()
     }
 
     /// What each costs, with resident memory, and has seen so far.
     pub(crate) fn snapshots(&mut self) -> Outcome<Vec<(ProcessSnapshot, NodeCounters)>> {
-        if let Some(tunnel) = &mut self.tunnel {
-            tunnel.check()?;
+        if let Some(tunnels) = &mut self.tunnels {
+            tunnels.check()?;
         }
         self.nodes.iter_mut().map(NodeProcesses::snapshot).collect()
     }
@@ -291,8 +315,10 @@ impl Nodes {
     pub(crate) fn usage(&mut self) -> Outcome<Vec<ProcessSnapshot>> {
         let usages = self.nodes.iter_mut().map(NodeProcesses::usage);
         let mut usages = usages.collect::<Outcome<Vec<_>>>()?;
-        if let Some(tunnel) = &mut self.tunnel {
-            usages[0].cpu_ns += tunnel.cpu_ns()?[1];
+        if let Some(tunnels) = &mut self.tunnels {
+            for (place, usage) in usages.iter_mut().enumerate() {
+                usage.cpu_ns += tunnels.cpu_ns(Place::Station(place))?;
+            }
         }
         Ok(usages)
     }
@@ -326,7 +352,7 @@ impl Nodes {
         let link = self.layout.stations[node].interfaces[interface];
         let tapped = self.lab.as_ref().and_then(|lab| lab.seen(node, link));
         let of_sockets = readings[node].interfaces[interface];
-        tapped.or_else(|| of_sockets.filter(|_| self.tunnel.is_none()))
+        tapped.or_else(|| of_sockets.filter(|_| self.tunnels.is_none()))
     }
 }
 

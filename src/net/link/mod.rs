@@ -27,6 +27,9 @@ use serde::{Deserialize, Serialize};
 pub use conditions::{ConditionsError, Jitter, LinkConditions, Loss};
 use line::Line;
 
+/// A buffer for a packet is no longer from the start.
+const USUAL_MTU_BYTES: u16 = 2_048;
+
 /// One direction of an emulated link.
 #[derive(Debug)]
 pub struct Link {
@@ -151,6 +154,21 @@ impl Link {
         Fate::UnderWay
     }
 
+    /// Sends what is offered from now on at another rate; `None` for as fast as it comes. What it was given
+    /// before goes on as it was meant to.
+    ///
+    /// # Errors
+    /// When a link cannot have that rate.
+    pub fn set_rate(&mut self, bits_per_second: Option<u64>) -> Result<(), ConditionsError> {
+        let conditions = LinkConditions {
+            rate_bits_per_second: bits_per_second,
+            ..self.conditions
+        };
+        conditions.check()?;
+        self.conditions = conditions;
+        Ok(())
+    }
+
     /// The next packet that has arrived by `now`.
     pub fn poll(&mut self, now: Instant) -> Option<&[u8]> {
         let Reverse(next) = self.under_way.peek().filter(|next| next.0.at <= now)?;
@@ -199,7 +217,10 @@ impl Link {
 
     fn put(&mut self, at: Instant, packet: &[u8]) {
         let place = self.vacant.pop().unwrap_or_else(|| {
-            self.packets.push(Vec::new());
+            // As long as a packet may be, so that none makes it grow later; beyond what links usually take, as
+            // long as they are.
+            let longest = self.conditions.mtu_bytes.min(USUAL_MTU_BYTES);
+            self.packets.push(Vec::with_capacity(longest.into()));
             u32::try_from(self.packets.len() - 1).expect("memory ends before 2^32 packets")
         });
         let buffer = &mut self.packets[place as usize];

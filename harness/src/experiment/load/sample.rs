@@ -414,6 +414,8 @@ mod tests {
                 interface_bytes: None,
                 sip_bytes: 0,
             },
+            link: None,
+            retransmitted_segments: None,
             drops: None,
             overwhelmed_links: None,
             tunnel_setups: None,

@@ -35,8 +35,9 @@ use wireguard_go::WireguardGo;
 pub(crate) struct Host<'a> {
     /// Where it is.
     pub(crate) namespace: &'a Namespace,
-    /// Its interface outside, which has the address `outer`.
-    pub(crate) interface: &'a str,
+    /// Of the link that the tunnel is over. A host may be at several: what it has one of, ports and
+    /// interfaces, is told apart by this.
+    pub(crate) number: u8,
     /// Where the other end finds it.
     pub(crate) outer: Ipv4Addr,
     /// Its address inside, which it is given.
@@ -91,7 +92,7 @@ impl Pair {
         let mut pair = Self {
             daemons,
             probe: Probe::between(hosts)?,
-            tap: Tap::open(hosts[0].namespace, hosts[0].interface)?,
+            tap: Tap::open(hosts[0].namespace, hosts[0].number)?,
         };
         pair.set_up()?;
         Ok(pair)

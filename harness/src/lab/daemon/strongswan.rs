@@ -24,6 +24,11 @@ const NAMES: [&str; 2] = ["caller.hopbench.test", "server.hopbench.test"];
 const IKE_PROPOSAL: &str = "aes128gcm16-prfsha256-x25519";
 /// What protects packets. Its first keys are derived from the exchange above.
 const ESP_PROPOSAL: &str = "aes128gcm16";
+/// Where it listens for IKE, and for IKE and ESP in UDP (RFC 7296 §2.23), at the first link. Daemons of one host
+/// have ports of their own.
+const PORTS: [u16; 2] = [500, 4500];
+/// Its table of routes, and the priority of the rule that leads there, at the first link.
+const ROUTES: u16 = 220;
 /// How long a command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 /// In the order in which they may claim a feature: ESP is for `kernel-libipsec`, and what is left, addresses
@@ -100,7 +105,7 @@ impl Strongswan {
         let folder = tempfile::tempdir().map_err(failed)?;
         let configuration = folder.path().join("strongswan.conf");
         let control = folder.path().join("vici");
-        fs::write(&configuration, configuration_of(&control)).map_err(failed)?;
+        fs::write(&configuration, configuration_of(&control, host.number)).map_err(failed)?;
         // Routes into the tunnel are for packets from an address that the host has.
         host.namespace
             .interfaces(async |interfaces| interfaces.add_address("lo", host.inner, 32).await)?;
@@ -275,14 +280,29 @@ fn connection(
         .list("proposals", &[IKE_PROPOSAL])
         .list("local_addrs", &[&host(own.outer)])
         .list("remote_addrs", &[&host(other.outer)])
+        .value("remote_port", remote_port(own.number).to_string())
         .section("local", local.value("auth", method))
         .section("remote", remote.value("auth", method))
         .section("children", Section::new().section(CHILD, child))
 }
 
-fn configuration_of(control: &Path) -> String {
+/// Of the daemon at the link of this number: see [`PORTS`].
+pub(super) fn ports_of(number: u8) -> [u16; 2] {
+    PORTS.map(|port| port + u16::from(number))
+}
+
+/// Where a peer is met first: only at the port of IKE does the daemon leave out the marker that tells IKE from ESP.
+fn remote_port(number: u8) -> u16 {
+    let [ike, nat] = ports_of(number);
+    if number == 0 { ike } else { nat }
+}
+
+fn configuration_of(control: &Path, number: u8) -> String {
+    let [ike, nat] = ports_of(number);
+    let routes = ROUTES + u16::from(number);
     format!(
-        "charon {{\n  load = {PLUGINS}\n  \
+        "charon {{\n  load = {PLUGINS}\n  port = {ike}\n  port_nat_t = {nat}\n  \
+         routing_table = {routes}\n  routing_table_prio = {routes}\n  \
          filelog {{ \n    stdout {{\n      default = 1\n    }}\n  }}\n  \
          plugins {{\n    vici {{\n      socket = unix://{}\n    }}\n  }}\n}}\n\
          charon-systemd {{\n  journal {{\n    default = -1\n  }}\n}}\n",

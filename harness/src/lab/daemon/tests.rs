@@ -40,7 +40,7 @@ fn site(beneath: Beneath) -> Option<Site> {
     veth::join(end(0), end(1), 30, 1_500).unwrap();
     let host = |place: usize| Host {
         namespace: &namespaces[place],
-        interface: INTERFACE,
+        number: 0,
         outer: OUTER[place],
         inner: INNER[place],
         cpus: &[],

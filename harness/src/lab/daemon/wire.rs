@@ -10,6 +10,8 @@ use nix::sys::socket::{
 };
 
 use super::DaemonError;
+use super::strongswan::ports_of;
+use crate::lab::network::interface_of;
 use crate::lab::{LabError, Namespace};
 
 /// Packets that wait to be read, as the kernel counts their memory.
@@ -18,9 +20,6 @@ const PACKET_BYTES_MAX: usize = 65_536;
 const IPV4_HEADER_BYTES: usize = 20;
 const UDP_HEADER_BYTES: usize = 8;
 const UDP: u8 = 17;
-/// IKE begins here, and goes on at [`NAT_PORT`] where ESP is in UDP (RFC 7296 §2.23).
-const IKE_PORT: u16 = 500;
-const NAT_PORT: u16 = 4500;
 /// In front of IKE where ESP is at the same port, whose SPI is never zero (RFC 3948 §2.2).
 const NON_ESP_MARKER: [u8; 4] = [0; 4];
 /// Types of WireGuard messages: initiation, response, cookie.
@@ -30,15 +29,23 @@ const WIREGUARD_HANDSHAKE: [u8; 3] = [1, 2, 3];
 pub(super) struct Tap {
     socket: OwnedFd,
     interface: usize,
+    /// Of the link.
+    number: u8,
 }
 
 /// An IP packet as it was on the wire.
 #[derive(Debug)]
-pub(super) struct Packet(Vec<u8>);
+pub(super) struct Packet {
+    bytes: Vec<u8>,
+    /// Of the link that it was on.
+    link: u8,
+}
 
 impl Tap {
-    /// Of the interface called `interface` of a namespace.
-    pub(super) fn open(namespace: &Namespace, interface: &str) -> Result<Self, DaemonError> {
+    /// Of a namespace's interface at the link of this number.
+    pub(super) fn open(namespace: &Namespace, number: u8) -> Result<Self, DaemonError> {
+        let interface = interface_of(number);
+        let interface = interface.as_str();
         let tap = namespace.run(|| {
             let open = || {
                 let socket = socket(
@@ -50,7 +57,11 @@ impl Tap {
                 // Where the user may not have so much, the kernel's default has to do.
                 let _ = setsockopt(&socket, RcvBufForce, &BUFFER_BYTES);
                 let interface = if_nametoindex(interface)? as usize;
-                Ok(Self { socket, interface })
+                Ok(Self {
+                    socket,
+                    interface,
+                    number,
+                })
             };
             let opened: Result<Self, Errno> = open();
             opened
@@ -76,7 +87,10 @@ impl Tap {
                 Ok((length, Some(address))) if address.ifindex() == self.interface => {
                     let packet = &buffer[..length];
                     if packet.len() >= IPV4_HEADER_BYTES && packet[0] >> 4 == 4 {
-                        found.push(Packet(packet.to_vec()));
+                        found.push(Packet {
+                            bytes: packet.to_vec(),
+                            link: self.number,
+                        });
                     }
                 }
                 Ok(_) | Err(Errno::EINTR) => {}
@@ -92,14 +106,14 @@ impl Tap {
 impl Packet {
     /// With its header.
     pub(super) fn ip_bytes(&self) -> u64 {
-        self.0.len() as u64
+        self.bytes.len() as u64
     }
 
     /// Whether it is key exchange of IPsec.
     pub(super) fn is_ike(&self) -> bool {
         self.udp().is_some_and(|(ports, payload)| {
-            ports.contains(&IKE_PORT)
-                || ports.contains(&NAT_PORT) && payload.starts_with(&NON_ESP_MARKER)
+            let [ike, nat] = ports_of(self.link);
+            ports.contains(&ike) || ports.contains(&nat) && payload.starts_with(&NON_ESP_MARKER)
         })
     }
 
@@ -107,7 +121,8 @@ impl Packet {
     #[cfg(test)]
     pub(super) fn is_esp(&self) -> bool {
         self.udp().is_some_and(|(ports, payload)| {
-            ports.contains(&NAT_PORT) && payload.len() > 8 && !payload.starts_with(&NON_ESP_MARKER)
+            let [_, nat] = ports_of(self.link);
+            ports.contains(&nat) && payload.len() > 8 && !payload.starts_with(&NON_ESP_MARKER)
         })
     }
 
@@ -123,16 +138,16 @@ impl Packet {
     /// Whether these bytes are in it as they are.
     #[cfg(test)]
     pub(super) fn contains(&self, text: &[u8]) -> bool {
-        self.0.windows(text.len()).any(|window| window == text)
+        self.bytes.windows(text.len()).any(|window| window == text)
     }
 
     /// Ports and payload, if it is a datagram.
     fn udp(&self) -> Option<([u16; 2], &[u8])> {
-        let header_bytes = usize::from(self.0[0] & 0xf) * 4;
-        if self.0[9] != UDP {
+        let header_bytes = usize::from(self.bytes[0] & 0xf) * 4;
+        if self.bytes[9] != UDP {
             return None;
         }
-        let datagram = self.0.get(header_bytes..)?;
+        let datagram = self.bytes.get(header_bytes..)?;
         let (header, payload) = datagram.split_at_checked(UDP_HEADER_BYTES)?;
         let port = |place: usize| u16::from_be_bytes([header[place], header[place + 1]]);
         Some(([port(0), port(2)], payload))

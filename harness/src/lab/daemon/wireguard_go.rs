@@ -12,9 +12,7 @@ use boringtun::x25519::{PublicKey, StaticSecret};
 use super::process::Process;
 use super::{DaemonError, Host};
 
-/// In a namespace, and a `/run`, of its own.
-const INTERFACE: &str = "wg0";
-/// Where both listen, each at an address of its own.
+/// Where both listen, each at an address of its own, at the first link. Daemons of one host have ports of their own.
 const PORT: u16 = 51_820;
 /// How long the daemon may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -50,19 +48,21 @@ impl WireguardGo {
         let folder = tempfile::tempdir()
             .map_err(|error| DaemonError::Io("make a folder for wireguard-go".into(), error))?;
         let mut command = own.namespace.command(program);
-        command.args(["-f", INTERFACE]).env("LOG_LEVEL", "error");
+        let interface = format!("wg{}", own.number);
+        let port = PORT + u16::from(own.number);
+        command.args(["-f", &interface]).env("LOG_LEVEL", "error");
         // It asks once more if it is meant, where the kernel has WireGuard.
         command.env("WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD", "1");
         let log = folder.path().join("log");
         let mut process = Process::start("wireguard-go", command, own.cpus, log)?;
         // Its `/run` as others see it.
         let control = format!(
-            "/proc/{}/root/run/wireguard/{INTERFACE}.sock",
+            "/proc/{}/root/run/wireguard/{interface}.sock",
             process.pid()
         );
         let control = PathBuf::from(control);
         process.wait_for("a control socket", || UnixStream::connect(&control).ok())?;
-        let mut peer = format!("public_key={peer_key}\nendpoint={}:{PORT}\n", other.outer);
+        let mut peer = format!("public_key={peer_key}\nendpoint={}:{port}\n", other.outer);
         let _ = writeln!(
             peer,
             "replace_allowed_ips=true\nallowed_ip={}/32",
@@ -77,14 +77,14 @@ impl WireguardGo {
         };
         let key = hex(&key.to_bytes());
         this.set(&format!(
-            "private_key={key}\nlisten_port={PORT}\n{}",
+            "private_key={key}\nlisten_port={port}\n{}",
             this.peer
         ))?;
         own.namespace.interfaces(async |interfaces| {
-            interfaces.add_address(INTERFACE, own.inner, 32).await?;
-            interfaces.bring_up(INTERFACE).await?;
+            interfaces.add_address(&interface, own.inner, 32).await?;
+            interfaces.bring_up(&interface).await?;
             interfaces
-                .add_route(INTERFACE, (other.inner, 32), None)
+                .add_route(&interface, (other.inner, 32), None)
                 .await
         })?;
         Ok(this)

@@ -7,8 +7,8 @@
 //! ```text
 //! mod                                  the page: what comes in which order
 //! answer setup latency throughput
-//! memory cpu wire chain link scale
-//! knee                                 sections
+//! memory cpu wire chain link narrow
+//! scale knee                           sections
 //! bars  plot  ridges                   charts: of HTML alone; drawn by the script; distributions
 //! figures  prose                       tables of figures; Markdown as HTML
 //! ```
@@ -22,6 +22,7 @@ mod knee;
 mod latency;
 mod link;
 mod memory;
+mod narrow;
 mod plot;
 mod prose;
 mod ridges;
@@ -83,6 +84,7 @@ pub(super) fn render(run: &Run) -> String {
         wire::section(&report),
         chain::section(&report, &mut prose),
         link::section(&report, &mut prose),
+        narrow::section(&report, &mut prose),
         scale::section(&report, &mut prose),
         knee::section(&report, &mut prose),
     ];

@@ -53,7 +53,7 @@ struct Series {
     doubtful: bool,
     /// Which choice of the figure's options shows it; empty for one that all show.
     group: &'static str,
-    /// For comparison with another line of its stack.
+    /// For comparison: from the actual start, as predicted, of another quantile.
     thin: bool,
     values: Vec<Option<f64>>,
 }
@@ -136,25 +136,36 @@ pub(super) fn percentiles(
     figure(&drawn.title, &without_run(&drawn.subtitle), &chart, table)
 }
 
-/// A figure over the number of proxies or users, or over the round trip of a link.
+/// A figure over the number of proxies or users, or over the round trip or the rate of a link.
 pub(super) fn lines(report: &Report<'_>, drawn: &Lines<'_>, svg: &str, table: &Markup) -> Markup {
     let points = || drawn.lines.iter().flat_map(|line| &line.points);
-    let unit = Scale::fitting(Unit::Ns, points().map(|(_, value)| *value));
+    let unit = Scale::fitting(drawn.unit, points().map(|(_, value)| *value));
     let at: BTreeSet<u32> = points().map(|(at, _)| *at).collect();
-    let series = |line: &Line<'_>| Series {
+    let values = |points: &[(u32, f64)]| -> Vec<Option<f64>> {
+        let value = |at: &u32| {
+            let point = points.iter().find(|(place, _)| place == at);
+            point.map(|(_, value)| short(unit.convert(*value)))
+        };
+        at.iter().map(value).collect()
+    };
+    let measured = |line: &Line<'_>| Series {
         class: report.class(line.stack),
         name: named(line.stack, line.verdict),
         doubtful: line.verdict != Verdict::Ok,
         group: "",
         thin: false,
-        values: at
-            .iter()
-            .map(|at| {
-                let point = line.points.iter().find(|(place, _)| place == at);
-                point.map(|(_, value)| short(unit.convert(*value)))
-            })
-            .collect(),
+        values: values(&line.points),
     };
+    let predicted = |line: &Line<'_>| Series {
+        class: report.class(line.stack),
+        name: format!("{}, predicted", line.stack),
+        doubtful: false,
+        group: "",
+        thin: true,
+        values: values(&line.predicted),
+    };
+    let with_prediction = drawn.lines.iter().filter(|line| !line.predicted.is_empty());
+    let lines = drawn.lines.iter().map(measured);
     let plot = Plot {
         title: &drawn.title,
         x: Axis {
@@ -162,7 +173,7 @@ pub(super) fn lines(report: &Report<'_>, drawn: &Lines<'_>, svg: &str, table: &M
             unit: "",
             kind: match drawn.over {
                 Over::Proxies | Over::RoundTrips => Kind::Linear,
-                Over::Users => Kind::Log,
+                Over::Users | Over::HopRates => Kind::Log,
             },
             ticks: at
                 .iter()
@@ -172,10 +183,13 @@ pub(super) fn lines(report: &Report<'_>, drawn: &Lines<'_>, svg: &str, table: &M
         y: Axis {
             label: String::new(),
             unit: unit.symbol,
-            kind: Kind::Linear,
+            kind: match drawn.over {
+                Over::Proxies | Over::RoundTrips | Over::Users => Kind::Linear,
+                Over::HopRates => Kind::Log,
+            },
             ticks: Vec::new(),
         },
-        series: drawn.lines.iter().map(series).collect(),
+        series: lines.chain(with_prediction.map(predicted)).collect(),
         at: at.iter().copied().map(f64::from).collect(),
     };
     let chart = html! {

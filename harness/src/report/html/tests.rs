@@ -30,6 +30,7 @@ fn the_answer_comes_first_and_the_method_last() {
         "CPU per operation",
         "On the wire",
         "Proxies in a row",
+        "Narrow hops",
         "Scale",
         "Knee",
     ];

@@ -1,12 +1,12 @@
-//! A figure over the number of proxies, of users, or over the round trip of a link: a line for each stack.
+//! A figure over the number of proxies, of users, or over the round trip or the rate of a link: a line for each stack.
 
 use hopbench::record::{Cell, Run, Unit, Verdict};
 
 use super::axis::{Linear, Logarithmic};
 use super::canvas::{Anchor, Area, Canvas, INK, MUTED, doubtful, stack_colour};
 use crate::report::link;
-use crate::report::question::{FIT, Question, is_growth};
-use crate::report::summary::{stack_rank, users, verdict_word};
+use crate::report::question::{FIT, Question, is_growth, operation};
+use crate::report::summary::{Block, hop_rate, stack_rank, users, verdict_word};
 use crate::report::units::Scale;
 
 const WIDTH: f64 = 860.0;
@@ -25,6 +25,8 @@ pub(in crate::report) struct Lines<'a> {
     pub(in crate::report) title: String,
     pub(in crate::report) subtitle: String,
     pub(in crate::report) over: Over,
+    /// Of the figure.
+    pub(in crate::report) unit: Unit,
     pub(in crate::report) lines: Vec<Line<'a>>,
 }
 
@@ -37,6 +39,8 @@ pub(in crate::report) enum Over {
     Users,
     /// Of a link, in milliseconds.
     RoundTrips,
+    /// Of a hop, in kbit/s, by powers of ten; so is the figure.
+    HopRates,
 }
 
 /// Where numbers stand in the width of the plot.
@@ -53,8 +57,10 @@ pub(in crate::report) struct Line<'a> {
     pub(in crate::report) stack: &'a str,
     /// Of the worst of its cells.
     pub(in crate::report) verdict: Verdict,
-    /// Proxies, users or milliseconds, and the figure in ns, ascending.
+    /// Proxies, users, milliseconds or kbit/s, and the figure, ascending.
     pub(in crate::report) points: Vec<(u32, f64)>,
+    /// What the figure should be, likewise; empty where nothing says.
+    pub(in crate::report) predicted: Vec<(u32, f64)>,
 }
 
 /// Session request delay by the cells of the experiment `chain`.
@@ -65,6 +71,7 @@ pub(in crate::report) fn chain(run: &Run) -> Lines<'_> {
         title: "Session request delay over the number of proxies".to_owned(),
         subtitle: super::subtitle(run, "medians from the intended start"),
         over: Over::Proxies,
+        unit: Unit::Ns,
         lines: lines(run, "session_request_delay_ns", |cell| {
             is_shown(cell).then(|| proxies(cell))
         }),
@@ -80,6 +87,7 @@ pub(in crate::report) fn crowd<'a>(run: &'a Run, operation: &str) -> Lines<'a> {
         title: format!("Server CPU per {operation} over the number of connected users"),
         subtitle: super::subtitle(run, "beyond what the idle users cost"),
         over: Over::Users,
+        unit: Unit::Ns,
         lines: lines(run, &format!("server_cpu_ns_per_{operation}"), |cell| {
             size(cell).filter(|_| is_shown(cell))
         }),
@@ -92,11 +100,36 @@ pub(in crate::report) fn round_trips<'a>(run: &'a Run, title: &str, key: &str) -
         title: format!("{title} over the round trip of the link"),
         subtitle: super::subtitle(run, "medians from the intended start, nothing lost"),
         over: Over::RoundTrips,
+        unit: Unit::Ns,
         lines: lines(run, key, |cell| {
             let point = link::point(cell).filter(|point| point.loss_ratio == 0.0)?;
             let has_figure = cell.metrics.contains_key(key);
             (has_figure && point.is_usual).then(|| point.round_trip_ms.round() as u32)
         }),
+    }
+}
+
+/// How many operations of a workload fit through hops of several rates, beside what their bytes predict.
+pub(in crate::report) fn narrow_hops<'a>(run: &'a Run, block: &Block<'_>) -> Lines<'a> {
+    let place = |cell: &Cell| {
+        let is_shown = cell.workload == block.workload && cell.lifecycle == block.lifecycle;
+        let kilobits = hop_rate(cell)? / 1_000;
+        u32::try_from(kilobits).ok().filter(|_| is_shown)
+    };
+    let mut found = lines(run, "fitting_per_second", place);
+    for (line, predicted) in found
+        .iter_mut()
+        .zip(lines(run, "predicted_per_second", place))
+    {
+        line.predicted = predicted.points;
+    }
+    let operation = operation(block.workload);
+    Lines {
+        title: format!("Highest {operation} rate through a narrow hop"),
+        subtitle: super::subtitle(run, "thin: as the bytes of one predict"),
+        over: Over::HopRates,
+        unit: Unit::PerSecond,
+        lines: found,
     }
 }
 
@@ -113,6 +146,7 @@ fn lines<'a>(run: &'a Run, key: &str, place: impl Fn(&Cell) -> Option<u32>) -> V
                 stack: &cell.stack,
                 verdict: Verdict::Ok,
                 points: Vec::new(),
+                predicted: Vec::new(),
             });
             lines.len() - 1
         });
@@ -143,6 +177,7 @@ impl Over {
             Self::Proxies => "proxies between the caller and the node that answers",
             Self::Users => "connected users",
             Self::RoundTrips => "round trip of the link, ms",
+            Self::HopRates => "rate of the hop in each direction, kbit/s",
         }
     }
 
@@ -155,12 +190,47 @@ impl Over {
                 PLOT.width,
             )),
             // Room on the left, so that no point lies on the axis.
-            Self::Users => Width::Logarithmic(Logarithmic::new(
+            Self::Users | Self::HopRates => Width::Logarithmic(Logarithmic::new(
                 f64::from(fewest.max(1)) * 0.8,
                 f64::from(most.max(1)),
                 PLOT.x,
                 -PLOT.width,
             )),
+        }
+    }
+}
+
+/// Where figures stand in the height of the plot.
+enum Height {
+    /// From zero on.
+    Linear(Linear),
+    Logarithmic(Logarithmic),
+}
+
+impl Height {
+    fn of(over: Over, lowest: f64, highest: f64) -> Self {
+        let floor = PLOT.y + PLOT.height;
+        match over {
+            Over::Proxies | Over::Users | Over::RoundTrips => {
+                Self::Linear(Linear::from_zero(highest, floor, -PLOT.height))
+            }
+            Over::HopRates => {
+                Self::Logarithmic(Logarithmic::new(lowest, highest, floor, PLOT.height))
+            }
+        }
+    }
+
+    fn position(&self, value: f64) -> f64 {
+        match self {
+            Self::Linear(axis) => axis.position(value),
+            Self::Logarithmic(axis) => axis.position(value),
+        }
+    }
+
+    fn ticks(&self) -> Vec<(f64, String)> {
+        match self {
+            Self::Linear(axis) => axis.ticks(),
+            Self::Logarithmic(axis) => axis.ticks(),
         }
     }
 }
@@ -199,12 +269,19 @@ impl Width {
 impl Lines<'_> {
     /// The document; null when no line has a point.
     pub(in crate::report) fn draw(&self) -> Option<String> {
-        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let points = || {
+            let lines = self.lines.iter();
+            lines.flat_map(|line| line.points.iter().chain(&line.predicted))
+        };
         let fewest = points().map(|(place, _)| *place).min()?;
         let most = points().map(|(place, _)| *place).max()?;
-        let highest = points().map(|(_, value)| *value).fold(0.0, f64::max);
-        let unit = Scale::fitting(Unit::Ns, points().map(|(_, value)| *value));
-        let y = Linear::from_zero(unit.convert(highest), PLOT.y + PLOT.height, -PLOT.height);
+        let values = || points().map(|(_, value)| *value);
+        let unit = Scale::fitting(self.unit, values());
+        let y = Height::of(
+            self.over,
+            unit.convert(values().fold(f64::INFINITY, f64::min)),
+            unit.convert(values().fold(0.0, f64::max)),
+        );
         let x = self.over.width(fewest, most);
         let mut canvas = Canvas::new(WIDTH, HEIGHT, &self.title, &self.subtitle);
         draw_axes(&mut canvas, &y, (&x, self.over.axis()), unit);
@@ -214,7 +291,11 @@ impl Lines<'_> {
                 (x.position(*place), y.position(unit.convert(*value)))
             };
             let points: Vec<(f64, f64)> = line.points.iter().map(at).collect();
+            let predicted: Vec<(f64, f64)> = line.predicted.iter().map(at).collect();
             let colour = stack_colour(line.stack);
+            if predicted.len() > 1 {
+                canvas.path(&predicted, colour, 1.0, true);
+            }
             canvas.path(&points, colour, 2.2, doubtful(line.verdict));
             for (x, y) in &points {
                 canvas.dot(*x, *y, 3.5, colour);
@@ -226,7 +307,7 @@ impl Lines<'_> {
     }
 }
 
-fn draw_axes(canvas: &mut Canvas, y: &Linear, (x, axis): (&Width, &str), unit: Scale) {
+fn draw_axes(canvas: &mut Canvas, y: &Height, (x, axis): (&Width, &str), unit: Scale) {
     let floor = PLOT.y + PLOT.height;
     for (value, label) in y.ticks() {
         let position = y.position(value);

@@ -149,6 +149,16 @@ pub(super) fn charts(run: &Run) -> Vec<Chart<'_>> {
         let chart = lines::round_trips(run, title, key);
         charts.push(line_chart(name, chart, Question::Link));
     }
+    let narrow = of(Question::Rate);
+    for block in &narrow {
+        let chart = lines::narrow_hops(run, block);
+        let name = block_file("rate", &narrow, block);
+        charts.push(line_chart(
+            name.trim_end_matches(".svg"),
+            chart,
+            Question::Rate,
+        ));
+    }
     for operation in ["call", "registration"] {
         let chart = lines::crowd(run, operation);
         charts.push(line_chart(
@@ -545,6 +555,7 @@ mod tests {
                 "cpu.svg",
                 "throughput.svg",
                 "chain.svg",
+                "rate-register.svg",
                 "scale-call.svg",
                 "scale-registration.svg",
                 "scale-memory.svg",
@@ -601,6 +612,27 @@ mod tests {
         // in the kernel.
         let memory = chart("scale-memory.svg");
         assert!(memory.contains(&"41.6 KiB".to_owned()), "{memory:?}");
+    }
+
+    #[test]
+    fn what_fits_through_narrow_hops_is_drawn_over_their_rates_beside_what_is_predicted() {
+        let run = fixture::run();
+        let charts = charts(&run);
+        let chart = charts
+            .iter()
+            .find(|chart| chart.file_name == "rate-register.svg");
+        let svg = &chart.expect("it is drawn").svg;
+        let texts = texts(svg);
+        for text in [
+            "50",
+            "1000",
+            "2000",
+            "/s",
+            "rate of the hop in each direction, kbit/s",
+        ] {
+            assert!(texts.contains(&text.to_owned()), "{text}: {texts:?}");
+        }
+        assert_eq!(svg.matches("stroke-dasharray").count(), STACK_ORDER.len());
     }
 
     #[test]
