@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hopbench::sip::digest::{Algorithm, Challenge, Credentials, Identity, write_challenge};
-use hopbench::sip::emit::{Value, response_head};
+use hopbench::sip::emit::Value;
+use hopbench::sip::reply::response_head;
 use hopbench::sip::{
     Accounts, Agent, CallEvent, Caller, Contact, Header, Interface, Message, NextHop, Outbound,
     Outbox, Registration, RegistrationEvent, Reliability, Response, Route, Server, ServerConfig,

@@ -396,7 +396,10 @@ mod tests {
         let cases = [
             ("mtu = 1280", "did you mean `mtu_bytes`?"),
             ("batchin = \"on\"", "did you mean `batching`?"),
-            ("batching = \"maybe\"", "expected `off` or `on`"),
+            (
+                "batching = \"maybe\"",
+                "expected one of `off`, `on`, `segments`",
+            ),
             ("tls_version = \"1.1\"", "expected `1.2` or `1.3`"),
             ("mtu_bytes = 100", "allowed is 576 to 65000"),
             ("tcp_buffer_bytes = 999", "allowed is 1420 to 1048576"),

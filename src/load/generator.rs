@@ -373,7 +373,7 @@ impl WorkerThread {
                     let _context = runtime.enter();
                     let worker = Worker::new(&config, stack, index);
                     let worker = worker.map_err(|error| error.to_string())?;
-                    let pacer = Pacer::new(config.gather);
+                    let pacer = Pacer::new(config.gather, stack.is_stream());
                     let pacer = pacer.map_err(|error| format!("no timer: {error}"))?;
                     (Rc::new(worker), pacer)
                 };

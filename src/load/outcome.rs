@@ -323,7 +323,8 @@ impl Recorder {
         Self {
             start,
             end,
-            moments: vec![LatencyHistogram::default(); Moment::ALL.len()],
+            // Each made, none copied: only what is written to takes memory, and the time to get it.
+            moments: Moment::ALL.map(|_| LatencyHistogram::default()).into(),
             windows: ThroughputWindows::new(start),
             kinds: [KindCounts::default(); OperationKind::ALL.len()],
             longest_outage: None,

@@ -8,7 +8,7 @@
 //! worker's time. So the thread simply sleeps until a start that is [`IMMINENT`], without setting a timer
 //! and without asking for sockets. And where [`GeneratorConfig::gather`] says so, it sleeps for so long
 //! whenever it has started or heard something: what arrives or is to start meanwhile is served by one
-//! wake-up, and leaves in one write. When more comes than is [`PLENTY`], a wake-up costs little beside it,
+//! wake-up, and leaves in one write. When more comes than is plenty, a wake-up costs little beside it,
 //! and the thread sleeps less long, so that buffers of sockets do not overflow.
 //!
 //! [`GeneratorConfig::gather`]: super::GeneratorConfig::gather
@@ -23,8 +23,10 @@ use std::time::{Duration, Instant};
 /// unless it is asked not to (`PR_SET_TIMERSLACK`).
 const IMMINENT: Duration = Duration::from_micros(50);
 
-/// Starts and messages of one wake-up that are enough: as many as one system call receives.
-const PLENTY: u32 = 64;
+/// Starts and messages of one wake-up that are enough: what is received meanwhile fits the buffers of a connection
+/// as it is opened, or of a datagram socket.
+const PLENTY_OF_STREAM: u32 = 256;
+const PLENTY_OF_DATAGRAMS: u32 = 128;
 
 thread_local! {
     static NAP: RefCell<Option<Nap>> = const { RefCell::new(None) };
@@ -56,6 +58,8 @@ pub(super) struct Pacer {
     #[cfg(not(target_os = "linux"))]
     timer: std::pin::Pin<Box<tokio::time::Sleep>>,
     gather: Duration,
+    /// Starts and messages of one wake-up beyond which it gathers less long.
+    plenty: u32,
 }
 
 impl Pacer {
@@ -68,7 +72,7 @@ impl Pacer {
     ) -> io::Result<()> {
         let nap = match busy.take() {
             0 => Duration::ZERO,
-            count => self.gather * PLENTY / count.max(PLENTY),
+            count => self.gather * self.plenty / count.max(self.plenty),
         };
         let gathers = !nap.is_zero();
         let now = Instant::now();
@@ -97,6 +101,13 @@ impl Pacer {
     }
 }
 
+fn plenty(is_stream: bool) -> u32 {
+    match is_stream {
+        true => PLENTY_OF_STREAM,
+        false => PLENTY_OF_DATAGRAMS,
+    }
+}
+
 /// Whoever stops waiting does not sleep.
 struct ForgetNap;
 
@@ -119,8 +130,8 @@ impl std::os::fd::AsRawFd for Alarm {
 
 #[cfg(target_os = "linux")]
 impl Pacer {
-    /// The pacer of the calling thread, which gathers for so long.
-    pub(super) fn new(gather: Duration) -> io::Result<Self> {
+    /// The pacer of the calling thread, which gathers for so long what comes over streams or as datagrams.
+    pub(super) fn new(gather: Duration, is_stream: bool) -> io::Result<Self> {
         use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
         if gather.is_zero() {
             sleep_exactly()?;
@@ -133,6 +144,7 @@ impl Pacer {
             timer,
             armed_for: None,
             gather,
+            plenty: plenty(is_stream),
         })
     }
 
@@ -184,11 +196,12 @@ fn sleep_exactly() -> io::Result<()> {
 
 #[cfg(not(target_os = "linux"))]
 impl Pacer {
-    /// The pacer of the calling thread, which gathers for so long.
-    pub(super) fn new(gather: Duration) -> io::Result<Self> {
+    /// The pacer of the calling thread, which gathers for so long what comes over streams or as datagrams.
+    pub(super) fn new(gather: Duration, is_stream: bool) -> io::Result<Self> {
         Ok(Self {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             gather,
+            plenty: plenty(is_stream),
         })
     }
 
@@ -222,7 +235,7 @@ mod tests {
                 .unwrap();
             runtime.block_on(async {
                 let busy = Cell::new(0);
-                let mut pacer = Pacer::new(gather).unwrap();
+                let mut pacer = Pacer::new(gather, true).unwrap();
                 for microseconds in [0, 1, 300, 2_500, 700] {
                     let deadline = Instant::now() + Duration::from_micros(microseconds);
                     pacer.wait_until(deadline, &busy).await.unwrap();
@@ -249,7 +262,7 @@ mod tests {
             .unwrap();
         runtime.block_on(async {
             let busy = Cell::new(1);
-            let mut pacer = Pacer::new(gather).unwrap();
+            let mut pacer = Pacer::new(gather, true).unwrap();
             let started = Instant::now();
             for deadline in [started, started + Duration::from_secs(3600)] {
                 busy.set(1);
@@ -260,7 +273,7 @@ mod tests {
             }
             let far = started + Duration::from_secs(3600);
             // A crowd is not made to wait: of a nap of an hour, less than this test's patience is left.
-            let mut patient = Pacer::new(Duration::from_secs(3600)).unwrap();
+            let mut patient = Pacer::new(Duration::from_secs(3600), true).unwrap();
             busy.set(1_000_000_000);
             patient.wait_until(far, &busy).await.unwrap();
             let wait = pacer.wait_until(far, &busy);

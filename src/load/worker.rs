@@ -38,8 +38,10 @@ const FINISH_POLL: Duration = Duration::from_millis(2);
 const REST: Duration = Duration::from_secs(3_600);
 /// Lifetime that registrations ask for unless they are told otherwise: longer than any run.
 const EXPIRES_SECONDS: u32 = 3_600;
+/// What waits at a datagram socket of a generator that gathers, in the kernel's count: a small datagram is 1 KiB or more.
+const GATHERED_BYTES: u32 = 1024 * 1024;
 /// Operations started before the connections get a turn.
-const STARTS_PER_TURN: usize = 16;
+const STARTS_PER_TURN: usize = 64;
 
 /// One worker of a generator. Lives inside a [`tokio::task::LocalSet`].
 pub(super) struct Worker {
@@ -193,11 +195,18 @@ impl Worker {
         stack: &'static Stack,
         index: u32,
     ) -> Result<Self, TransportError> {
-        // A user sends what one wake-up brings with one call: what the server gets is the same.
-        let settings = Settings {
-            batching: Batching::On,
+        // A user sends what one wake-up brings with as few calls as it can: what the server gets is the same.
+        let mut settings = Settings {
+            batching: Batching::Segments,
             ..config.settings.clone()
         };
+        // What gathers lets more wait for it than a datagram socket usually holds.
+        if !config.gather.is_zero() && !stack.is_stream() {
+            let buffers = &mut settings.socket_buffers;
+            buffers
+                .socket_receive_buffer_bytes
+                .get_or_insert(GATHERED_BYTES);
+        }
         let transport = stack.open(&settings)?;
         let mut users = Vec::new();
         users.resize_with(config.users_max().div_ceil(config.workers) as usize, || {

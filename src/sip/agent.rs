@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::account::{Accounts, host_label};
-use super::emit::{Value, Writer};
+use super::emit::{Value, Writer, hex_digits};
 use super::header::Method;
 use super::stationery::{Piece, Stationery};
 use super::text::Text;
@@ -115,9 +115,13 @@ impl Branch {
         Self { key, nonce }
     }
 
-    /// What follows the magic cookie.
     fn write_digits(self, line: &mut Value<'_>) {
-        line.hex(u64::from(self.key) << 32 | u64::from(self.nonce), 16);
+        line.written(&self.digits());
+    }
+
+    /// What follows the magic cookie.
+    pub(crate) fn digits(self) -> [u8; 16] {
+        hex_digits(u64::from(self.key) << 32 | u64::from(self.nonce))
     }
 
     /// Whether `text` is this branch.
@@ -161,10 +165,7 @@ const HEX: [u8; 256] = {
 
 /// Sixteen hexadecimal digits.
 pub(crate) fn hex16(value: u64) -> Text<16> {
-    let mut digits = [0; 16];
-    for (place, digit) in digits.iter_mut().rev().enumerate() {
-        *digit = b"0123456789abcdef"[(value >> (4 * place)) as usize & 0xf];
-    }
+    let digits = hex_digits(value);
     Text::from(std::str::from_utf8(&digits).expect("digits are ASCII"))
 }
 

@@ -7,9 +7,8 @@
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::header::{Header, Method};
-use super::message::Message;
-use super::parse::{Elements, Via};
+use super::header::Header;
+use super::reply::write_status_line;
 
 /// Writes one message at the end of a buffer: start line first, then header fields, then
 /// [`Writer::finish`] or one of the bodies.
@@ -40,12 +39,7 @@ impl<'b> Writer<'b> {
 
     /// Starts a response with the usual reason phrase.
     pub fn response(out: &'b mut Vec<u8>, status: u16) -> Self {
-        let mut line = Value { out };
-        line.text("SIP/2.0 ");
-        line.decimal(status.into());
-        line.text(" ");
-        line.text(reason_phrase(status));
-        line.text("\r\n");
+        write_status_line(out, status);
         Self { out }
     }
 
@@ -111,8 +105,21 @@ impl<'b> Writer<'b> {
     }
 }
 
-fn digit(value: usize) -> u8 {
-    b"0123456789abcdef"[value & 0xf]
+/// All hexadecimal digits of a number, in lower case. Eight at a time: every request has four dozen.
+pub(super) fn hex_digits(number: u64) -> [u8; 16] {
+    let half = |number: u64| {
+        // A nibble a byte.
+        let spread = (number & 0xffff_0000) << 16 | number & 0xffff;
+        let spread = (spread & 0x0000_ff00_0000_ff00) << 8 | spread & 0x0000_00ff_0000_00ff;
+        let spread = (spread & 0x00f0_00f0_00f0_00f0) << 4 | spread & 0x000f_000f_000f_000f;
+        let is_letter = (spread + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+        let letters = is_letter * u64::from(b'a' - b'0' - 10);
+        (spread + 0x3030_3030_3030_3030 + letters).to_be_bytes()
+    };
+    let mut digits = [0; 16];
+    digits[..8].copy_from_slice(&half(number >> 32));
+    digits[8..].copy_from_slice(&half(number & 0xffff_ffff));
+    digits
 }
 
 /// The value of a header field, or a Request-URI, while it is being written.
@@ -148,12 +155,9 @@ impl<'w> Value<'w> {
 
     /// Appends the low `digits` hexadecimal digits of a number, at most 16, in lower case.
     pub fn hex(&mut self, number: u64, digits: u32) {
-        let mut text = [0; 16];
-        let text = &mut text[..digits.min(16) as usize];
-        for (place, text) in text.iter_mut().rev().enumerate() {
-            *text = digit((number >> (4 * place)) as usize);
-        }
-        self.out.extend_from_slice(text);
+        let text = hex_digits(number);
+        let from = text.len() - digits.min(16) as usize;
+        self.out.extend_from_slice(&text[from..]);
     }
 
     /// Appends bytes as hexadecimal digits, in lower case.
@@ -248,149 +252,6 @@ impl<const N: usize> Digits<N> {
     }
 }
 
-/// Starts a response to `request` with the header fields that every response copies (RFC 3261
-/// §8.2.6.2): `Via`, `From`, `To`, `Call-ID`, `CSeq`; `Record-Route` where the response can create
-/// a dialog (§12.1.1). `to_tag` is added unless `To` has a tag already. `source` is where the request
-/// came from; it completes the topmost `Via` (RFC 3261 §18.2.1, RFC 3581 §4).
-pub fn response_head<'b>(
-    out: &'b mut Vec<u8>,
-    request: &Message<'_>,
-    status: u16,
-    to_tag: Option<&str>,
-    source: Option<SocketAddr>,
-) -> Writer<'b> {
-    let mut writer = Writer::response(out, status);
-    for (index, line) in request.lines(Header::Via).enumerate() {
-        match source {
-            Some(source) if index == 0 => top_via(&mut writer, line, source),
-            Some(_) | None => {
-                writer.header(Header::Via.name(), line);
-            }
-        }
-    }
-    let creates_dialog = request.method() == Some(Method::Invite) && (101..300).contains(&status);
-    if creates_dialog {
-        for line in request.lines(Header::RecordRoute) {
-            writer.header(Header::RecordRoute.name(), line);
-        }
-    }
-    if let Some(from) = request.header(Header::From) {
-        writer.header(Header::From.name(), from);
-    }
-    if let Some(to) = request.header(Header::To) {
-        let tagged = request.to().is_ok_and(|to| to.tag().is_some());
-        writer.header_with(Header::To.name(), |line| {
-            line.text(to);
-            if let Some(tag) = to_tag.filter(|_| !tagged) {
-                line.text(";tag=");
-                line.text(tag);
-            }
-        });
-    }
-    for header in [Header::CallId, Header::CSeq] {
-        if let Some(value) = request.header(header) {
-            writer.header(header.name(), value);
-        }
-    }
-    writer
-}
-
-/// Writes the first `Via` line with what its first element lacks.
-fn top_via(writer: &mut Writer<'_>, line: &str, source: SocketAddr) {
-    let first = Elements::new(line).next().unwrap_or(line);
-    let rest = &line[first.as_ptr() as usize - line.as_ptr() as usize + first.len()..];
-    writer.header_with(Header::Via.name(), |out| {
-        write_received(out, first, source);
-        out.text(rest);
-    });
-}
-
-/// Writes the topmost element of `Via` as who received it from `source` completes it: with `received`
-/// when sent-by is not the source address or `rport` was asked for, and with the value of `rport`
-/// (RFC 3261 §18.2.1, RFC 3581 §4). A `received` that the sender wrote itself is not believed.
-pub(crate) fn write_received(out: &mut Value<'_>, element: &str, source: SocketAddr) {
-    let Some(via) = Via::parse(element) else {
-        return out.text(element);
-    };
-    let asks = via.rport == Some(None);
-    let ip = source.ip().to_canonical();
-    let host = via.host.trim_start_matches('[').trim_end_matches(']');
-    let is_source = host.parse::<IpAddr>().is_ok_and(|host| host == ip);
-    if is_source && !asks && via.received.is_none() {
-        return out.text(element);
-    }
-    let front = &element[..element.len() - via.params.as_str().len()];
-    out.text(front.trim_end());
-    for (name, value) in via.params.iter() {
-        if asks && name.eq_ignore_ascii_case("rport") {
-            // In place: the parameter must not occur twice.
-            out.text(";rport=");
-            out.decimal(source.port().into());
-        } else if !name.eq_ignore_ascii_case("received") {
-            out.text(";");
-            out.text(name);
-            out.text(if value.is_some() { "=" } else { "" });
-            out.text(value.unwrap_or_default());
-        }
-    }
-    if asks || !is_source {
-        out.text(";received=");
-        out.ip(ip);
-    }
-}
-
-/// Reason phrase of a status (RFC 3261 §21); that of its class if the status is not listed.
-#[must_use]
-pub fn reason_phrase(status: u16) -> &'static str {
-    match status {
-        100 => "Trying",
-        180 => "Ringing",
-        183 => "Session Progress",
-        200 => "OK",
-        202 => "Accepted",
-        301 => "Moved Permanently",
-        302 => "Moved Temporarily",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        406 => "Not Acceptable",
-        407 => "Proxy Authentication Required",
-        408 => "Request Timeout",
-        415 => "Unsupported Media Type",
-        416 => "Unsupported URI Scheme",
-        420 => "Bad Extension",
-        421 => "Extension Required",
-        423 => "Interval Too Brief",
-        430 => "Flow Failed",
-        439 => "First Hop Lacks Outbound Support",
-        480 => "Temporarily Unavailable",
-        481 => "Call/Transaction Does Not Exist",
-        482 => "Loop Detected",
-        483 => "Too Many Hops",
-        486 => "Busy Here",
-        487 => "Request Terminated",
-        488 => "Not Acceptable Here",
-        500 => "Server Internal Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        504 => "Server Time-out",
-        505 => "Version Not Supported",
-        513 => "Message Too Large",
-        600 => "Busy Everywhere",
-        603 => "Decline",
-        _ => match status / 100 {
-            1 => "Progress",
-            2 => "Success",
-            3 => "Redirection",
-            4 => "Request Failure",
-            5 => "Server Failure",
-            _ => "Global Failure",
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -429,51 +290,6 @@ mod tests {
                 "x".repeat(length)
             );
             assert_eq!(text, expected);
-        }
-    }
-
-    #[test]
-    fn responses_complete_the_topmost_via() {
-        for (via, expected) in [
-            (
-                "SIP/2.0/UDP 192.0.2.1:5060;branch=z",
-                "SIP/2.0/UDP 192.0.2.1:5060;branch=z",
-            ),
-            (
-                "SIP/2.0/UDP a.invalid;branch=z",
-                "SIP/2.0/UDP a.invalid;branch=z;received=192.0.2.1",
-            ),
-            (
-                "SIP/2.0/UDP 192.0.2.1;received=198.51.100.7;branch=z",
-                "SIP/2.0/UDP 192.0.2.1;branch=z",
-            ),
-            (
-                "SIP/2.0/UDP 192.0.2.1;rport;branch=z",
-                "SIP/2.0/UDP 192.0.2.1;rport=5070;branch=z;received=192.0.2.1",
-            ),
-            (
-                "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";RPORT ;branch=z",
-                "SIP/2.0/UDP 192.0.2.1;x=\"a;rport\";rport=5070;branch=z;received=192.0.2.1",
-            ),
-            (
-                "SIP/2.0/TCP p;branch=y, SIP/2.0/TCP q;branch=z;rport",
-                "SIP/2.0/TCP p;branch=y;received=192.0.2.1, SIP/2.0/TCP q;branch=z;rport",
-            ),
-        ] {
-            let request = format!(
-                "INVITE sip:a SIP/2.0\r\nv: {via}\r\nVia: second\r\nf: <sip:a>;tag=1\r\n\
-                 t: <sip:b>\r\ni: c\r\nCSeq: 1 INVITE\r\nRecord-Route: <sip:p;lr>\r\n\r\n"
-            );
-            let request = Message::parse(request.as_bytes()).unwrap();
-            let mut out = Vec::new();
-            let source = Some("192.0.2.1:5070".parse().unwrap());
-            response_head(&mut out, &request, 180, Some("t"), source).finish();
-            let expected = format!(
-                "SIP/2.0 180 Ringing\r\nVia: {expected}\r\nVia: second\r\nRecord-Route: <sip:p;lr>\r\n\
-                 From: <sip:a>;tag=1\r\nTo: <sip:b>;tag=t\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\n\
-                 Content-Length: 0\r\n\r\n"
-            );
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
 }

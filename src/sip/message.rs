@@ -8,9 +8,12 @@
 //! A message that is wrong in a way that deserves an answer still parses. [`Message::check`] says
 //! what is wrong with it, and the answer (400, 505) can be formed from what is there.
 
+mod check;
+
 use super::framing::{self, HeaderLines, MAX_HEADERS};
 use super::header::{HEADERS, Header, Method};
-use super::parse::{self, CSeq, Contact, Elements, NameAddr, Uri, Via};
+use super::parse::{self, CSeq, Contact, Elements, NameAddr, Via};
+pub use check::Essentials;
 
 /// First line of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,18 +156,34 @@ impl<'a> Message<'a> {
 
     /// The pass over the header fields.
     fn scan(&mut self) -> Result<(), ParseError> {
-        let mut lines = 0;
-        for (line, is_tidy) in Lines::of(self.headers) {
-            lines += 1;
-            if lines > MAX_HEADERS {
+        let mut count = 0;
+        let bytes = self.headers.as_bytes();
+        let mut lines = HeaderLines::new(bytes);
+        loop {
+            let start = lines.at();
+            let Some(line) = lines.next() else {
+                return Ok(());
+            };
+            count += 1;
+            if count > MAX_HEADERS {
                 return Err(ParseError::TooManyHeaders);
             }
-            let (Some((name, value)), true) = (parse::split_header(line), is_tidy) else {
-                self.fault.get_or_insert(ParseError::HeaderLine);
-                continue;
-            };
-            let Some(header) = Header::from_name(name) else {
-                continue;
+            let text = &self.headers[start..start + line.bytes.len()];
+            let known = Header::of_line(&bytes[start..]);
+            let known = known.filter(|(_, colon)| *colon < text.len() && line.is_tidy);
+            let (header, value) = match known {
+                Some((header, colon)) => (header, parse::trim(&text[colon + 1..])),
+                None => {
+                    let split = parse::split_header(text).filter(|_| line.is_tidy);
+                    let Some((name, value)) = split else {
+                        self.fault.get_or_insert(ParseError::HeaderLine);
+                        continue;
+                    };
+                    let Some(header) = Header::from_name(name) else {
+                        continue;
+                    };
+                    (header, value)
+                }
             };
             self.count[header as usize] += 1;
             let first = &mut self.first[header as usize];
@@ -174,7 +193,6 @@ impl<'a> Message<'a> {
                 self.repeated |= 1 << header as u32;
             }
         }
-        Ok(())
     }
 
     fn bound_body(&mut self) {
@@ -192,50 +210,6 @@ impl<'a> Message<'a> {
                 self.fault
                     .get_or_insert(ParseError::Malformed(Header::ContentLength));
             }
-        }
-    }
-
-    /// Whether the message is one that RFC 3261 lets us act upon: version, header lines, a Request-URI
-    /// without header fields (§19.1.1), mandatory header fields (§8.1.1) each once, and a `CSeq` that
-    /// fits. `Max-Forwards` may be absent, as it is in requests of RFC 2543. A Request-URI may be of
-    /// any scheme, which a proxy could serve.
-    ///
-    /// # Errors
-    /// The first fault; a request is answered with its [`ParseError::status`].
-    pub fn check(&self) -> Result<(), ParseError> {
-        if let Some(fault) = &self.fault {
-            return Err(fault.clone());
-        }
-        if self.repeated & ONCE_MASK != 0 {
-            let repeated = |header: &&Header| self.repeated & (1 << **header as u32) != 0;
-            if let Some(&header) = ONCE.iter().find(repeated) {
-                return Err(ParseError::Repeated(header));
-            }
-        }
-        if !self.via()?.is_sip() {
-            return Err(ParseError::Malformed(Header::Via));
-        }
-        self.from()?;
-        self.to()?;
-        self.call_id()?;
-        self.max_forwards()?;
-        let cseq = self.whole_cseq()?;
-        let StartLine::Request {
-            method,
-            method_text,
-            uri,
-        } = self.start
-        else {
-            return Ok(());
-        };
-        if cseq.method_text != method_text {
-            let known = method != Method::Other;
-            return Err(ParseError::MethodMismatch { known });
-        }
-        match Uri::parse(uri) {
-            Ok(uri) if uri.headers.is_some() => Err(ParseError::Uri),
-            Ok(_) | Err(ParseError::Scheme) => Ok(()),
-            Err(error) => Err(error),
         }
     }
 
@@ -366,18 +340,7 @@ impl<'a> Message<'a> {
     /// When it is missing or malformed.
     pub fn cseq(&self) -> Result<(u32, Method), ParseError> {
         let cseq = self.whole_cseq()?;
-        let method = match self.start {
-            // Of a valid request it is the same method.
-            StartLine::Request {
-                method,
-                method_text,
-                ..
-            } if method_text == cseq.method_text => method,
-            StartLine::Request { .. } | StartLine::Response { .. } => {
-                Method::from_token(cseq.method_text)
-            }
-        };
-        Ok((cseq.number, method))
+        Ok((cseq.number, Method::from_token(cseq.method_text)))
     }
 
     fn whole_cseq(&self) -> Result<CSeq<'a>, ParseError> {
@@ -430,26 +393,6 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Header fields of which a message has at most one.
-const ONCE: [Header; 7] = [
-    Header::CallId,
-    Header::CSeq,
-    Header::From,
-    Header::To,
-    Header::MaxForwards,
-    Header::ContentLength,
-    Header::Expires,
-];
-
-const ONCE_MASK: u32 = {
-    let (mut mask, mut next) = (0, 0);
-    while next < ONCE.len() {
-        mask |= 1 << ONCE[next] as u32;
-        next += 1;
-    }
-    mask
-};
-
 /// Start line and header fields, each with its line end, and what follows the empty line.
 fn split_head(bytes: &[u8]) -> Result<(&str, &[u8]), ParseError> {
     let end = framing::find_empty_line(bytes).ok_or(ParseError::NoEnd)?;
@@ -459,7 +402,8 @@ fn split_head(bytes: &[u8]) -> Result<(&str, &[u8]), ParseError> {
 
 /// The start line taken apart, and what is wrong with it if that can still be answered.
 fn start_line(line: &str) -> Result<(StartLine<'_>, Option<ParseError>), ParseError> {
-    let (first, rest) = line.split_once(' ').ok_or(ParseError::StartLine)?;
+    let space = memchr::memchr(b' ', line.as_bytes()).ok_or(ParseError::StartLine)?;
+    let (first, rest) = (&line[..space], &line[space + 1..]);
     if names_sip(first) {
         // Without a reason phrase many leave out the space as well.
         let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -470,7 +414,9 @@ fn start_line(line: &str) -> Result<(StartLine<'_>, Option<ParseError>), ParseEr
         return Ok((StartLine::Response { status, reason }, fault_of(first)));
     }
     // Behind white space that should not be there the request can still be told, and answered.
-    let (uri, version) = rest.trim().rsplit_once(' ').ok_or(ParseError::StartLine)?;
+    let trimmed = rest.trim();
+    let space = memchr::memrchr(b' ', trimmed.as_bytes()).ok_or(ParseError::StartLine)?;
+    let (uri, version) = (&trimmed[..space], &trimmed[space + 1..]);
     let is_tidy = rest.len() == uri.len() + 1 + version.len() && !uri.ends_with(' ');
     let method_text = first;
     let is_token = !first.is_empty() && first.bytes().all(framing::is_token_byte);

@@ -6,8 +6,9 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::emit::{Writer, response_head};
+use super::emit::Writer;
 use super::framing::{self, Frame};
+use super::reply::response_head;
 use super::*;
 
 const HEAD: &str = "INVITE sip:bob@biloxi.example;transport=tcp SIP/2.0\r\n\

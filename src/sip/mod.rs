@@ -7,8 +7,8 @@
 //!                    │          proxy, directory
 //! agent, stationery  │ authenticator                 what a flow knows of its user; who sent a request
 //! transaction  timer │ digest  account  sdp          retransmission; identity
-//! message  header  emit  outbox                      a view of a buffer; writing into one
-//! framing  parse  text                               where messages end; grammar; short strings
+//! message  header  emit  reply  outbox               a view of a buffer; writing into one
+//! framing  parse  text  keyed                        where messages end; grammar; short strings; hashes
 //! ```
 //! A client flow ([`Registration`], [`Caller`]) is driven so: `start` it, send what is in the
 //! [`Outbox`]; hand it each response whose branch has its key ([`key_of_branch`]); call `timeout`
@@ -30,6 +30,7 @@ pub mod parse;
 pub mod registrar;
 pub mod registration;
 pub mod rehearsal;
+pub mod reply;
 pub mod response;
 pub mod sdp;
 pub mod server;
@@ -38,6 +39,8 @@ pub mod timer;
 pub mod transaction;
 
 mod callee;
+mod form;
+mod keyed;
 mod proxy;
 mod stationery;
 
@@ -47,7 +50,7 @@ pub use call::{CallEvent, CallFailure, Caller};
 pub use directory::Directory;
 pub use emit::Writer;
 pub use header::{Header, Method};
-pub use message::{Message, ParseError, StartLine};
+pub use message::{Essentials, Message, ParseError, StartLine};
 pub use outbox::Outbox;
 pub use parse::{Contact, NameAddr, Params, Uri, Via};
 pub use registration::{Registration, RegistrationEvent, RegistrationFailure};

@@ -234,6 +234,8 @@ impl<'a> CSeq<'a> {
 /// One element of `Via` (RFC 3261 §20.42).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Via<'a> {
+    /// All of it, as written.
+    pub text: &'a str,
     /// Name of the protocol: `SIP`.
     pub protocol: &'a str,
     /// Its version: `2.0`.
@@ -252,6 +254,8 @@ pub struct Via<'a> {
     pub rport: Option<Option<u16>>,
     /// These and all others (`maddr`, `ttl`, `alias`, …).
     pub params: Params<'a>,
+    /// The name of the only `rport`.
+    rport_name: Option<&'a str>,
 }
 
 impl<'a> Via<'a> {
@@ -275,12 +279,14 @@ impl<'a> Via<'a> {
             port = Some(cursor.port()?);
         }
         let (mut branch, mut received, mut rport) = (None, None, None);
+        let mut rport_name = None;
         let params = Params::of_header(&mut cursor, |name, value| {
             if name.eq_ignore_ascii_case("branch") {
                 branch = value;
             } else if name.eq_ignore_ascii_case("received") {
                 received = value;
             } else if name.eq_ignore_ascii_case("rport") {
+                rport_name = Some(name).filter(|_| rport.is_none());
                 rport = Some(value);
             }
         })?;
@@ -290,6 +296,7 @@ impl<'a> Via<'a> {
             None => None,
         };
         Some(Self {
+            text: value,
             protocol,
             version,
             transport,
@@ -299,7 +306,17 @@ impl<'a> Via<'a> {
             received,
             rport,
             params,
+            rport_name,
         })
+    }
+
+    /// Where the value of `rport` is to be written, in [`Self::text`], if that is all that has to be done to it: it
+    /// was asked for once, in the usual way.
+    pub(crate) fn rport_place(&self) -> Option<usize> {
+        let name = self.rport_name.filter(|_| self.rport == Some(None))?;
+        let end = name.as_ptr() as usize - self.text.as_ptr() as usize + name.len();
+        let is_usual = matches!(self.text.as_bytes().get(end), None | Some(b';'));
+        (is_usual && name == "rport").then_some(end)
     }
 
     /// Whether it is of the protocol that RFC 3261 defines.

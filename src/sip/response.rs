@@ -74,6 +74,32 @@ impl<'a> Response<'a> {
         Message::parse(self.bytes).ok()
     }
 
+    /// The values of `To` and of the first `Contact`, of a response that makes a dialog without a route. `None` if
+    /// anything is unusual, or is not there.
+    pub(super) fn ends_of_dialog(&self) -> Option<(&'a str, &'a str)> {
+        let mut lines = HeaderLines::new(&self.bytes[STATUS_BYTES..]);
+        lines.next()?;
+        let (mut to, mut contact) = (None, None);
+        while !lines.is_at_empty_line() {
+            let line = lines.next().filter(|line| line.is_plain)?.bytes;
+            match line {
+                [b't' | b'T', b'o' | b'O', b':', value @ ..] => {
+                    to.get_or_insert(value);
+                }
+                [b'c' | b'C', ..] if names(line, b"contact") => {
+                    contact.get_or_insert(line[7..].strip_prefix(b":")?);
+                }
+                // Routes, and names of one letter or with white space behind them.
+                [b'r' | b'R', b'e' | b'E', b'c' | b'C', ..] => return None,
+                [b't' | b'T' | b'm' | b'M', second, ..] if !is_token_byte(*second) => return None,
+                [b't' | b'T', b'o' | b'O', third, ..] if !is_token_byte(*third) => return None,
+                _ => {}
+            }
+        }
+        let text = |value: &'a [u8]| std::str::from_utf8(value.trim_ascii()).ok();
+        Some((text(to?)?, text(contact?)?))
+    }
+
     /// The tag of `To`.
     #[must_use]
     pub fn to_tag(&self) -> Option<&'a str> {
@@ -163,6 +189,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sip::header::Header;
 
     const USUAL: &str = "SIP/2.0 200 OK\r\n\
         Via: SIP/2.0/TCP 192.0.2.1:5070;branch=z9hG4bK0000000100000002;rport=5070;received=192.0.2.1\r\n\
@@ -215,6 +242,39 @@ mod tests {
     }
 
     #[test]
+    fn the_ends_of_a_usual_dialog_need_no_parser() {
+        let of = |text: &str| {
+            let response = Response::parse(text.as_bytes()).unwrap();
+            let (to, contact) = response.ends_of_dialog()?;
+            Some((to.to_owned(), contact.to_owned()))
+        };
+        let ends = ("<sip:b@example.com>;tag=2", "<sip:b@192.0.2.2>");
+        let ends = Some((ends.0.to_owned(), ends.1.to_owned()));
+        assert_eq!(of(USUAL), ends);
+        let further = USUAL.replace(
+            "Content-L",
+            "Contact: <sip:c@192.0.2.2>\r\nTopic: x\r\nContent-L",
+        );
+        assert_eq!(of(&further), ends, "the first Contact counts");
+        let cases = USUAL
+            .replace("Contact:", "CONTACT:\t")
+            .replace("To:", "to:");
+        assert_eq!(of(&cases), ends);
+        for (usual, unusual) in [
+            ("Contact:", "m:"),
+            ("Contact:", "Contact :"),
+            ("Contact:", "Nothing:"),
+            ("To:", "t:"),
+            ("To:", "To :"),
+            ("To: ", "To:\r\n "),
+            ("Call-ID", "Record-Route: <sip:192.0.2.9;lr>\r\nCall-ID"),
+            ("\r\n\r\n", "\r\n"),
+        ] {
+            assert_eq!(of(&USUAL.replace(usual, unusual)), None, "{unusual}");
+        }
+    }
+
+    #[test]
     fn what_belongs_to_no_transaction_is_none() {
         for (found, lacks) in [
             ("Via", "Nothing"),
@@ -247,6 +307,11 @@ mod tests {
                 prop_assert_eq!(message.status(), Some(fast.status));
                 prop_assert_eq!(message.via().unwrap().branch, Some(fast.branch));
                 prop_assert_eq!(message.cseq().unwrap(), (fast.sequence, fast.method));
+                if let Some((to, contact)) = fast.ends_of_dialog() {
+                    prop_assert_eq!(message.header(Header::To), Some(to));
+                    prop_assert_eq!(message.header(Header::Contact), Some(contact));
+                    prop_assert_eq!(message.header(Header::RecordRoute), None);
+                }
             }
         }
     }

@@ -7,34 +7,37 @@
 //! that a peer can make grow is bounded, and beyond the bound is 503.
 
 mod admission;
+mod answering;
 mod calls;
 mod config;
 mod forwarding;
+mod ready;
 mod registering;
 mod transactions;
 mod worker;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::agent::{MAGIC_COOKIE, hex16, mix};
+use super::agent::MAGIC_COOKIE;
 use super::callee::{CallId, Calls};
 use super::digest::Nonces;
-use super::emit::{Writer, response_head};
 use super::header::{Header, Method};
-use super::message::{Message, ParseError, StartLine};
-use super::parse::{Uri, decimal};
+use super::keyed::Keyed;
+use super::message::{Essentials, Message, ParseError, StartLine};
+use super::parse::Via;
 use super::proxy::context::{ContextId, Contexts};
 use super::registrar::Registrar;
+use super::reply::Echo;
 use super::sdp;
-use super::text::Text;
 use super::timer::TimerQueue;
-use super::transaction::{Fired, Kind, OnRequest, Reliability, ServerTransaction};
+use super::transaction::{Fired, OnRequest};
 use admission::Admission;
+use answering::allow;
 pub use config::{DATAGRAM_BYTES_MAX, Interface, Route, ServerConfig, ServerCounters, Service};
-use transactions::{Owner, Transactions};
+use ready::Ready;
+use transactions::Transactions;
 pub use worker::Worker;
 
 /// Methods that are served, as `Allow` lists them.
@@ -112,12 +115,17 @@ pub struct Server<F> {
     contexts: Contexts<F>,
     timers: TimerQueue<Timer>,
     counters: ServerCounters,
-    /// Secret that hashes of peers' texts and tags start from.
-    secret: u64,
+    keyed: Keyed,
     /// What flow tokens are sealed with.
     seal: u64,
+    /// What tells loops from spirals.
+    route_key: u64,
     serial: u64,
     scratch: Vec<u8>,
+    /// What responses to the present request copy of it; empty until there is one.
+    echo: Echo,
+    /// Of each interface.
+    ready: Vec<Ready>,
 }
 
 /// One request on its way through the server.
@@ -126,6 +134,8 @@ struct Exchange<'a, F> {
     source: Source<'a, F>,
     bytes: &'a [u8],
     request: Message<'a>,
+    /// What was taken apart of it.
+    essentials: Essentials<'a>,
     method: Method,
     uri: &'a str,
     /// Identifies the transaction (RFC 3261 §17.2.3).
@@ -138,10 +148,7 @@ impl<F: Clone> Server<F> {
     pub fn new(config: ServerConfig, entropy: [u8; 32], start: Instant) -> Self {
         let nonces = Nonces::new(&entropy, start, config.nonce_life);
         let algorithms = config.algorithms.clone();
-        // The nonces' key must not follow from a tag: hash before use.
-        let mut hasher = DefaultHasher::new();
-        entropy.hash(&mut hasher);
-        let secret = hasher.finish();
+        let keyed = Keyed::new(&entropy);
         let worker = config.worker.as_ref();
         let directory = worker.map(|worker| Rc::clone(&worker.directory));
         Self {
@@ -154,10 +161,13 @@ impl<F: Clone> Server<F> {
             contexts: Contexts::new(config.transactions_max),
             timers: TimerQueue::new(),
             counters: ServerCounters::default(),
-            secret,
-            seal: worker.map_or(secret, Worker::seal),
+            seal: worker.map_or_else(|| keyed.outside("flow tokens", ()), Worker::seal),
+            route_key: keyed.outside("routes", ()),
+            keyed,
             serial: 0,
             scratch: Vec::new(),
+            echo: Echo::default(),
+            ready: config.interfaces.iter().map(|_| Ready::default()).collect(),
             config,
         }
     }
@@ -220,30 +230,35 @@ impl<F: Clone> Server<F> {
             self.counters.malformed += 1;
             return;
         };
-        let checked = request.check();
+        let essentials = request.essentials();
         let StartLine::Request { method, uri, .. } = request.start_line() else {
-            match (self.config.service, checked) {
+            match (self.config.service, essentials) {
                 (Service::Answer | Service::UserAgent, _) => self.counters.ignored += 1,
                 (Service::Proxy, Err(_)) => self.counters.malformed += 1,
-                (Service::Proxy, Ok(())) => self.response(now, &source, message, &request, out),
+                (Service::Proxy, Ok(essentials)) => {
+                    self.response(now, &source, message, (&request, &essentials), out);
+                }
             }
             return;
         };
-        let id = self.transaction_id(&request, method);
+        let essentials = match essentials {
+            Ok(essentials) => essentials,
+            Err(error) => {
+                self.counters.malformed += 1;
+                return self.refuse(&source, &request, error.status(), out);
+            }
+        };
+        self.echo.clear();
         let exchange = Exchange {
             now,
             source,
             bytes: message,
+            id: self.transaction_id(&essentials.via, &request, method),
             request,
+            essentials,
             method,
             uri,
-            id,
         };
-        if let Err(error) = checked {
-            self.counters.malformed += 1;
-            self.refuse_malformed(&exchange, &error, out);
-            return;
-        }
         if method == Method::Ack {
             self.acknowledged(&exchange, out);
             return;
@@ -268,10 +283,8 @@ impl<F: Clone> Server<F> {
     /// Handles a request that ends here.
     fn serve(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
         // What is done is looked at before whom it is done to (RFC 3261 §8.2.1).
-        if exchange.method != Method::Other
-            && let Err(error) = Uri::parse(exchange.uri)
-        {
-            self.reject(exchange, error.status(), out, |_| {});
+        if exchange.method != Method::Other && exchange.essentials.uri.is_none() {
+            self.reject(exchange, ParseError::Scheme.status(), out, |_| {});
             return;
         }
         if self.lacks_extension(exchange, out) {
@@ -298,6 +311,9 @@ impl<F: Clone> Server<F> {
 
     /// Refuses a request that requires what this server does not know, and lists that (RFC 3261 §8.2.2.3).
     fn lacks_extension(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) -> bool {
+        if exchange.request.header(Header::Require).is_none() {
+            return false;
+        }
         let known: &[&str] = match exchange.method {
             Method::Register => &["path", "outbound"],
             _ => &[],
@@ -332,7 +348,7 @@ impl<F: Clone> Server<F> {
         let request = &exchange.request;
         let has = |header| request.lines(header).next().is_some();
         let begins_call = exchange.method == Method::Invite
-            && request.to().is_ok_and(|to| to.tag().is_none())
+            && exchange.essentials.to.tag().is_none()
             && !has(Header::Authorization)
             && !has(Header::ProxyAuthorization);
         begins_call && !admission.admits(exchange.now)
@@ -352,9 +368,7 @@ impl<F: Clone> Server<F> {
         if !self.config.interfaces[source.interface].is_mutual {
             return;
         }
-        let Ok(via) = exchange.request.via() else {
-            return;
-        };
+        let via = &exchange.essentials.via;
         let host = via.host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(ip) = host.parse::<IpAddr>()
             && via.params.has("alias")
@@ -364,16 +378,6 @@ impl<F: Clone> Server<F> {
             let interface = source.interface;
             out.alias(NextHop { interface, address }, source.flow);
         }
-    }
-
-    /// Answers what breaks the rules if there is enough of it to address an answer.
-    fn refuse_malformed(
-        &mut self,
-        exchange: &Exchange<'_, F>,
-        error: &ParseError,
-        out: &mut impl Outbound<F>,
-    ) {
-        self.refuse(&exchange.source, &exchange.request, error.status(), out);
     }
 
     /// A deadline has come.
@@ -432,193 +436,28 @@ impl<F: Clone> Server<F> {
         true
     }
 
-    /// Sends a final response without body.
-    fn respond(
-        &mut self,
-        exchange: &Exchange<'_, F>,
-        status: u16,
-        out: &mut impl Outbound<F>,
-        fields: impl FnOnce(&mut Writer<'_>),
-    ) {
-        self.respond_with(exchange, status, out, |_, writer| fields(writer));
-    }
-
-    /// Sends a final response whose header fields need the server.
-    fn respond_with(
-        &mut self,
-        exchange: &Exchange<'_, F>,
-        status: u16,
-        out: &mut impl Outbound<F>,
-        fields: impl FnOnce(&Self, &mut Writer<'_>),
-    ) {
-        let tag = self.own_tag(exchange.id);
-        let (request, source) = (&exchange.request, &exchange.source);
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        let mut writer =
-            response_head(&mut scratch, request, status, Some(&tag), Some(source.peer));
-        fields(self, &mut writer);
-        writer.finish();
-        out.send(source.flow, &scratch);
-        let kind = Kind::of(exchange.method);
-        // Who is not authenticated leaves nothing behind (RFC 3261 §8.2.7): a repeated request is
-        // challenged anew, and its client takes either challenge.
-        let is_stateless = kind == Kind::NonInvite && matches!(status, 401 | 407);
-        let is_datagram = self.reliability(exchange) == Reliability::Datagram;
-        let is_kept = (is_datagram && !is_stateless) || self.awaits_ack(kind, status);
-        if is_kept && self.open_transaction(exchange, kind, Owner::None) {
-            self.transactions.keep(exchange.id, &scratch);
-            self.final_sent(exchange.id, status, exchange.now);
-        }
-        self.scratch = scratch;
-    }
-
-    /// Sends an error response.
-    fn reject(
-        &mut self,
-        exchange: &Exchange<'_, F>,
-        status: u16,
-        out: &mut impl Outbound<F>,
-        fields: impl FnOnce(&mut Writer<'_>),
-    ) {
-        self.counters.rejected += 1;
-        self.respond(exchange, status, out, fields);
-    }
-
-    /// Whether who sent the request repeats it.
-    fn reliability(&self, exchange: &Exchange<'_, F>) -> Reliability {
-        self.config.interfaces[exchange.source.interface].reliability
-    }
-
-    /// Opens the server transaction of a request unless it is open. `false` when there are too
-    /// many; then the request is answered without one.
-    fn open_transaction(&mut self, exchange: &Exchange<'_, F>, kind: Kind, owner: Owner) -> bool {
-        let machine = ServerTransaction::new(kind, self.reliability(exchange), exchange.now);
-        let flow = exchange.source.flow;
-        self.transactions.open(exchange.id, machine, flow, owner)
-    }
-
-    /// The final response of a transaction has been sent.
-    fn final_sent(&mut self, id: u64, status: u16, now: Instant) {
-        let Some(entry) = self.transactions.find(id) else {
-            return;
-        };
-        entry.machine.on_sent(status, &self.config.timing, now);
-        let (kind, deadline) = (entry.machine.kind(), entry.machine.deadline());
-        let is_datagram = entry.machine.reliability() == Reliability::Datagram;
-        match deadline {
-            // Over a stream no request comes again, so little has to be remembered.
-            Some(at) if is_datagram || self.awaits_ack(kind, status) => {
-                self.timers.insert(at, Timer::Transaction(id));
-            }
-            Some(_) | None => self.transactions.remove(id),
-        }
-    }
-
-    /// Whether an ACK must be told from those that a proxy sends on: that of a refusal ends here.
-    fn awaits_ack(&self, kind: Kind, status: u16) -> bool {
-        let is_proxy = match self.config.service {
-            Service::Proxy => true,
-            Service::Answer | Service::UserAgent => false,
-        };
-        is_proxy && kind == Kind::Invite && status >= 300
-    }
-
     /// What identifies a server transaction: topmost branch, its sent-by, and the method, with ACK
     /// counting as INVITE (RFC 3261 §17.2.3). Branches without the magic cookie, or with nothing behind
     /// it, are those of RFC 2543; Call-ID, From tag and CSeq stand in for them.
-    fn transaction_id(&self, request: &Message<'_>, method: Method) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.secret.hash(&mut hasher);
-        let Ok(via) = request.via() else {
-            return 0;
+    fn transaction_id(&self, via: &Via<'_>, request: &Message<'_>, method: Method) -> u64 {
+        let method = match method {
+            Method::Ack => Method::Invite,
+            _ => method,
         };
         let branch = via.branch.unwrap_or_default();
-        branch.hash(&mut hasher);
-        via.host.hash(&mut hasher);
-        via.port.hash(&mut hasher);
-        if !branch.starts_with(MAGIC_COOKIE) || branch == MAGIC_COOKIE {
-            request.header(Header::CallId).hash(&mut hasher);
-            request
-                .from()
-                .ok()
-                .and_then(|from| from.tag())
-                .hash(&mut hasher);
-            request
-                .cseq()
-                .ok()
-                .map(|(number, _)| number)
-                .hash(&mut hasher);
+        let by_branch = (branch, via.host, via.port, method as u8);
+        if branch.starts_with(MAGIC_COOKIE) && branch != MAGIC_COOKIE {
+            return self.keyed.inside(by_branch);
         }
-        match method {
-            Method::Ack => Method::Invite.hash(&mut hasher),
-            _ => method.hash(&mut hasher),
-        }
-        hasher.finish()
+        let from_tag = request.from().ok().and_then(|from| from.tag());
+        let sequence = request.cseq().ok().map(|(number, _)| number);
+        let call_id = request.header(Header::CallId);
+        self.keyed.inside((by_branch, call_id, from_tag, sequence))
     }
 
-    /// Not predictable without the secret, which does not follow from it; peers see it.
+    /// Not predictable, whatever peers have seen of it before.
     fn random(&mut self) -> u64 {
         self.serial += 1;
-        let mut hasher = DefaultHasher::new();
-        (self.secret, "random", self.serial).hash(&mut hasher);
-        hasher.finish()
+        self.keyed.outside("random", self.serial)
     }
-
-    /// The To tag of this server's own refusal in a transaction.
-    fn own_tag(&self, transaction: u64) -> Text<16> {
-        hex16(mix(self.secret ^ transaction))
-    }
-
-    /// Whether a request answers such a refusal: only ACK does, and also where no transaction was
-    /// left or could be opened (RFC 3261 §8.2.7).
-    fn has_own_tag(&self, exchange: &Exchange<'_, F>) -> bool {
-        let own = self.own_tag(exchange.id);
-        let to = exchange.request.to();
-        to.is_ok_and(|to| to.tag() == Some(&own))
-    }
-
-    /// Handles the head of a message whose end cannot be found in its stream. A request is refused;
-    /// the flow closes then (RFC 3261 §18.3).
-    pub fn refuse_unframed(
-        &mut self,
-        source: Source<'_, F>,
-        head: &[u8],
-        out: &mut impl Outbound<F>,
-    ) {
-        self.counters.malformed += 1;
-        let Ok(request) = Message::parse(head) else {
-            return;
-        };
-        // A length that is a number is one that is too large.
-        let length = request.lines(Header::ContentLength).last();
-        let is_number = length.is_some_and(|length| decimal::<u64>(length).is_some());
-        let is_repeated = request.lines(Header::ContentLength).nth(1).is_some();
-        let status = if is_number && !is_repeated { 513 } else { 400 };
-        self.refuse(&source, &request, status, out);
-    }
-
-    /// Answers a request that has no transaction, since it is not fit for one: what it lacks, the
-    /// answer lacks as well.
-    fn refuse(
-        &mut self,
-        source: &Source<'_, F>,
-        request: &Message<'_>,
-        status: u16,
-        out: &mut impl Outbound<F>,
-    ) {
-        let method = request.method().filter(|&method| method != Method::Ack);
-        let Some(method) = method.filter(|_| request.header(Header::Via).is_some()) else {
-            return;
-        };
-        let tag = self.own_tag(self.transaction_id(request, method));
-        self.scratch.clear();
-        let peer = Some(source.peer);
-        response_head(&mut self.scratch, request, status, Some(&tag), peer).finish();
-        out.send(source.flow, &self.scratch);
-    }
-}
-
-fn allow(writer: &mut Writer<'_>) {
-    writer.header("Allow", ALLOW);
 }

@@ -1,17 +1,21 @@
 //! What every request of a user agent has in common at one end of one flow, written once: to put it together
-//! anew for each takes longer than what differs.
+//! anew for each takes longer than what differs. And whole requests of whom writes several in a row, as forms.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
 
 use super::agent::{Agent, ContactHost, MAGIC_COOKIE};
 use super::emit::Value;
+use super::form::{Blanks, Form, Occasion};
 use super::header::Header;
 
 /// The stationery of the user agent that wrote last, among those of the same accounts. Another one that writes
 /// makes it its own, without an allocation.
 #[derive(Debug, Default)]
-pub struct Stationery(RefCell<Sheet>);
+pub struct Stationery {
+    sheet: RefCell<Sheet>,
+    forms: RefCell<[Form<Owner>; REQUESTS]>,
+}
 
 #[derive(Debug, Default)]
 struct Sheet {
@@ -44,20 +48,77 @@ pub(super) enum Piece {
 
 const PIECES: usize = 4;
 
+/// A request that has a form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    Invite,
+    /// Of a 200.
+    Ack,
+    Bye,
+}
+
+const REQUESTS: usize = 3;
+
+/// What a request depends on, its writer and what is filled in apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Addressed<'a> {
+    /// Who is called, if not whom the accounts say.
+    pub(super) callee: &'a str,
+    /// The Request-URI within a dialog.
+    pub(super) target: &'a str,
+    /// The route set.
+    pub(super) routes: &'a str,
+}
+
 impl Stationery {
     /// Writes a piece of `agent`'s.
     pub(super) fn write(&self, agent: &Agent<'_>, piece: Piece, line: &mut Value<'_>) {
-        let owner = Owner {
-            user: agent.user,
-            sent_by: agent.sent_by,
-            transport: agent.transport,
-        };
-        let sheet = &mut *self.0.borrow_mut();
+        let owner = Owner::of(agent);
+        let sheet = &mut *self.sheet.borrow_mut();
         if sheet.owner != Some(owner) {
             sheet.print(agent);
             sheet.owner = Some(owner);
         }
         line.written(sheet.piece(piece));
+    }
+
+    /// Appends a request of `agent`'s: as a copy of an earlier one if there was one, else as `write` does it.
+    pub(super) fn write_request(
+        &self,
+        agent: &Agent<'_>,
+        request: Request,
+        addressed: Addressed<'_>,
+        blanks: Blanks<'_>,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let Addressed {
+            callee,
+            target,
+            routes,
+        } = addressed;
+        let occasion = Occasion {
+            owner: Owner::of(agent),
+            callee,
+            target,
+            routes,
+        };
+        let form = &mut self.forms.borrow_mut()[request as usize];
+        if !form.fill(&occasion, blanks, out) {
+            let start = out.len();
+            write(out);
+            form.learn(&occasion, blanks, &out[start..]);
+        }
+    }
+}
+
+impl Owner {
+    fn of(agent: &Agent<'_>) -> Self {
+        Self {
+            user: agent.user,
+            sent_by: agent.sent_by,
+            transport: agent.transport,
+        }
     }
 }
 
@@ -190,5 +251,48 @@ mod tests {
         for (user, sent_by, transport, piece, expected) in table {
             assert_eq!(written(user, sent_by, transport, piece), expected);
         }
+    }
+
+    #[test]
+    fn who_writes_alone_writes_a_request_twice() {
+        let accounts = Accounts::new("example.com", "secret", 10);
+        let (timing, stationery) = (Timing::default(), Stationery::default());
+        let written = |user, blanks: [&str; 4]| {
+            let agent = Agent {
+                accounts: &accounts,
+                user,
+                transport: "TCP",
+                reliability: Reliability::Stream,
+                sent_by: "192.0.2.1:7".parse().unwrap(),
+                timing: &timing,
+                seed: 1,
+                epoch: Instant::now(),
+                expires_seconds: 60,
+                stationery: &stationery,
+            };
+            let addressed = Addressed {
+                callee: "",
+                target: "sip:a",
+                routes: "",
+            };
+            let (mut out, mut is_written) = (Vec::new(), false);
+            let bytes = blanks.map(str::as_bytes);
+            stationery.write_request(&agent, Request::Bye, addressed, bytes, &mut out, |out| {
+                is_written = true;
+                out.extend_from_slice(format!("{user}: {}", blanks.concat()).as_bytes());
+            });
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                format!("{user}: {}", blanks.concat())
+            );
+            is_written
+        };
+        let (one, other) = (["ab", "cd", "ef", "gh"], ["ij", "kl", "mn", "op"]);
+        assert_eq!(
+            [one, other, one, other].map(|blanks| written(1, blanks)),
+            [true, true, false, false]
+        );
+        // Who takes turns with others writes every time.
+        assert!((0..6).all(|place| written(2 + place % 2, one)));
     }
 }

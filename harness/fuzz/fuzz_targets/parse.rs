@@ -3,8 +3,8 @@
 
 #![no_main]
 
-use hopbench::sip::emit::response_head;
 use hopbench::sip::parse::{Elements, unescaped, unquoted};
+use hopbench::sip::reply::response_head;
 use hopbench::sip::{Contact, Header, Message, NameAddr, ParseError, StartLine, Uri, Via};
 use libfuzzer_sys::fuzz_target;
 

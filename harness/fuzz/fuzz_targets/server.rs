@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hopbench::sip::digest::{Challenge, Identity};
-use hopbench::sip::emit::{Value, response_head};
+use hopbench::sip::emit::Value;
+use hopbench::sip::reply::response_head;
 use hopbench::sip::{
     Accounts, Header, Interface, Message, Method, NextHop, Outbound, Route, Server, ServerConfig,
     Service, Source, StartLine, Uri,

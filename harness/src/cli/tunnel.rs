@@ -9,8 +9,8 @@ use crate::variant::Variant;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Tunnels and sockets")]
 pub(crate) struct TunnelArgs {
-    /// Whether one system call of a node passes several datagrams: off, on; over UDP and every tunnel.
-    /// Those of a generator do
+    /// Whether one system call of a node passes several datagrams: off, on, segments (and what it sends in a row, of one
+    /// length and to one peer, as one); over UDP and every tunnel. Those of a generator do, as segments
     #[arg(long, default_value = "off", value_name = "HOW", value_parser = by_name::<Batching>)]
     batching: Batching,
     /// Largest IP packet of TCP within a tunnel, 576 to 65000

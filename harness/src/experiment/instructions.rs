@@ -5,6 +5,7 @@
 //! names and nowhere else: one side of a hop, without what surrounds it. It counts user space; what the
 //! kernel does, caches and branches are not in it, so that a count is no time.
 
+mod processor;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::limits::{Demand, Spread};
 use crate::testbed::{Failure, Outcome};
 use crate::topology::{Site, Topology};
 use crate::variant::Variant;
+pub(crate) use processor::description as processor;
 pub(crate) use tasks::{TASKS, Task};
 
 /// As its cells name it.
@@ -31,6 +33,8 @@ const COUNT: &str = "instructions_count";
 pub(crate) struct Valgrind {
     program: PathBuf,
     version: String,
+    /// What it shows programs.
+    processor: String,
     folder: tempfile::TempDir,
 }
 
@@ -46,11 +50,36 @@ impl Valgrind {
         let output = Command::new(&program).arg("--version").output();
         let output = output.with_context(|| format!("cannot run {}", program.display()))?;
         let said = String::from_utf8_lossy(&output.stdout);
+        let version = said.trim().trim_start_matches("valgrind-").to_owned();
+        let processor = Self::processor(&program)?;
         Ok(Self {
             program,
-            version: said.trim().trim_start_matches("valgrind-").to_owned(),
+            version,
+            processor,
             folder: tempfile::tempdir().context("no folder for valgrind's files")?,
         })
+    }
+
+    /// What a process sees that runs under it.
+    fn processor(program: &Path) -> anyhow::Result<String> {
+        let executable = std::env::current_exe().context("this binary cannot be found")?;
+        let output = Command::new(program)
+            .args(["--tool=none", "--quiet"])
+            .arg(&executable)
+            .args(["instructions", "--processor"])
+            .stdin(Stdio::null())
+            .output();
+        let output = output.with_context(|| format!("cannot run {}", program.display()))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        match said.trim() {
+            processor if output.status.success() && !processor.is_empty() => {
+                Ok(processor.to_owned())
+            }
+            _ => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                anyhow::bail!("valgrind ended with {}: {}", output.status, said.trim())
+            }
+        }
     }
 
     /// Instructions of each iteration of `task`.
@@ -136,6 +165,7 @@ pub(crate) fn experiment(valgrind: Valgrind, rounds: u32) -> anyhow::Result<Expe
             ("functions".to_owned(), json!(task.functions)),
             ("side".to_owned(), json!(task.side)),
             ("valgrind_version".to_owned(), json!(valgrind.version)),
+            ("processor".to_owned(), json!(valgrind.processor)),
             ("blocks".to_owned(), json!(rounds)),
         ]);
         Ok(Trial {

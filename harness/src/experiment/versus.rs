@@ -1,12 +1,13 @@
 //! The generator beside SIPp, the field's reference: what a call costs each as the caller, at one rate that
 //! both can do and each at the highest that it can, against the same servers; and what the generator's
-//! calls over TLS cost beside their floor.
+//! calls over TLS cost beside their floor; and what a caller's system calls alone cost.
 //!
 //! Both make the same call – INVITE with a session description, 180, 200, ACK, BYE, 200 – over one socket, one
 //! at a time or many at once as they come, at a constant rate. Both are processes of their own on the same
 //! processors, and the server, SIPp's built-in `uas` or the node, is alone on another. Processor time is user
 //! and system time of the caller's whole process, its start included, ÷ the calls that it completed.
 
+mod bare;
 mod caller;
 mod records;
 mod search;
@@ -90,6 +91,21 @@ impl Effort {
             probes: 3,
             ..Self::full()
         }
+    }
+
+    fn gather(&self) -> Duration {
+        Duration::from_micros(self.gather_microseconds.into())
+    }
+
+    /// What cells say of themselves that make calls for so long.
+    fn parameters(&self, seconds: f64) -> BTreeMap<String, serde_json::Value> {
+        BTreeMap::from([
+            ("arrivals".to_owned(), json!("constant")),
+            ("users".to_owned(), json!(1)),
+            ("talk_seconds".to_owned(), json!(0.0)),
+            ("duration_seconds".to_owned(), json!(seconds)),
+            ("blocks".to_owned(), json!(self.rounds)),
+        ])
     }
 }
 
@@ -187,8 +203,8 @@ struct Match {
     highest: Cell<Option<f64>>,
 }
 
-/// The cells: of each stack both callers against both servers, at both paces; over TLS, which this SIPp does
-/// not speak, the generator against the node.
+/// The cells: of each stack both callers against both servers, at both paces, and bare system calls; over TLS, which
+/// this SIPp does not speak, the generator against the node.
 ///
 /// # Errors
 /// When a stack does not exist.
@@ -211,6 +227,9 @@ pub(crate) fn experiment(sipp: Sipp, effort: &Effort) -> anyhow::Result<Experime
                 trials.push(question.trial());
             }
         }
+        if Sipp::speaks(stack) {
+            trials.extend(bare::trials(effort, stack));
+        }
     }
     Ok(Experiment {
         complete: Some(hold_against_floor),
@@ -230,17 +249,22 @@ fn matches(stack: &Stack) -> Vec<(Caller, Server)> {
     }
 }
 
+/// Calls over `stack` on this host.
+fn site_of(stack: &'static Stack) -> Site {
+    Site {
+        topology: Topology::Direct,
+        stack,
+        core: stack,
+        variant: Variant::default(),
+        authenticate_calls: false,
+        path: Path::Loopback,
+        beneath: None,
+    }
+}
+
 impl Match {
     fn trial(self) -> Trial {
-        let site = Site {
-            topology: Topology::Direct,
-            stack: self.stack,
-            core: self.stack,
-            variant: Variant::default(),
-            authenticate_calls: false,
-            path: Path::Loopback,
-            beneath: None,
-        };
+        let site = site_of(self.stack);
         let rate = match self.pace {
             Pace::Given => json!(self.effort.rate_per_second),
             Pace::Highest => json!("highest"),
@@ -263,17 +287,10 @@ impl Match {
     }
 
     fn parameters(&self) -> BTreeMap<String, serde_json::Value> {
-        let seconds = match self.pace {
+        let mut parameters = self.effort.parameters(match self.pace {
             Pace::Given => self.effort.seconds,
             Pace::Highest => self.effort.probe_seconds,
-        };
-        let mut parameters = BTreeMap::from([
-            ("arrivals".to_owned(), json!("constant")),
-            ("users".to_owned(), json!(1)),
-            ("talk_seconds".to_owned(), json!(0.0)),
-            ("duration_seconds".to_owned(), json!(seconds)),
-            ("blocks".to_owned(), json!(self.effort.rounds)),
-        ]);
+        });
         if self.caller == Caller::Hopbench {
             let gather = json!(self.effort.gather_microseconds);
             parameters.insert("gather_microseconds".to_owned(), gather);
@@ -298,7 +315,7 @@ impl Match {
             per_second: rate_per_second,
             seconds,
             patience_seconds: 20.0,
-            gather: self.gather(),
+            gather: self.effort.gather(),
             seed,
         };
         let made = self.make(bench, site, calls)?;
@@ -336,7 +353,7 @@ impl Match {
                 per_second: rate,
                 seconds: probe_seconds,
                 patience_seconds: 2.0 + probe_seconds,
-                gather: self.gather(),
+                gather: self.effort.gather(),
                 seed,
             };
             let made = self.make(bench, site, calls)?;
@@ -360,10 +377,6 @@ impl Match {
         let mut sample = sample(made, calls);
         sample.scalars.insert(RATE.into(), Some(rate));
         Ok(sample)
-    }
-
-    fn gather(&self) -> Duration {
-        Duration::from_micros(self.effort.gather_microseconds.into())
     }
 
     fn make(&self, bench: &Bench<'_>, site: &Site, calls: Calls) -> Outcome<Made> {
@@ -459,7 +472,8 @@ fn over(stack: &str, id: &CellId) -> CellId {
     }
 }
 
-/// The generator against SIPp where that is the only difference.
+/// The generator against SIPp where that is the only difference; and bare system calls against SIPp that calls the
+/// node, which is how much of its figure any caller that is woken so often can be.
 fn compare(collected: &[&Collected]) -> Vec<Ratio> {
     let sound = || {
         let cells = collected.iter();
@@ -467,18 +481,29 @@ fn compare(collected: &[&Collected]) -> Vec<Ratio> {
     };
     let mut ratios = Vec::new();
     for cell in sound() {
-        let rival = cell.subject.id.clone().with("caller", Caller::Sipp.name());
+        let mut rival = cell.subject.id.clone().with("caller", Caller::Sipp.name());
         if rival == cell.subject.id {
             continue;
+        }
+        if is_bare(&cell.subject) {
+            rival = rival.with("server", Server::Node.name());
         }
         let Some(rival) = sound().find(|other| other.subject.id == rival) else {
             continue;
         };
-        for key in [CPU, "server_cpu_ns_per_operation", RATE] {
+        let keys = match is_bare(&cell.subject) {
+            true => &[CPU][..],
+            false => &[CPU, "server_cpu_ns_per_operation", RATE],
+        };
+        for key in keys {
             ratios.extend(ratio_of(key, cell, rival));
         }
     }
     ratios
+}
+
+fn is_bare(subject: &Subject) -> bool {
+    subject.parameters.get("caller") == Some(&json!(bare::NAME))
 }
 
 #[cfg(test)]

@@ -129,11 +129,15 @@ fn priced<'a>(summary: &'a Summary<'a>) -> Vec<Priced<'a>> {
                     add(&format!("{what} per {operation}"), metric, None);
                 }
             }
-            Question::Chain
-            | Question::Link
-            | Question::Rate
-            | Question::Search
-            | Question::Knee => {}
+            Question::Rate => {
+                let operation = operation(block.workload);
+                add(
+                    &format!("highest {operation} rate, narrow hop"),
+                    "fitting_per_second",
+                    None,
+                );
+            }
+            Question::Chain | Question::Link | Question::Search | Question::Knee => {}
             Question::Scale => {
                 add(
                     "server CPU per call beside a crowd",

@@ -9,6 +9,7 @@ use super::summary::{stack_rank, verdict_word};
 use super::units::{self, MISSING, quantity};
 
 const EXPERIMENT: &str = "versus";
+const BARE: &str = "bare";
 const CPU: &str = "client_cpu_ns_per_operation";
 const SERVER_CPU: &str = "server_cpu_ns_per_operation";
 const RATE: &str = "session_establishment_rate";
@@ -29,6 +30,11 @@ const GATHER_METHOD: &str = "The generator lets what is to start and what arrive
      serves it all; SIPp starts calls in bursts, a millisecond or more apart. That is in the lag, from when a call was to start to when it did, and in the \
      time from when it was to start to its first response other than 100. SIPp does not tell its own.";
 
+const BARE_METHOD: &str = "`bare` is no caller: a thread that passes the bytes of the same calls to another one and back, with \
+     no SIP at all. It sleeps, receives what has come and sends what is due, by one system call each, or two over UDP, and as many calls share a \
+     wake-up as begin while the generator gathers. Its processor time, without the start of a process, is what the \
+     kernel takes of any caller that is woken as often.";
+
 const FLOOR_METHOD: &str = "The floor of a call over TLS is the same call over TCP in the same round, and what rustls \
      alone takes to seal and open the caller's side of its messages in memory, each a record.";
 
@@ -39,6 +45,9 @@ pub(super) fn section(out: &mut String, run: &Run) {
         return;
     }
     let _ = writeln!(out, "## Against SIPp\n\n{METHOD}\n");
+    if cells.iter().any(|cell| word(cell, "caller") == BARE) {
+        let _ = writeln!(out, "{BARE_METHOD}\n");
+    }
     callers(out, &cells);
     ratios(out, run, &cells);
     delays(out, &cells);
@@ -120,15 +129,16 @@ fn ratios(out: &mut String, run: &Run, cells: &[&Cell]) {
     }
     let _ = writeln!(
         out,
-        "| hopbench ÷ SIPp | server | asked for, calls/s | caller's CPU/call | server's CPU/call | highest rate |\n\
-         |---|---|--:|--:|--:|--:|"
+        "| ÷ SIPp | caller | server | asked for, calls/s | caller's CPU/call | server's CPU/call | highest rate |\n\
+         |---|---|---|--:|--:|--:|--:|"
     );
     for cell in held {
         let shown = |key| of(cell, key).map_or(MISSING.to_owned(), units::ratio);
         let _ = writeln!(
             out,
-            "| `{}` | {} | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} | {} |",
             cell.stack,
+            word(cell, "caller"),
             word(cell, "server"),
             word(cell, "rate"),
             shown(CPU),

@@ -198,7 +198,7 @@ fn a_worker_at_rest_pings_and_counts_who_does_not_answer() {
     let interval = Duration::from_secs(120);
     worker.state.borrow_mut().keep_alive = Some(KeepAlive::new(interval, now));
     runtime.block_on(async {
-        let mut pacer = Pacer::new(Duration::ZERO).unwrap();
+        let mut pacer = Pacer::new(Duration::ZERO, true).unwrap();
         let rest = worker.rest(&mut pacer);
         let rested = tokio::time::timeout(Duration::from_millis(20), rest).await;
         assert!(rested.is_err(), "{rested:?}");

@@ -8,6 +8,8 @@
 //! reading addresses that were never written. quinn-udp would bring segmentation offload, but its
 //! batches have one destination and datagrams of one size, where a server answers as many peers as
 //! there are and SIP messages have any size; and it forbids fragmentation, which long messages need.
+//! What of a batch is a run of such datagrams passes as one by socket2's `sendmsg`, the only one that is safe,
+//! takes `UDP_SEGMENT` and allocates nothing.
 //!
 //! Outside Linux a call passes one datagram.
 
@@ -17,10 +19,13 @@ use std::net::SocketAddr;
 use tokio::net::UdpSocket;
 
 use crate::net::scratch::{Lent, Pool};
-use crate::tunnel::SCRATCH_BYTES;
+use crate::tunnel::{MAX_DATAGRAM_BYTES, SCRATCH_BYTES};
 
 /// Datagrams that one call passes at the most.
 pub(super) const BATCH_LENGTH: usize = 32;
+
+/// Datagrams that the kernel makes of one at the most (`UDP_MAX_SEGMENTS`, 64 in older ones).
+const SEGMENTS_MAX: usize = 64;
 
 /// What an outbox holds at the most: the longest batch of messages that fit a packet each, and some
 /// that do not.
@@ -70,13 +75,59 @@ impl Outbox {
     /// Where the datagram goes, and what it is.
     pub(super) fn datagram(&self, index: usize) -> Option<(SocketAddr, &[u8])> {
         let (peer, end) = *self.datagrams.get(index)?;
-        let start = index
-            .checked_sub(1)
-            .map_or(0, |last| self.datagrams[last].1);
-        Some((peer, &self.bytes[start..end]))
+        Some((peer, &self.bytes[self.start(index)..end]))
     }
 
-    /// Sends datagrams from the one with the index `first` on and tells how many the system took:
+    /// Where the datagram begins.
+    fn start(&self, index: usize) -> usize {
+        index
+            .checked_sub(1)
+            .map_or(0, |last| self.datagrams[last].1)
+    }
+
+    /// How many datagrams from the one with the index `first` on the system can make of one: they have one peer
+    /// and one length, but that the last may be shorter.
+    pub(super) fn run(&self, first: usize) -> usize {
+        let Some((peer, head)) = self.datagram(first) else {
+            return 0;
+        };
+        let mut total_bytes = head.len();
+        let mut length = 1;
+        while length < SEGMENTS_MAX
+            && let Some((next_peer, next)) = self.datagram(first + length)
+            && next_peer == peer
+            && next.len() <= head.len()
+            && !next.is_empty()
+            && total_bytes + next.len() <= MAX_DATAGRAM_BYTES
+        {
+            total_bytes += next.len();
+            length += 1;
+            if next.len() < head.len() {
+                break;
+            }
+        }
+        length
+    }
+
+    /// Passes the run of `length` datagrams from the one with the index `first` on as one datagram, which the
+    /// system takes apart at the end of its way. A socket that `is_connected` sends to its own peer.
+    ///
+    /// # Errors
+    /// When none of them were taken, for example because the system, or the way that they would go, cannot do it.
+    pub(super) fn send_run(
+        &self,
+        first: usize,
+        length: usize,
+        socket: &UdpSocket,
+        is_connected: bool,
+    ) -> io::Result<()> {
+        let (peer, head) = self.datagram(first).expect("a run has a first datagram");
+        let bytes = &self.bytes[self.start(first)..self.datagrams[first + length - 1].1];
+        let peer = (!is_connected).then_some(peer);
+        platform::send_segments(socket, bytes, head.len(), peer)
+    }
+
+    /// Sends `count` datagrams from the one with the index `first` on and tells how many the system took:
     /// one at least, not always all. A socket that `is_connected` sends to its own peer.
     ///
     /// # Errors
@@ -84,10 +135,11 @@ impl Outbox {
     pub(super) fn send(
         &self,
         first: usize,
+        count: usize,
         socket: &UdpSocket,
         is_connected: bool,
     ) -> io::Result<usize> {
-        platform::send(self, first, socket, is_connected)
+        platform::send(self, first, count, socket, is_connected)
     }
 
     pub(super) fn clear(&mut self) {
@@ -170,6 +222,7 @@ mod platform {
         MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, recvmmsg,
     };
     use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg};
+    use socket2::{MsgHdr, SockAddr, SockRef};
     use tokio::io::Interest;
     use tokio::net::UdpSocket;
 
@@ -195,10 +248,11 @@ mod platform {
     pub(super) fn send(
         outbox: &Outbox,
         first: usize,
+        count: usize,
         socket: &UdpSocket,
         is_connected: bool,
     ) -> io::Result<usize> {
-        let length = (outbox.len() - first).min(BATCH_LENGTH);
+        let length = count.min(outbox.len() - first).min(BATCH_LENGTH);
         let addresses: [Option<SocketAddrAny>; BATCH_LENGTH] = array::from_fn(|index| {
             let (peer, _) = outbox.datagram(first + index)?;
             (!is_connected).then(|| peer.into())
@@ -220,6 +274,45 @@ mod platform {
             let sent = sendmmsg(socket, &mut messages[..length], SendFlags::empty())?;
             Ok(sent)
         })
+    }
+
+    pub(super) fn send_segments(
+        socket: &UdpSocket,
+        bytes: &[u8],
+        segment_bytes: usize,
+        peer: Option<SocketAddr>,
+    ) -> io::Result<()> {
+        let segment_bytes = u16::try_from(segment_bytes).expect("a datagram's length fits 16 bits");
+        let control = segment_size(segment_bytes);
+        let peer = peer.map(SockAddr::from);
+        let bytes = [IoSlice::new(bytes)];
+        let message = MsgHdr::new().with_buffers(&bytes).with_control(&control);
+        let message = match &peer {
+            Some(peer) => message.with_addr(peer),
+            None => message,
+        };
+        socket.try_io(Interest::WRITABLE, || {
+            SockRef::from(socket).sendmsg(&message, 0).map(|_| ())
+        })
+    }
+
+    /// Room for the one control message, aligned as the system has them.
+    const CONTROL_BYTES: usize = size_of::<libc::cmsghdr>() + size_of::<usize>();
+
+    /// The control message that says how long each datagram is to be (`cmsg(3)`, `udp(7)`).
+    fn segment_size(bytes: u16) -> [u8; CONTROL_BYTES] {
+        let mut control = [0; CONTROL_BYTES];
+        let length = size_of::<libc::cmsghdr>() + size_of::<u16>();
+        let mut at = 0;
+        let mut put = |bytes: &[u8]| {
+            control[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        };
+        put(&length.to_ne_bytes());
+        put(&libc::SOL_UDP.to_ne_bytes());
+        put(&libc::UDP_SEGMENT.to_ne_bytes());
+        put(&bytes.to_ne_bytes());
+        control
     }
 
     pub(super) fn receive(
@@ -290,9 +383,19 @@ mod platform {
 
     use super::{Arrival, Inbox, Outbox};
 
+    pub(super) fn send_segments(
+        _socket: &UdpSocket,
+        _bytes: &[u8],
+        _segment_bytes: usize,
+        _peer: Option<SocketAddr>,
+    ) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     pub(super) fn send(
         outbox: &Outbox,
         first: usize,
+        _count: usize,
         socket: &UdpSocket,
         is_connected: bool,
     ) -> io::Result<usize> {

@@ -43,6 +43,10 @@ pub enum Batching {
     Off,
     /// `recvmmsg` and `sendmmsg`.
     On,
+    /// The same; and datagrams of one length to one peer that are sent one behind the other pass the kernel's
+    /// stack as one, which is taken apart at its end (`UDP_SEGMENT`), unless the kernel or the way refuses. What
+    /// the peer gets is the same.
+    Segments,
 }
 
 /// What every socket asks the kernel for (`SO_SNDBUF`, `SO_RCVBUF`): it doubles that for its own books,

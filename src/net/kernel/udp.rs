@@ -103,7 +103,9 @@ pub struct UdpPort {
     /// Whether it speaks to one peer only.
     connected: bool,
     batching: Batching,
-    /// What was sent since the port was driven last, with [`Batching::On`]. `Some` exactly while
+    /// Whether runs of datagrams of one length are still tried as one.
+    segments: Cell<bool>,
+    /// What was sent since the port was driven last, unless with [`Batching::Off`]. `Some` exactly while
     /// the port is being driven or its driver has been woken.
     outbox: RefCell<Option<Lent<Box<Outbox>>>>,
     /// What the kernel did not take.
@@ -120,6 +122,7 @@ impl UdpPort {
             connected: socket.peer_addr().is_ok(),
             socket,
             batching: kernel.batching,
+            segments: Cell::new(kernel.batching == Batching::Segments),
             outbox: RefCell::default(),
             queue: RefCell::default(),
             unsent: Cell::new(0),
@@ -249,9 +252,9 @@ impl UdpPort {
     fn send_gathered(&self, outbox: &mut Outbox) {
         let mut sent = 0;
         while let Some((peer, datagram)) = outbox.datagram(sent) {
-            let several = sent + 1 < outbox.len() && self.queue.borrow().is_empty();
-            let taken = several.then(|| outbox.send(sent, &self.socket, self.connected));
-            if let Some(Ok(taken)) = taken {
+            let may_pass = self.queue.borrow().is_empty();
+            let taken = may_pass.then(|| self.send_several(outbox, sent)).flatten();
+            if let Some(taken) = taken {
                 for (peer, datagram) in (sent..sent + taken).filter_map(|i| outbox.datagram(i)) {
                     self.meter.count_datagram(peer, datagram.len());
                 }
@@ -264,6 +267,28 @@ impl UdpPort {
             }
         }
         outbox.clear();
+    }
+
+    /// Passes several datagrams from the one with the index `first` on with one call, and tells how many; `None`
+    /// if there is but one, or the system took none.
+    fn send_several(&self, outbox: &Outbox, first: usize) -> Option<usize> {
+        let mut count = outbox.len() - first;
+        if self.segments.get() {
+            let run = outbox.run(first);
+            if run > 1 {
+                match outbox.send_run(first, run, &self.socket, self.connected) {
+                    Ok(()) => return Some(run),
+                    Err(error) if is_passing(&error) => {}
+                    Err(_) => self.segments.set(false),
+                }
+            } else {
+                // Those that begin no run themselves.
+                let is_single = |place: &usize| outbox.run(first + place) == 1;
+                count = (1..count).take_while(is_single).count() + 1;
+            }
+        }
+        let taken = (count > 1).then(|| outbox.send(first, count, &self.socket, self.connected));
+        taken?.ok()
     }
 
     /// Several datagrams in each call. What is sent meanwhile leaves when all is received.
@@ -332,7 +357,7 @@ impl DatagramSocket for UdpPort {
         assert!(payload.len() <= MAX_DATAGRAM_BYTES, "the caller checks");
         match self.batching {
             Batching::Off => self.send_singly(peer, payload),
-            Batching::On => self.gather(peer, payload),
+            Batching::On | Batching::Segments => self.gather(peer, payload),
         }
     }
 
@@ -344,7 +369,7 @@ impl DatagramSocket for UdpPort {
         note(&self.driver, cx);
         match self.batching {
             Batching::Off => self.drive_singly(cx, receive),
-            Batching::On => self.drive_in_batches(cx, receive),
+            Batching::On | Batching::Segments => self.drive_in_batches(cx, receive),
         }
     }
 
@@ -354,6 +379,16 @@ impl DatagramSocket for UdpPort {
             ..DatagramCounters::default()
         }
     }
+}
+
+/// Whether an error says nothing about how the datagrams were sent: there is no room for them now, or it is the
+/// fate of earlier ones.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, Interrupted, OutOfMemory, WouldBlock};
+    matches!(
+        error.kind(),
+        WouldBlock | ConnectionRefused | Interrupted | OutOfMemory
+    )
 }
 
 fn note(driver: &RefCell<Option<Waker>>, cx: &Context<'_>) {

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use crate::sip::header::Header;
 use crate::sip::message::Message;
-use crate::sip::parse::Contact;
+use crate::sip::parse::{Contact, Elements, NameAddr};
+use crate::sip::response::Response;
 use crate::sip::text::Text;
 use crate::sip::transaction::ClientTransaction;
 
@@ -23,7 +24,20 @@ pub(super) struct Dialog {
 
 impl Dialog {
     /// The dialog that a 200 to INVITE makes; `None` if it lacks what a dialog needs.
-    pub(super) fn of(message: &Message<'_>) -> Option<Self> {
+    pub(super) fn of(response: &Response<'_>) -> Option<Self> {
+        let usual = || {
+            let (to, contact) = response.ends_of_dialog()?;
+            let target = NameAddr::parse(Elements::new(contact).next()?)?;
+            Some(Self {
+                remote_tag: Text::from(NameAddr::parse(to)?.tag()?),
+                remote_target: Text::from(target.uri),
+                route_set: None,
+            })
+        };
+        usual().or_else(|| Self::of_message(&response.whole()?))
+    }
+
+    fn of_message(message: &Message<'_>) -> Option<Self> {
         let tag = message.to().ok().and_then(|to| to.tag())?;
         match message.contacts().next() {
             Some(Ok(Contact::Address(target))) => Some(Self {

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use super::dialog::{Dialog, Fork};
 use super::{CallEvent, CallFailure, Caller, Cancellation, Heard, Phase, new_transaction};
 use crate::sip::agent::Agent;
-use crate::sip::digest::Session;
+use crate::sip::digest::{DigestError, Session};
 use crate::sip::header::Method;
-use crate::sip::message::Message;
 use crate::sip::outbox::Outbox;
 use crate::sip::response::Response;
 use crate::sip::transaction::{Kind, OnResponse};
@@ -27,9 +26,6 @@ impl Caller {
         if status < 200 {
             return self.receive_provisional(agent, now, status, outbox);
         }
-        let Some(message) = &response.whole() else {
-            return CallEvent::Nothing;
-        };
         let heard = match self.phase {
             Phase::Inviting { heard } => heard,
             Phase::Talking { .. }
@@ -37,7 +33,7 @@ impl Caller {
             | Phase::Ending
             | Phase::Over { answered: true } => {
                 if (200..300).contains(&status) {
-                    self.answered_again(agent, now, message, outbox);
+                    self.answered_again(agent, now, response, outbox);
                 }
                 return CallEvent::Nothing;
             }
@@ -48,20 +44,19 @@ impl Caller {
             return CallEvent::Nothing;
         };
         let reaction = transaction.on_response(status, agent.reliability, agent.timing, now);
-        let tag = || message.to().ok().and_then(|to| to.tag());
+        let sequence = self.invite_sequence;
+        let tag = || response.to_tag().unwrap_or_default();
         match reaction {
             OnResponse::Absorb => CallEvent::Nothing,
             OnResponse::Acknowledge => {
-                let sequence = self.invite_sequence;
-                self.write_ack_of_failure(agent, sequence, tag().unwrap_or_default(), outbox);
+                self.write_ack_of_failure(agent, sequence, tag(), outbox);
                 CallEvent::Nothing
             }
             OnResponse::AcknowledgeAndDeliver => {
-                let sequence = self.invite_sequence;
-                self.write_ack_of_failure(agent, sequence, tag().unwrap_or_default(), outbox);
-                self.refused(agent, now, message, status, outbox)
+                self.write_ack_of_failure(agent, sequence, tag(), outbox);
+                self.refused(agent, now, response, outbox)
             }
-            OnResponse::Deliver => self.answered(agent, now, message, heard, outbox),
+            OnResponse::Deliver => self.answered(agent, now, response, heard, outbox),
         }
     }
 
@@ -105,17 +100,21 @@ impl Caller {
         &mut self,
         agent: &Agent<'_>,
         now: Instant,
-        message: &Message<'_>,
-        status: u16,
+        response: &Response<'_>,
         outbox: &mut Outbox,
     ) -> CallEvent {
+        let status = response.status();
         let is_cancelled = self.cancellation.take().is_some();
         self.phase = Phase::Over { answered: false };
+        let session = || {
+            let message = response.whole().ok_or(DigestError::Absent)?;
+            Session::open(&message, agent.accounts.realm())
+        };
         match status {
             // Nobody wants a cancelled INVITE to be tried again.
             401 | 407 | 487 if is_cancelled => CallEvent::Cancelled,
             401 | 407 if self.session.is_some() => CallEvent::Failed(CallFailure::WrongCredentials),
-            401 | 407 => match Session::open(message, agent.accounts.realm()) {
+            401 | 407 => match session() {
                 Err(error) => CallEvent::Failed(error.into()),
                 Ok(mut session) => {
                     session.advance();
@@ -139,14 +138,14 @@ impl Caller {
         &mut self,
         agent: &Agent<'_>,
         now: Instant,
-        message: &Message<'_>,
+        response: &Response<'_>,
         heard: Heard,
         outbox: &mut Outbox,
     ) -> CallEvent {
         // Who repeats the 200 is the callee, not a transaction: Timer M has nothing to absorb here.
         self.transaction = None;
         let is_cancelled = self.cancellation.take().is_some();
-        let Some(dialog) = Dialog::of(message) else {
+        let Some(dialog) = Dialog::of(response) else {
             self.phase = Phase::Over { answered: false };
             return CallEvent::Failed(CallFailure::NoDialog);
         };
@@ -172,10 +171,10 @@ impl Caller {
         &mut self,
         agent: &Agent<'_>,
         now: Instant,
-        message: &Message<'_>,
+        response: &Response<'_>,
         outbox: &mut Outbox,
     ) {
-        let tag = message.to().ok().and_then(|to| to.tag());
+        let tag = response.to_tag();
         if tag == Some(&self.dialog.remote_tag) {
             return self.write_ack(agent, outbox);
         }
@@ -186,7 +185,7 @@ impl Caller {
         if let Some(place) = known {
             return self.write_ack_of_fork(place, agent, outbox);
         }
-        let Some(dialog) = Dialog::of(message).filter(|_| self.forks.len() < FORKS_MAX) else {
+        let Some(dialog) = Dialog::of(response).filter(|_| self.forks.len() < FORKS_MAX) else {
             return;
         };
         let place = self.forks.len();

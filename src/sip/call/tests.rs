@@ -3,9 +3,10 @@
 use super::*;
 use crate::sip::account::Accounts;
 use crate::sip::digest::{Algorithm, Credentials, write_challenge};
-use crate::sip::emit::{Value, response_head};
+use crate::sip::emit::Value;
 use crate::sip::header::Header;
 use crate::sip::message::Message;
+use crate::sip::reply::response_head;
 use crate::sip::stationery::Stationery;
 use crate::sip::timer::Timing;
 use crate::sip::transaction::Reliability;

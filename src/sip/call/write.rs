@@ -5,11 +5,21 @@ use super::dialog::Dialog;
 use super::{Caller, MEDIA_PORT};
 use crate::sip::agent::{Agent, Branch, hex16, mix};
 use crate::sip::digest::{Identity, Session};
-use crate::sip::emit::{Value, Writer};
+use crate::sip::emit::{Value, Writer, hex_digits};
+use crate::sip::form::Blanks;
 use crate::sip::header::{Header, Method};
 use crate::sip::outbox::Outbox;
 use crate::sip::sdp;
-use crate::sip::stationery::Piece;
+use crate::sip::stationery::{Addressed, Piece, Request};
+
+/// What a request is, and what of it differs beside the call's identity.
+struct Draft<'a> {
+    request: Request,
+    addressed: Addressed<'a>,
+    branch: Branch,
+    /// The session of an INVITE, the callee's tag within a dialog.
+    last: &'a [u8],
+}
 
 impl Caller {
     /// The branch of the transaction of `method` in the call's own dialog. CANCEL and the ACK of a
@@ -33,11 +43,19 @@ impl Caller {
     }
 
     pub(super) fn write_invite(&self, agent: &Agent<'_>, outbox: &mut Outbox) {
-        outbox.push_with(|out| {
+        let branch = self.branch(Method::Invite, self.invite_sequence);
+        // Ten digits always: INVITEs have one length.
+        let session = mix(self.identity) as u32 | 1 << 31;
+        let draft = Draft {
+            request: Request::Invite,
+            addressed: self.addressed(None),
+            branch,
+            last: &ten_digits(session),
+        };
+        self.write_usual(&draft, agent, outbox, |out| {
             let mut writer = Writer::request_with(out, Method::Invite.token(), |line| {
                 self.write_callee(line, agent);
             });
-            let branch = self.branch(Method::Invite, self.invite_sequence);
             agent.write_via(&mut writer, branch);
             self.write_dialog(&mut writer, agent, None);
             writer.cseq(self.invite_sequence, Method::Invite.token());
@@ -47,9 +65,41 @@ impl Caller {
             self.write_credentials_of_invite(&mut writer, agent);
             let mut media = agent.sent_by;
             media.set_port(MEDIA_PORT);
-            writer.body_with(sdp::CONTENT_TYPE, |out| {
-                sdp::write(out, mix(self.identity) as u32, media);
-            });
+            writer.body_with(sdp::CONTENT_TYPE, |out| sdp::write(out, session, media));
+        });
+    }
+
+    /// Who and what a request is for: one within `dialog`, or an INVITE.
+    fn addressed<'a>(&'a self, dialog: Option<&'a Dialog>) -> Addressed<'a> {
+        Addressed {
+            callee: self.callee.as_deref().unwrap_or_default(),
+            target: dialog.map_or("", |dialog| &dialog.remote_target),
+            routes: dialog
+                .and_then(|dialog| dialog.route_set.as_deref())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Writes a request by its form, unless it has credentials.
+    fn write_usual(
+        &self,
+        draft: &Draft<'_>,
+        agent: &Agent<'_>,
+        outbox: &mut Outbox,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        outbox.push_with(|out| {
+            if self.session.is_some() || self.invite_sequence != 1 {
+                return write(out);
+            }
+            let tag = hex_digits(mix(self.identity));
+            let call_id = hex_digits(self.identity);
+            let blanks: Blanks<'_> = [&draft.branch.digits(), &tag, &call_id, draft.last];
+            let Draft {
+                request, addressed, ..
+            } = *draft;
+            let stationery = agent.stationery;
+            stationery.write_request(agent, request, addressed, blanks, out, write);
         });
     }
 
@@ -117,7 +167,8 @@ impl Caller {
         agent: &Agent<'_>,
         outbox: &mut Outbox,
     ) {
-        outbox.push_with(|out| {
+        let draft = self.draft_in(Request::Ack, dialog, branch);
+        self.write_usual(&draft, agent, outbox, |out| {
             let mut writer = self.start_in(out, Method::Ack, dialog, branch, agent);
             writer.cseq(self.invite_sequence, Method::Ack.token());
             self.write_credentials_of_invite(&mut writer, agent);
@@ -132,7 +183,8 @@ impl Caller {
         agent: &Agent<'_>,
         outbox: &mut Outbox,
     ) {
-        outbox.push_with(|out| {
+        let draft = self.draft_in(Request::Bye, dialog, branch);
+        self.write_usual(&draft, agent, outbox, |out| {
             let mut writer = self.start_in(out, Method::Bye, dialog, branch, agent);
             let sequence = self.bye_sequence();
             writer.cseq(sequence, Method::Bye.token());
@@ -145,6 +197,15 @@ impl Caller {
             }
             writer.finish();
         });
+    }
+
+    fn draft_in<'a>(&'a self, request: Request, dialog: &'a Dialog, branch: Branch) -> Draft<'a> {
+        Draft {
+            request,
+            addressed: self.addressed(Some(dialog)),
+            branch,
+            last: dialog.remote_tag.as_bytes(),
+        }
     }
 
     /// A request within a dialog (RFC 3261 §12.2.1.1), as far as `Call-ID`.
@@ -216,5 +277,108 @@ impl Caller {
         };
         let cnonce = hex16(mix(self.identity ^ u64::from(sequence)));
         session.write_credentials(writer, agent.accounts.realm(), &identity, &cnonce);
+    }
+}
+
+/// The decimal digits of a number that has so many.
+fn ten_digits(mut number: u32) -> [u8; 10] {
+    let mut digits = [b'0'; 10];
+    for digit in digits.iter_mut().rev() {
+        *digit += (number % 10) as u8;
+        number /= 10;
+    }
+    digits
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::sip::message::Message;
+    use crate::sip::reply::response_head;
+    use crate::sip::response::Response;
+    use crate::sip::stationery::Stationery;
+    use crate::sip::text::Text;
+    use crate::sip::{Accounts, Reliability, Timing};
+
+    /// What the calls say, one after the other: calls that differ in who answers.
+    fn said(
+        answers: &[[&str; 3]],
+        callee: Option<&str>,
+        stationery: impl Fn() -> &'static Stationery,
+    ) -> Vec<String> {
+        let (accounts, timing) = (
+            Accounts::new("example.com", "secret", 10),
+            Timing::default(),
+        );
+        let epoch = Instant::now();
+        let mut said = Vec::new();
+        for (place, [tag, contact, route]) in answers.iter().enumerate() {
+            let agent = Agent {
+                accounts: &accounts,
+                user: 3,
+                transport: "TCP",
+                reliability: Reliability::Stream,
+                sent_by: "192.0.2.1:7".parse().unwrap(),
+                timing: &timing,
+                seed: 1,
+                epoch,
+                expires_seconds: 60,
+                stationery: stationery(),
+            };
+            let now = epoch + Duration::from_millis(place as u64);
+            let mut call = Caller::new(place as u32, Duration::ZERO);
+            if let Some(callee) = callee {
+                call = call.to(Text::from(callee));
+            }
+            let mut outbox = Outbox::new();
+            call.start(&agent, now, &mut outbox);
+            let invite = outbox.iter().next().unwrap().to_vec();
+            let mut answer = Vec::new();
+            let invite = Message::parse(&invite).unwrap();
+            let mut writer = response_head(&mut answer, &invite, 200, Some(tag), None);
+            writer.header("Contact", contact);
+            if !route.is_empty() {
+                writer.header("Record-Route", route);
+            }
+            writer.finish();
+            let answer = Response::parse(&answer).unwrap();
+            call.receive(&agent, now, &answer, &mut outbox);
+            let text = |message: &[u8]| String::from_utf8(message.to_vec()).unwrap();
+            said.extend(outbox.iter().map(text));
+        }
+        said
+    }
+
+    #[test]
+    fn requests_by_form_are_those_that_are_written_piece_by_piece() {
+        let near = "<sip:answer@192.0.2.2>";
+        let answers = [
+            ["a0000001", near, ""],
+            ["a0000002", near, ""],
+            ["a0000003", near, ""],
+            ["a0000004", near, ""],
+            ["longer-than-before", near, ""],
+            ["a0000005", near, ""],
+            ["a0000006", "<sip:answer@192.0.2.3>", ""],
+            ["a0000007", "<sip:answer@192.0.2.3>", ""],
+            ["a0000008", "<sip:answer@192.0.2.3>", ""],
+            ["a0000009", near, "<sip:192.0.2.9;lr>"],
+            ["a0000010", near, "<sip:192.0.2.9;lr>"],
+            ["a0000011", near, "<sip:192.0.2.9;lr>"],
+            ["1", near, ""],
+            ["2", near, ""],
+            ["3", near, ""],
+        ];
+        for callee in [None, Some("sip:other@example.com")] {
+            let shared: &Stationery = Box::leak(Box::default());
+            let by_form = said(&answers, callee, || shared);
+            let piece_by_piece = said(&answers, callee, || Box::leak(Box::default()));
+            // Times since each one's own epoch are the same, and so are identities.
+            assert_eq!(by_form, piece_by_piece);
+            assert_eq!(by_form.len(), 3 * answers.len());
+        }
     }
 }

@@ -54,26 +54,18 @@ impl<'a> Iterator for HeaderLines<'a> {
             return None;
         }
         let (mut is_tidy, mut is_folded) = (true, false);
-        // What lies before belongs to a line end that has been seen.
-        let mut from = start;
-        for at in self.breaks.by_ref() {
-            if at < from {
-                continue;
-            }
-            match self.bytes[at..] {
-                [b'\r', b'\n', b' ' | b'\t', ..] => {
-                    is_folded = true;
-                    from = at + 2;
-                }
-                [b'\r', b'\n', ..] => {
-                    self.at = at + 2;
-                    return Some(HeaderLine {
-                        bytes: &self.bytes[start..at],
-                        is_tidy,
-                        is_plain: is_tidy && !is_folded,
-                    });
-                }
-                _ => is_tidy = false,
+        while let Some((at, is_end)) = self.breaks.next() {
+            if !is_end {
+                is_tidy = false;
+            } else if let Some(b' ' | b'\t') = self.bytes.get(at + 2) {
+                is_folded = true;
+            } else {
+                self.at = at + 2;
+                return Some(HeaderLine {
+                    bytes: &self.bytes[start..at],
+                    is_tidy,
+                    is_plain: is_tidy && !is_folded,
+                });
             }
         }
         self.at = self.bytes.len();
@@ -85,7 +77,7 @@ impl<'a> Iterator for HeaderLines<'a> {
     }
 }
 
-/// The places of all CRs and LFs.
+/// The places of all line ends, and of CRs and LFs that are on their own.
 #[derive(Clone, Debug)]
 struct Breaks<'a> {
     bytes: &'a [u8],
@@ -93,7 +85,12 @@ struct Breaks<'a> {
     next: usize,
     /// Those of the block before that are still to come, a bit for each of its bytes.
     mask: u64,
+    /// Which of them are the CR of a line end.
+    ends: u64,
 }
+
+/// Which bytes of a block are CR, and which are LF.
+type Masks = (u64, u64);
 
 impl<'a> Breaks<'a> {
     fn new(bytes: &'a [u8]) -> Self {
@@ -101,86 +98,92 @@ impl<'a> Breaks<'a> {
             bytes,
             next: 0,
             mask: 0,
+            ends: 0,
         }
     }
-}
 
-impl Iterator for Breaks<'_> {
-    type Item = usize;
-
+    /// The next one, and whether it is a line end.
     #[inline]
-    fn next(&mut self) -> Option<usize> {
+    fn next(&mut self) -> Option<(usize, bool)> {
         while self.mask == 0 {
             if self.next >= self.bytes.len() {
                 return None;
             }
-            self.mask = mask_of(&self.bytes[self.next..]);
-            self.next += BLOCK_BYTES;
+            self.look();
         }
-        let place = self.mask.trailing_zeros() as usize;
+        let place = self.mask.trailing_zeros();
         self.mask &= self.mask - 1;
-        Some(self.next - BLOCK_BYTES + place)
+        let is_end = self.ends >> place & 1 == 1;
+        Some((self.next - BLOCK_BYTES + place as usize, is_end))
     }
-}
 
-/// Which of the first bytes are CR or LF. Asked for much more seldom than for a line, whose search is to stay small.
-#[inline(never)]
-fn mask_of(bytes: &[u8]) -> u64 {
-    match bytes.first_chunk() {
-        Some(block) => mask_of_block(block),
-        None => {
-            let mut block = [0; BLOCK_BYTES];
-            block[..bytes.len()].copy_from_slice(bytes);
-            mask_of_block(&block)
-        }
+    /// Looks at the next block: much more seldom than for a line, whose search is to stay small.
+    #[inline(never)]
+    fn look(&mut self) {
+        let rest = &self.bytes[self.next..];
+        let (cr, lf) = match rest.first_chunk() {
+            Some(block) => masks_of(block),
+            None => {
+                let mut block = [0; BLOCK_BYTES];
+                block[..rest.len()].copy_from_slice(rest);
+                masks_of(&block)
+            }
+        };
+        // The last bit belongs to the LF of the next block, if that begins with one.
+        let follows = u64::from(rest.get(BLOCK_BYTES) == Some(&b'\n'));
+        let belongs = u64::from(self.next > 0 && self.bytes[self.next - 1] == b'\r');
+        self.ends = cr & (lf >> 1 | follows << (BLOCK_BYTES - 1));
+        // A line end is found by its CR.
+        self.mask = cr | (lf & !(cr << 1 | belongs));
+        self.next += BLOCK_BYTES;
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-fn mask_of_block(block: &[u8; BLOCK_BYTES]) -> u64 {
+fn masks_of(block: &[u8; BLOCK_BYTES]) -> Masks {
     // SAFETY: SSE2 is a part of x86-64, so every such processor has it.
-    unsafe { mask_by_sse2(block) }
+    unsafe { masks_by_sse2(block) }
 }
 
 /// Compares sixteen bytes with one instruction, and has another tell by a bit each what came of it.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "sse2")]
-fn mask_by_sse2(block: &[u8; BLOCK_BYTES]) -> u64 {
-    use std::arch::x86_64::{
-        _mm_cmpeq_epi8, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8,
-    };
+fn masks_by_sse2(block: &[u8; BLOCK_BYTES]) -> Masks {
+    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
     let (lanes, _) = block.as_chunks();
-    let mut mask = 0;
+    let (mut cr, mut lf) = (0, 0);
     for (place, lane) in lanes.iter().enumerate() {
         let lane = u128::from_le_bytes(*lane);
         let lane = _mm_set_epi64x((lane >> 64) as i64, lane as i64);
-        let is_cr = _mm_cmpeq_epi8(lane, _mm_set1_epi8(b'\r' as i8));
-        let is_lf = _mm_cmpeq_epi8(lane, _mm_set1_epi8(b'\n' as i8));
-        let bits = _mm_movemask_epi8(_mm_or_si128(is_cr, is_lf));
-        mask |= u64::from(bits as u16) << (16 * place);
+        let bits = |byte: u8| {
+            let is_byte = _mm_cmpeq_epi8(lane, _mm_set1_epi8(byte as i8));
+            u64::from(_mm_movemask_epi8(is_byte) as u16) << (16 * place)
+        };
+        cr |= bits(b'\r');
+        lf |= bits(b'\n');
     }
-    mask
+    (cr, lf)
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn mask_of_block(block: &[u8; BLOCK_BYTES]) -> u64 {
-    mask_of_any_block(block)
+fn masks_of(block: &[u8; BLOCK_BYTES]) -> Masks {
+    masks_of_any_block(block)
 }
 
 /// Written so that compilers compare many bytes with one instruction.
 #[cfg(any(test, not(target_arch = "x86_64")))]
-fn mask_of_any_block(block: &[u8; BLOCK_BYTES]) -> u64 {
+fn masks_of_any_block(block: &[u8; BLOCK_BYTES]) -> Masks {
     /// Moves the lowest bit of byte `n` of a word to bit `56 + n`.
     const GATHER: u64 = 0x0102_0408_1020_4080;
-    let mut is_break = [0; BLOCK_BYTES];
-    for (is_break, byte) in is_break.iter_mut().zip(block) {
-        *is_break = u8::from((*byte == b'\r') | (*byte == b'\n'));
-    }
-    let (words, _) = is_break.as_chunks();
-    words.iter().enumerate().fold(0, |mask, (place, word)| {
-        let bits = u64::from_le_bytes(*word).wrapping_mul(GATHER) >> 56;
-        mask | bits << (8 * place)
-    })
+    let mask = |wanted: u8| {
+        let is_wanted = block.map(|byte| u8::from(byte == wanted));
+        let (words, _) = is_wanted.as_chunks();
+        words.iter().enumerate().fold(0, |mask, (place, word)| {
+            let bits = u64::from_le_bytes(*word).wrapping_mul(GATHER) >> 56;
+            mask | bits << (8 * place)
+        })
+    };
+    (mask(b'\r'), mask(b'\n'))
 }
 
 #[cfg(test)]
@@ -220,8 +223,8 @@ mod tests {
         fn processors_agree(block in proptest::collection::vec(any::<u8>(), BLOCK_BYTES), cr in 0..BLOCK_BYTES) {
             let mut block: [u8; BLOCK_BYTES] = block.try_into().unwrap_or([0; BLOCK_BYTES]);
             block[cr] = b'\r';
-            prop_assert!(mask_of_block(&block) & 1 << cr != 0);
-            prop_assert_eq!(mask_of_block(&block), mask_of_any_block(&block));
+            prop_assert!(masks_of(&block).0 & 1 << cr != 0);
+            prop_assert_eq!(masks_of(&block), masks_of_any_block(&block));
         }
 
         #[test]

@@ -137,10 +137,9 @@ impl<'a> Cursor<'a> {
 
     /// Steps over all bytes of one of the classes, of which there may be none.
     pub(super) fn run(&mut self, classes: u16) -> &'a str {
-        let rest = self.rest();
-        let run = &rest[..prefix(rest.as_bytes(), classes)];
-        self.at += run.len();
-        run
+        let from = self.at;
+        self.at += prefix(&self.text.as_bytes()[from..], classes);
+        &self.text[from..self.at]
     }
 
     /// Like [`Cursor::run`] for at least one byte.
@@ -168,6 +167,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Steps over white space. Returns whether there was any.
+    #[inline]
     pub(super) fn white(&mut self) -> bool {
         match self.peek() {
             Some(byte) if is(byte, WHITE) => !self.run(WHITE).is_empty(),
@@ -199,15 +199,17 @@ impl<'a> Cursor<'a> {
             self.at += end + 1;
             return Some(&rest[..=end]);
         }
-        let rest = self.rest();
-        let length = host_length(rest.as_bytes())?;
-        self.at += length;
-        Some(&rest[..length])
+        let from = self.at;
+        self.at += host_length(&self.text.as_bytes()[from..])?;
+        Some(&self.text[from..self.at])
     }
 
     /// A port number.
     pub(super) fn port(&mut self) -> Option<u16> {
-        self.some(DIGIT)?.parse().ok()
+        let digits = self.some(DIGIT)?.bytes();
+        digits.into_iter().try_fold(0_u16, |port, digit| {
+            port.checked_mul(10)?.checked_add((digit - b'0').into())
+        })
     }
 }
 

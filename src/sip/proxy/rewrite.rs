@@ -3,12 +3,13 @@
 
 use std::net::SocketAddr;
 
-use crate::sip::emit::{Value, write_received};
+use crate::sip::emit::Value;
 use crate::sip::framing::HeaderLines;
 use crate::sip::header::Header;
 use crate::sip::message::{Message, StartLine};
 use crate::sip::parse::Elements;
 use crate::sip::proxy::route::ROUTES_POPPED_MAX;
+use crate::sip::reply::write_received;
 
 /// `Max-Forwards` of a request that came without (RFC 3261 §16.6 step 3).
 const MAX_FORWARDS: u32 = 70;

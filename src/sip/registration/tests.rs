@@ -6,7 +6,7 @@ use super::RegistrationFailure::{
 };
 use super::*;
 use crate::sip::digest::Credentials;
-use crate::sip::emit::response_head;
+use crate::sip::reply::response_head;
 use crate::sip::stationery::Stationery;
 use crate::sip::timer::Timing;
 use crate::sip::{Accounts, Reliability};

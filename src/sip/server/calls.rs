@@ -1,36 +1,33 @@
 //! What the server does with calls: INVITE, ACK, CANCEL, BYE and the timers of the answering user
 //! agent (RFC 3261 §9.2, §13.3, §15.1.2).
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::transactions::Owner;
 use super::{Exchange, Interface, Outbound, Server, Service, Timer};
 use crate::sip::account::ANSWERING_USER;
 use crate::sip::callee::{CallId, CallState, NewCall};
-use crate::sip::emit::response_head;
 use crate::sip::header::{Header, Method};
-use crate::sip::message::Message;
+use crate::sip::message::{Essentials, Message};
 use crate::sip::parse::Uri;
+use crate::sip::reply::response_head;
 use crate::sip::sdp;
 use crate::sip::transaction::{Kind, Reliability};
 
 /// Longest INVITE that is served, since a call keeps it, or the 200 made of it, until ACK.
 const INVITE_BYTES_MAX: usize = 8_192;
 
-/// Port that answers name for audio. No media flows.
-const MEDIA_PORT: u16 = 4002;
-
 impl<F: Clone> Server<F> {
     pub(super) fn invite(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
-        if exchange.request.to().is_ok_and(|to| to.tag().is_some()) {
+        let essentials = &exchange.essentials;
+        if essentials.to.tag().is_some() {
             // A session here cannot be changed: a re-INVITE is refused and the call goes on.
-            let known = self.call_of(&exchange.request).is_some();
+            let known = self.call_of(essentials).is_some();
             self.reject(exchange, if known { 488 } else { 481 }, out, |_| {});
             return;
         }
-        if !self.is_answered_here(exchange.uri) {
+        if !self.is_answered_here(essentials.uri.as_ref()) {
             self.reject(exchange, 404, out, |_| {});
             return;
         }
@@ -67,13 +64,13 @@ impl<F: Clone> Server<F> {
             self.overload(exchange, out);
             return;
         }
-        let dialog = self.dialog_id(&exchange.request);
+        let dialog = self.dialog_id(essentials);
         let answer_at = exchange.now + self.config.ring;
         let kept = self.calls.insert(
             call,
             NewCall {
                 dialog,
-                cseq: exchange.request.cseq().map_or(0, |(number, _)| number),
+                cseq: essentials.sequence,
                 answer_at,
                 transaction: exchange.id,
                 flow: exchange.source.flow.clone(),
@@ -91,7 +88,7 @@ impl<F: Clone> Server<F> {
         let deadline = if ringing {
             Some(answer_at)
         } else {
-            self.answer(call, &exchange.request, exchange.now, out)
+            self.answer_at_once(call, exchange, out)
         };
         if let Some(at) = deadline {
             self.timers.insert(at, Timer::Call(call));
@@ -114,28 +111,42 @@ impl<F: Clone> Server<F> {
         out: &mut impl Outbound<F>,
     ) {
         let tag = call.map(CallId::tag);
-        let (request, source) = (&exchange.request, &exchange.source);
+        let source = &exchange.source;
         let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        let peer = Some(source.peer);
-        let mut writer = response_head(&mut scratch, request, status, tag.as_deref(), peer);
+        let mut writer = self.begin(exchange, status, tag.as_deref(), &mut scratch);
         if call.is_some() {
-            write_contact(&mut writer, &self.config.interfaces[source.interface]);
-        } else if let Some(time) = request.header(Header::Timestamp) {
+            let place = source.interface;
+            let ready = self.ready[place].of(&self.config.interfaces[place]);
+            writer.lines().written(ready.ringing());
+        } else {
             // So that the client can measure the round trip (RFC 3261 §8.2.6.1).
-            writer.header(Header::Timestamp.name(), time);
+            if let Some(time) = exchange.request.header(Header::Timestamp) {
+                writer.header(Header::Timestamp.name(), time);
+            }
+            writer.finish();
         }
-        writer.finish();
         out.send(source.flow, &scratch);
         self.transactions.keep(exchange.id, &scratch);
         self.scratch = scratch;
     }
 
-    /// Answers a call. Returns its next deadline.
+    /// Answers a call whose INVITE has just come. Returns its next deadline.
+    fn answer_at_once(
+        &mut self,
+        id: CallId,
+        exchange: &Exchange<'_, F>,
+        out: &mut impl Outbound<F>,
+    ) -> Option<Instant> {
+        let mut message = std::mem::take(&mut self.calls.find(id)?.message);
+        self.begin(exchange, 200, Some(&id.tag()), &mut message);
+        self.answer(id, message, exchange.now, out)
+    }
+
+    /// Answers a call with the 200 that `message` begins. Returns its next deadline.
     fn answer(
         &mut self,
         id: CallId,
-        invite: &Message<'_>,
+        message: Vec<u8>,
         now: Instant,
         out: &mut impl Outbound<F>,
     ) -> Option<Instant> {
@@ -144,9 +155,9 @@ impl<F: Clone> Server<F> {
             address: call.local,
             ..self.config.interfaces[call.interface]
         };
-        let peer = call.peer;
-        call.message.clear();
-        write_answer(&mut call.message, invite, id, &interface, peer);
+        call.message = message;
+        let ready = self.ready[call.interface].of(&interface);
+        call.message.extend_from_slice(ready.answer());
         call.answered(&self.config.timing, now);
         out.send(&call.flow, &call.message);
         self.counters.calls_answered += 1;
@@ -163,14 +174,15 @@ impl<F: Clone> Server<F> {
         out: &mut impl Outbound<F>,
     ) -> Option<Instant> {
         let call = self.calls.find(id)?;
+        let peer = call.peer;
         // The INVITE's buffer becomes the scratch, and the scratch holds the 200 from now on.
-        std::mem::swap(&mut call.message, &mut self.scratch);
-        let bytes = std::mem::take(&mut self.scratch);
-        let next = Message::parse(&bytes)
-            .ok()
-            .and_then(|invite| self.answer(id, &invite, now, out));
+        let bytes = std::mem::take(&mut call.message);
+        let mut message = std::mem::take(&mut self.scratch);
+        message.clear();
+        let invite = Message::parse(&bytes).ok()?;
+        response_head(&mut message, &invite, 200, Some(&id.tag()), Some(peer));
         self.scratch = bytes;
-        next
+        self.answer(id, message, now, out)
     }
 
     pub(super) fn acknowledged(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
@@ -192,7 +204,7 @@ impl<F: Clone> Server<F> {
             Service::Answer | Service::UserAgent => {}
         }
         let forget_at = exchange.now + self.config.call_life;
-        let Some(id) = self.call_of(&exchange.request) else {
+        let Some(id) = self.call_of(&exchange.essentials) else {
             self.counters.ignored += 1;
             return;
         };
@@ -206,11 +218,11 @@ impl<F: Clone> Server<F> {
     }
 
     pub(super) fn bye(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
-        let Some(id) = self.call_of(&exchange.request) else {
+        let Some(id) = self.call_of(&exchange.essentials) else {
             self.reject(exchange, 481, out, |_| {});
             return;
         };
-        let cseq = exchange.request.cseq().map_or(0, |(number, _)| number);
+        let cseq = exchange.essentials.sequence;
         let call = self.calls.find(id);
         if !call.is_some_and(|call| call.is_in_order(cseq)) {
             self.reject(exchange, 500, out, |_| {});
@@ -223,7 +235,8 @@ impl<F: Clone> Server<F> {
     }
 
     pub(super) fn cancel(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
-        let invite = self.transaction_id(&exchange.request, Method::Invite);
+        let via = &exchange.essentials.via;
+        let invite = self.transaction_id(via, &exchange.request, Method::Invite);
         let Some(entry) = self.transactions.find(invite) else {
             self.reject(exchange, 481, out, |_| {});
             return;
@@ -295,27 +308,22 @@ impl<F: Clone> Server<F> {
     }
 
     /// The call that a request within a dialog belongs to.
-    fn call_of(&mut self, request: &Message<'_>) -> Option<CallId> {
-        let to = request.to().ok()?;
-        let id = CallId::from_tag(to.tag()?)?;
-        let dialog = self.dialog_id(request);
+    fn call_of(&mut self, essentials: &Essentials<'_>) -> Option<CallId> {
+        let id = CallId::from_tag(essentials.to.tag()?)?;
+        let dialog = self.dialog_id(essentials);
         self.calls.find_dialog(id, dialog).map(|_| id)
     }
 
     /// Keyed hash of Call-ID and the caller's tag.
-    fn dialog_id(&self, request: &Message<'_>) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.secret.hash(&mut hasher);
-        request.header(Header::CallId).hash(&mut hasher);
-        let tag = request.from().ok().and_then(|from| from.tag());
-        tag.hash(&mut hasher);
-        hasher.finish()
+    fn dialog_id(&self, essentials: &Essentials<'_>) -> u64 {
+        self.keyed
+            .inside((essentials.call_id, essentials.from.tag()))
     }
 
     /// Whether a Request-URI names somebody whose calls are answered here: anybody at an own address,
     /// users that exist at the domain.
-    fn is_answered_here(&self, uri: &str) -> bool {
-        let Ok(uri) = Uri::parse(uri) else {
+    fn is_answered_here(&self, uri: Option<&Uri<'_>>) -> bool {
+        let Some(uri) = uri else {
             return false;
         };
         match self.config.service {
@@ -323,9 +331,12 @@ impl<F: Clone> Server<F> {
             Service::Answer | Service::Proxy => {}
         }
         let accounts = &self.config.accounts;
-        let is_user = |user| user == ANSWERING_USER || accounts.index(user).is_some();
-        let is_domain = uri.host.eq_ignore_ascii_case(accounts.domain());
-        self.is_own_address(uri.host) || (is_domain && uri.user.is_some_and(is_user))
+        if uri.host.eq_ignore_ascii_case(accounts.domain()) {
+            let is_user = |user| user == ANSWERING_USER || accounts.index(user).is_some();
+            uri.user.is_some_and(is_user) || self.is_own_address(uri.host)
+        } else {
+            self.is_own_address(uri.host)
+        }
     }
 
     /// Whether `host` is an address of this server.
@@ -346,36 +357,6 @@ fn has_usual_body(request: &Message<'_>) -> bool {
     let media_type = request.header(Header::ContentType).unwrap_or_default();
     let (media_type, _) = media_type.split_once(';').unwrap_or((media_type, ""));
     request.body().is_empty() || media_type.trim().eq_ignore_ascii_case(sdp::CONTENT_TYPE)
-}
-
-fn write_contact(writer: &mut crate::sip::Writer<'_>, interface: &Interface) {
-    writer.header_with(Header::Contact.name(), |line| {
-        line.text("<sip:");
-        line.text(ANSWERING_USER);
-        line.text("@");
-        line.address(interface.address);
-        line.text(match interface.reliability {
-            Reliability::Datagram => ">",
-            Reliability::Stream => ";transport=tcp>",
-        });
-    });
-}
-
-/// Writes the 200 that answers an INVITE.
-fn write_answer(
-    out: &mut Vec<u8>,
-    invite: &Message<'_>,
-    id: CallId,
-    interface: &Interface,
-    peer: SocketAddr,
-) {
-    let tag = id.tag();
-    let mut writer = response_head(out, invite, 200, Some(&tag), Some(peer));
-    write_contact(&mut writer, interface);
-    super::allow(&mut writer);
-    let mut media = interface.address;
-    media.set_port(MEDIA_PORT);
-    writer.body_with(sdp::CONTENT_TYPE, |out| sdp::write(out, 1, media));
 }
 
 /// Whether the answer may hold the only body that there is. Without `Accept` it may (RFC 3261 §20.1).

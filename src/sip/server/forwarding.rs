@@ -13,11 +13,9 @@ use std::time::Instant;
 
 use super::transactions::Owner;
 use super::{Exchange, Interface, NextHop, Outbound, Server, Service};
-use crate::sip::agent::mix;
 use crate::sip::digest::Challenger;
 use crate::sip::header::{Header, Method};
-use crate::sip::message::Message;
-use crate::sip::parse::Uri;
+use crate::sip::message::{Message, ParseError};
 use crate::sip::proxy::branch::{ProxyBranch, route_hash};
 use crate::sip::proxy::context::{
     Cancel, Context, ContextId, Destination, Others, Target, Upstream,
@@ -39,9 +37,8 @@ impl<F: Clone> Server<F> {
     /// Handles a request that is for somebody else, or for this server's registrar.
     pub(super) fn proxy(&mut self, exchange: &Exchange<'_, F>, out: &mut impl Outbound<F>) {
         let request = &exchange.request;
-        let uri = match Uri::parse(exchange.uri) {
-            Ok(uri) => uri,
-            Err(error) => return self.reject(exchange, error.status(), out, |_| {}),
+        let Some(uri) = exchange.essentials.uri else {
+            return self.reject(exchange, ParseError::Scheme.status(), out, |_| {});
         };
         let interfaces = &self.config.interfaces;
         if route::is_sips(&uri) && !interfaces.iter().any(|interface| interface.is_protected) {
@@ -74,14 +71,14 @@ impl<F: Clone> Server<F> {
         if is_own && exchange.method == Method::Options && uri.user.is_none() {
             return self.capabilities(exchange, out);
         }
-        let hash = route_hash(self.secret, request, exchange.uri);
+        let hash = route_hash(self.route_key, request, exchange.uri);
         if self.has_looped(request, hash) {
             return self.reject(exchange, 482, out, |_| {});
         }
         // Its route is sealed: it belongs to a dialog whose INVITE was let through. A To tag alone, which
         // anybody can write, is no proof.
         let is_sealed = routing.token.is_some() || self.sibling_on_route(&routing).is_some();
-        let is_in_dialog = is_sealed && request.to().is_ok_and(|to| to.tag().is_some());
+        let is_in_dialog = is_sealed && exchange.essentials.to.tag().is_some();
         if !self.authenticated(exchange, is_in_dialog, out) {
             return;
         }
@@ -290,11 +287,11 @@ impl<F: Clone> Server<F> {
         let request = &exchange.request;
         let interfaces = &self.config.interfaces;
         let routing = Routing::of(request, exchange.uri, self.seal, interfaces);
-        let hash = route_hash(self.secret, request, exchange.uri);
-        let (Some(routing), Some(max_forwards), Ok(uri)) = (
+        let hash = route_hash(self.route_key, request, exchange.uri);
+        let (Some(routing), Some(max_forwards), Some(uri)) = (
             routing,
             self.hops_left(request, exchange.source.interface),
-            Uri::parse(exchange.uri),
+            exchange.essentials.uri,
         ) else {
             self.counters.ignored += 1;
             return;
@@ -316,7 +313,7 @@ impl<F: Clone> Server<F> {
             // The same for an ACK that comes again, and no context's.
             branch: ProxyBranch {
                 slot: u32::MAX,
-                nonce: mix(self.secret ^ exchange.id),
+                nonce: self.keyed.outside("ACK", exchange.id),
                 route_hash: hash,
             },
         };

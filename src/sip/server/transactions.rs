@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
+use std::hash::BuildHasherDefault;
 
 use crate::sip::callee::CallId;
+use crate::sip::keyed::Hashed;
 use crate::sip::proxy::context::ContextId;
 use crate::sip::transaction::ServerTransaction;
 
@@ -38,7 +40,8 @@ pub(super) struct Entry<F> {
 
 #[derive(Debug)]
 pub(super) struct Transactions<F> {
-    entries: HashMap<u64, Entry<F>>,
+    /// By a keyed hash, which is not hashed again.
+    entries: HashMap<u64, Entry<F>, BuildHasherDefault<Hashed>>,
     /// The most of them since the table was last cut down: what it has room for. Its own capacity does not
     /// count the places that removed entries have left behind.
     most: usize,
@@ -59,7 +62,7 @@ impl<F> Entry<F> {
 impl<F: Clone> Transactions<F> {
     pub(super) fn new(limit: usize) -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: HashMap::default(),
             most: 0,
             spare: Vec::new(),
             kept_bytes: 0,

@@ -42,7 +42,7 @@ impl Expectation {
     /// The settings that make a difference: what puts no datagrams on the wire has none to batch.
     fn batching(&self) -> &'static [Batching] {
         if self.stack.starts_with("udp") || self.stack.contains('@') {
-            &[Batching::Off, Batching::On]
+            &[Batching::Off, Batching::On, Batching::Segments]
         } else {
             &[Batching::Off]
         }

@@ -44,6 +44,7 @@ const BY_NAME: &[(&str, Part)] = &[
     ("hopbench::measure::heap", Part::Runtime),
     ("hopbench::", Part::Application),
     ("memchr::", Part::Sip),
+    ("foldhash::", Part::Sip),
     ("base64::", Part::Sip),
     ("smoltcp::", Part::Transport),
     ("managed::", Part::Transport),

@@ -1,4 +1,4 @@
-//! What is promised of a port, with batching off and on.
+//! What is promised of a port, however it batches.
 
 #![allow(clippy::unwrap_used)]
 
@@ -96,9 +96,9 @@ async fn receive(port: &UdpPort, count: usize) -> Vec<Datagram> {
     datagrams
 }
 
-/// Runs `test` with batching off and on.
-fn for_both(test: impl AsyncFn(Batching)) {
-    for batching in [Batching::Off, Batching::On] {
+/// Runs `test` with every way of batching.
+fn for_each(test: impl AsyncFn(Batching)) {
+    for batching in [Batching::Off, Batching::On, Batching::Segments] {
         println!("{batching:?}");
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -112,7 +112,7 @@ fn for_both(test: impl AsyncFn(Batching)) {
 fn bursts_are_answered_in_order_and_each_datagram_is_metered() {
     const ROUNDS: usize = 5;
     const BURST: usize = 200;
-    for_both(async |batching| {
+    for_each(async |batching| {
         let server = bind(batching, LOOPBACK);
         let peers: Vec<_> = (0..5).map(|_| peer(LOOPBACK)).collect();
         for round in 0..ROUNDS {
@@ -145,7 +145,7 @@ fn bursts_are_answered_in_order_and_each_datagram_is_metered() {
 
 #[test]
 fn datagrams_go_to_many_destinations_in_order() {
-    for_both(async |batching| {
+    for_each(async |batching| {
         let server = bind(batching, LOOPBACK);
         server.socket.writable().await.unwrap();
         let peers: Vec<_> = (0..3).map(|_| peer(LOOPBACK)).collect();
@@ -161,7 +161,7 @@ fn datagrams_go_to_many_destinations_in_order() {
 
 #[test]
 fn what_the_system_refuses_is_counted_and_stops_nothing_else() {
-    for_both(async |batching| {
+    for_each(async |batching| {
         let server = bind(batching, LOOPBACK);
         server.socket.writable().await.unwrap();
         let (peer, address) = peer(LOOPBACK);
@@ -180,7 +180,7 @@ fn what_the_system_refuses_is_counted_and_stops_nothing_else() {
 
 #[test]
 fn what_the_system_does_not_take_yet_waits_in_order_up_to_a_limit() {
-    for_both(async |batching| {
+    for_each(async |batching| {
         // Whether a new socket may be written to is known when the runtime has asked.
         let server = bind(batching, LOOPBACK);
         let (peer, address) = peer(LOOPBACK);
@@ -206,7 +206,7 @@ fn what_the_system_does_not_take_yet_waits_in_order_up_to_a_limit() {
 
 #[test]
 fn news_of_an_earlier_datagram_costs_no_later_one() {
-    for_both(async |batching| {
+    for_each(async |batching| {
         let (gone, address) = peer(LOOPBACK);
         drop(gone);
         let client = kernel(batching).connect_port(address).await.unwrap();
@@ -226,7 +226,7 @@ fn news_of_an_earlier_datagram_costs_no_later_one() {
 
 #[test]
 fn the_longest_and_the_shortest_datagram_pass_whole() {
-    for_both(async |batching| {
+    for_each(async |batching| {
         let server = bind(batching, LOOPBACK);
         let client = kernel(batching).connect_port(server.local).await.unwrap();
         let sent = [
@@ -247,7 +247,7 @@ fn the_longest_and_the_shortest_datagram_pass_whole() {
 
 #[test]
 fn addresses_of_both_families_are_told_apart() {
-    for_both(async |batching| {
+    for_each(async |batching| {
         let (server4, server6) = (bind(batching, LOOPBACK), bind(batching, "[::1]:0"));
         let ((peer4, address4), (peer6, address6)) = (peer(LOOPBACK), peer("[::1]:0"));
         assert_eq!(address6.ip(), Ipv6Addr::LOCALHOST);
@@ -269,6 +269,67 @@ fn addresses_of_both_families_are_told_apart() {
             assert_eq!(arrived(&peer6), [b"6"]);
         }
     });
+}
+
+/// Datagrams as long as `lengths` say, sent in one batch by a port that sends runs of them as one to a socket
+/// that takes them as one, unless `spoil` is in the way.
+#[cfg(target_os = "linux")]
+async fn lengths_received(lengths: &[usize], spoil: impl Fn(&UdpPort)) -> Vec<usize> {
+    use nix::sys::socket::{setsockopt, sockopt::UdpGroSegment};
+
+    let (peer, address) = peer(LOOPBACK);
+    setsockopt(&peer, UdpGroSegment, &true).unwrap();
+    let port = kernel(Batching::Segments);
+    let port = port.connect_port(address).await.unwrap();
+    spoil(&port);
+    for length in lengths {
+        port.send(address, &vec![b'x'; *length]);
+    }
+    flush(&port).await;
+    assert_eq!(port.counters().unsent, 0);
+    let metered = port.meter.total().unwrap();
+    assert_eq!(metered.packets, lengths.len() as u64);
+    assert_eq!(
+        metered.bytes,
+        lengths
+            .iter()
+            .map(|length| *length as u64 + 28)
+            .sum::<u64>()
+    );
+    arrived(&peer).iter().map(Vec::len).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn runs_of_one_length_pass_as_one() {
+    let lengths = [7, 100, 100, 100, 40, 200, 200, 300, 50, 60];
+    let received = lengths_received(&lengths, |_| {}).await;
+    // One that is shorter ends a run.
+    assert_eq!(received, [7, 340, 400, 350, 60]);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_cannot_pass_as_one_passes_one_by_one() {
+    use std::os::fd::AsRawFd;
+
+    let without_checksums = |port: &UdpPort| {
+        let on: libc::c_int = 1;
+        // SAFETY: the descriptor is open as long as `port` lives, and the option's value is a `c_int` that outlives
+        // the call.
+        let result = unsafe {
+            libc::setsockopt(
+                port.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_NO_CHECK,
+                (&raw const on).cast(),
+                size_of_val(&on) as libc::socklen_t,
+            )
+        };
+        assert_eq!(result, 0);
+    };
+    let received = lengths_received(&[100, 100, 40], without_checksums).await;
+    assert_eq!(received, [100, 100, 40]);
 }
 
 #[derive(Default)]

@@ -308,7 +308,7 @@ fn request(method: &str, uri: &str, headers: &str) -> String {
 fn answer(request: &str, status: u16) -> String {
     let request = Message::parse(request.as_bytes()).unwrap();
     let mut out = Vec::new();
-    let mut writer = emit::response_head(&mut out, &request, status, Some("b"), None);
+    let mut writer = reply::response_head(&mut out, &request, status, Some("b"), None);
     writer.header("Contact", &format!("<sip:u00000002@{BOB}>"));
     writer.finish();
     String::from_utf8(out).unwrap()

@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 use super::super::{Outbound, Server, Source};
-use crate::sip::agent::{hex16, mix};
-use crate::sip::emit::response_head;
 use crate::sip::header::{Header, Method};
-use crate::sip::message::Message;
+use crate::sip::message::{Essentials, Message};
 use crate::sip::proxy::branch::ProxyBranch;
 use crate::sip::proxy::context::{Cancel, ContextId, TIMER_C, Target};
 use crate::sip::proxy::rewrite;
+use crate::sip::reply::response_head;
 use crate::sip::transaction::{OnResponse, Reliability};
 
 impl<F: Clone> Server<F> {
@@ -19,10 +18,10 @@ impl<F: Clone> Server<F> {
         now: Instant,
         source: &Source<'_, F>,
         bytes: &[u8],
-        message: &Message<'_>,
+        (message, essentials): (&Message<'_>, &Essentials<'_>),
         out: &mut impl Outbound<F>,
     ) {
-        let Some((id, status, method)) = self.context_of(message, source) else {
+        let Some((id, status, method)) = self.context_of(message, essentials, source) else {
             // Nobody waits for it, and nobody else may have sent it (RFC 6026 §7.3).
             self.counters.stray_responses += 1;
             return;
@@ -64,11 +63,12 @@ impl<F: Clone> Server<F> {
     fn context_of(
         &mut self,
         message: &Message<'_>,
+        essentials: &Essentials<'_>,
         source: &Source<'_, F>,
     ) -> Option<(ContextId, u16, Method)> {
         let status = message.status()?;
-        let branch = ProxyBranch::parse(message.via().ok()?.branch?)?;
-        let (_, method) = message.cseq().ok()?;
+        let branch = ProxyBranch::parse(essentials.via.branch?)?;
+        let method = essentials.method;
         let id = ContextId {
             slot: branch.slot,
             nonce: branch.nonce,
@@ -227,11 +227,14 @@ impl<F: Clone> Server<F> {
     /// A response of this proxy's own, as if the next hop had given it.
     fn own_response(&mut self, id: ContextId, status: u16) -> Vec<u8> {
         let mut response = Vec::new();
-        let secret = self.secret;
+        let transaction = self
+            .contexts
+            .find(id)
+            .map(|context| context.upstream.transaction);
+        let tag = self.own_tag(transaction.unwrap_or_default());
         if let Some(context) = self.contexts.find(id)
             && let Ok(request) = Message::parse(&context.sent)
         {
-            let tag = hex16(mix(secret ^ context.upstream.transaction));
             response_head(&mut response, &request, status, Some(&tag), None).finish();
         }
         response
