@@ -41,6 +41,8 @@ pub(crate) struct Check {
     pub(crate) warm_up_seconds: f64,
     /// The measurement, in each block.
     pub(crate) duration_seconds: f64,
+    /// In so many turns.
+    pub(crate) turns: u32,
 }
 
 /// What one repetition found; a test without a ratio could not be measured.
@@ -98,6 +100,7 @@ impl Check {
             warm_up_seconds: self.warm_up_seconds,
             duration_seconds: self.duration_seconds,
             blocks: Blocks::Fixed(self.blocks),
+            turns: self.turns,
             arrivals: ArrivalLaw::default(),
             talk_seconds: 0.0,
             ring_seconds: 0.0,
@@ -283,6 +286,7 @@ mod tests {
             rate_per_second: 400.0,
             warm_up_seconds: 0.1,
             duration_seconds: 0.3,
+            turns: 3,
         };
         let experiments = check.experiments().unwrap();
         let ids: Vec<String> = experiments[0]

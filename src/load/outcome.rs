@@ -260,6 +260,30 @@ impl LoadReport {
         (self.before, self.after) = (before, after);
     }
 
+    /// Adds the report of a later load of the same generator, as if its measurement had gone on where
+    /// this one's ended. What the processes used is not known of both together any more: what lies
+    /// between the two is no part of either.
+    pub fn merge_later(&mut self, mut later: Self) {
+        let seconds = self.window_seconds + later.window_seconds;
+        let busy_seconds = self.busiest_worker_ratio * self.window_seconds
+            + later.busiest_worker_ratio * later.window_seconds;
+        let mut operations = std::mem::take(&mut self.windows.operations);
+        operations.append(&mut later.windows.operations);
+        // Tunnels count from the generator's start on.
+        let tunnel_drops = later.tunnel_drops;
+        self.merge(later);
+        self.window_seconds = seconds;
+        self.busiest_worker_ratio = if seconds > 0.0 {
+            busy_seconds / seconds
+        } else {
+            0.0
+        };
+        self.windows = WindowCounts { operations };
+        self.tunnel_drops = tunnel_drops;
+        self.recovery_ns = None;
+        (self.before, self.after) = (None, None);
+    }
+
     /// Adds the report of another worker of the same process.
     pub(super) fn merge(&mut self, other: Self) {
         self.window_seconds = self.window_seconds.max(other.window_seconds);
@@ -445,5 +469,58 @@ impl Recorder {
         }
         self.report.windows = self.windows.until(self.end);
         self.report
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn report(seconds: f64, operations: &[u64], busy_ratio: f64) -> LoadReport {
+        let completed = operations.iter().sum();
+        LoadReport {
+            window_seconds: seconds,
+            offered: completed,
+            succeeded: completed,
+            completed_in_window: completed,
+            windows: WindowCounts {
+                operations: operations.to_vec(),
+            },
+            busiest_worker_ratio: busy_ratio,
+            recovery_ns: Some(7),
+            before: Some(ProcessSnapshot::take_without_rss()),
+            after: Some(ProcessSnapshot::take_without_rss()),
+            ..LoadReport::default()
+        }
+    }
+
+    #[test]
+    fn a_later_load_goes_on_where_the_earlier_one_ended() {
+        let mut first = report(0.3, &[4, 5, 6], 0.2);
+        let second = LoadReport {
+            tunnel_drops: Some(Drops::default()),
+            failures: BTreeMap::from([("no answer".to_owned(), 2)]),
+            ..report(0.1, &[9], 0.6)
+        };
+        first.merge_later(second);
+        assert!((first.window_seconds - 0.4).abs() < 1e-9);
+        assert_eq!(first.windows.operations, [4, 5, 6, 9]);
+        assert_eq!((first.offered, first.completed_in_window), (24, 24));
+        assert_eq!(first.failed(), 2);
+        assert!((first.busiest_worker_ratio - 0.3).abs() < 1e-9);
+        assert_eq!(first.tunnel_drops, Some(Drops::default()));
+        assert_eq!(first.recovery_ns, None);
+        assert!(first.before.is_none() && first.after.is_none());
+    }
+
+    #[test]
+    fn another_worker_shares_the_time() {
+        let mut first = report(0.3, &[4, 5, 6], 0.2);
+        first.merge(report(0.3, &[1, 1, 1], 0.6));
+        assert!((first.window_seconds - 0.3).abs() < 1e-9);
+        assert_eq!(first.windows.operations, [5, 6, 7]);
+        assert!((first.busiest_worker_ratio - 0.6).abs() < 1e-9);
+        assert!(first.before.is_some());
     }
 }

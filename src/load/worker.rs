@@ -78,6 +78,8 @@ pub(super) struct State {
     pub(super) call_slots: CallSlots,
     pub(super) timers: TimerQueue<TimerKey>,
     pub(super) turns: Turns,
+    /// Whose turn it would have been when the latest load ended.
+    pub(super) next_user: u32,
     pub(super) kinds: Kinds,
     /// Of waiting times.
     pub(super) random: ChaCha8Rng,
@@ -236,6 +238,7 @@ impl Worker {
                 call_slots: CallSlots::default(),
                 timers: TimerQueue::new(),
                 turns: Turns::none(),
+                next_user: 0,
                 kinds: Kinds::One(OperationKind::Register),
                 random: ChaCha8Rng::seed_from_u64(config.seed ^ u64::from(index) << 48),
                 answering: config
@@ -282,7 +285,8 @@ impl Worker {
         {
             let mut state = self.state.borrow_mut();
             state.recorder = Some(Recorder::new(window_start, window_end));
-            state.begin_order(Turns::new(self.share_of(plan.users), plan), 0);
+            let turns = Turns::new(self.share_of(plan.users), plan, state.next_user);
+            state.begin_order(turns, 0);
             state.kinds = Kinds::new(plan, self.index);
             let ring = Duration::from_secs_f64(plan.ring_seconds);
             if let Some(callees) = &self.callees {
@@ -368,6 +372,7 @@ impl Worker {
                 recorder.failed(operation.kind, operation.intended, cause);
             }
         }
+        state.next_user = state.turns.next();
         state.begin_order(Turns::none(), 0);
         let mut report = recorder.finish((0..never_started).map(|_| state.kinds.next()));
         let answering = state.answering.as_ref();

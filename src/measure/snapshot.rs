@@ -131,6 +131,20 @@ impl ProcessSnapshot {
     }
 }
 
+impl ProcessUsage {
+    /// What was used in two periods that do not overlap.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            elapsed_ns: self.elapsed_ns + other.elapsed_ns,
+            cpu_ns: self.cpu_ns + other.cpu_ns,
+            heap_bytes: sum(self.heap_bytes, other.heap_bytes),
+            heap_allocations: sum(self.heap_allocations, other.heap_allocations),
+            rss_bytes: sum(self.rss_bytes, other.rss_bytes),
+        }
+    }
+}
+
 fn sum<T: std::ops::Add<Output = T>>(one: Option<T>, other: Option<T>) -> Option<T> {
     Some(one? + other?)
 }
@@ -157,6 +171,24 @@ mod tests {
             rss_bytes,
             peak_rss_bytes: rss_bytes,
         }
+    }
+
+    #[test]
+    fn usages_of_two_periods_add_up() {
+        let usage = |cpu_ns, rss_bytes| ProcessUsage {
+            elapsed_ns: 1_000,
+            cpu_ns,
+            heap_bytes: Some(-8),
+            heap_allocations: Some(3),
+            rss_bytes,
+        };
+        let both = usage(300, Some(4_096)).plus(&usage(500, None));
+        assert_eq!((both.elapsed_ns, both.cpu_ns), (2_000, 800));
+        assert_eq!(
+            (both.heap_bytes, both.heap_allocations),
+            (Some(-16), Some(6))
+        );
+        assert_eq!(both.rss_bytes, None);
     }
 
     #[test]

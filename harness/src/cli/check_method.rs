@@ -50,6 +50,10 @@ pub(crate) struct Args {
     /// Seconds of each measurement
     #[arg(long, default_value_t = 0.3, value_name = "SECONDS")]
     duration: f64,
+    /// Turns in which cells share the time of a measurement, so that what the machine does to one it does
+    /// to all
+    #[arg(long, default_value_t = 3, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    turns: u32,
     /// Seed of arrivals and order
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -148,6 +152,7 @@ impl Args {
             rate_per_second: self.rate,
             warm_up_seconds: self.warm_up,
             duration_seconds: self.duration,
+            turns: self.turns,
         })
     }
 
@@ -242,6 +247,7 @@ impl Args {
             "blocks": self.blocks,
             "rate_per_second": self.rate,
             "duration_seconds": self.duration,
+            "turns": self.turns,
             "seed": self.seed,
             "coverage": proportion(tally.coverage),
             "detection": proportion(tally.detection),

@@ -2,29 +2,26 @@
 //! load; `throughput`, what operations at a given rate cost and how long they take.
 
 mod sample;
+mod session;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use hopbench::load::{
-    ArrivalLaw, BackOff, Course, GeneratorConfig, Lifecycle, LoadPlan, LoadReport, Mix, Moment,
-    Workload,
-};
-use hopbench::measure::snapshot::ProcessSnapshot;
-use hopbench::measure::socket;
-use hopbench::node::NodeCounters;
-use hopbench::transport::Resumption;
+use hopbench::load::{ArrivalLaw, BackOff, Course, Lifecycle, LoadPlan, Mix, Moment, Workload};
+use hopbench::transport::{Resumption, Settings};
 use serde_json::{Value, json};
 
+use super::turns::{Block, InTurns};
 use super::{Bench, Question, Sample, Subject, Trial, cell_id, handshake, packet, protection};
-use crate::lab::{LinkReading, Place};
 use crate::limits::{self, Demand, Spread};
 use crate::rate::OfferedRate;
 use crate::scenario::{Blocks, Plan, Selection, Setup, Throughput};
-use crate::testbed::{Crew, Failure, Nodes, Outcome, TunnelSetups, Wire};
+use crate::testbed::Outcome;
 use crate::topology::{Site, Topology};
 use crate::variant::is_tls;
 pub(super) use sample::{generator_bound, latency};
+use session::Session;
+pub(super) use session::{Readings, datagram_drops, play};
 
 /// After the measurement, operations that began in it get this long to end: longer than a call whose
 /// every message is lost once, shorter than SIP's own 32 s.
@@ -34,6 +31,12 @@ pub(super) const PROCESS_SECONDS: f64 = 0.06;
 
 /// What bringing a user to its hop and its registration takes, more or less.
 pub(super) const USER_SECONDS: f64 = 0.5e-3;
+
+/// Load before a turn's measurement that is not the first of its block: what it needs is in memory, but
+/// not in the processor's caches.
+const TURN_WARM_UP_SECONDS: f64 = 0.02;
+/// What beginning and ending a turn takes.
+const TURN_SECONDS: f64 = 0.035;
 
 /// Keys of this age are renewed by the next packet (REKEY_AFTER_TIME of WireGuard).
 const REKEY_AFTER: Duration = Duration::from_secs(120);
@@ -76,31 +79,21 @@ pub(super) struct Load {
     has_rates: bool,
     /// Whether handshakes are meant to resume sessions.
     resumes: bool,
+    /// How many turns a block takes.
+    turns: u32,
 }
 
-/// What was read of a load and of the nodes that served it.
-pub(super) struct Readings {
-    pub(super) report: LoadReport,
-    /// Each node when the measurement began, and when it ended.
-    edges: Vec<Vec<ProcessSnapshot>>,
-    /// Each node after the load, with resident memory.
-    after: Vec<ProcessSnapshot>,
-    /// What each has seen since it started.
-    nodes: Vec<NodeCounters>,
-    /// What crossed the hops from before the load until it had drained.
-    wire: Wire,
-    /// What crossed the link that callers use meanwhile, if that is an emulated one.
-    pub(super) link: Option<LinkReading>,
-    /// Segments that the kernel's TCP has sent again meanwhile, in the lab.
-    pub(super) retransmitted_segments: Option<u64>,
-    /// Datagrams that the kernel dropped at the nodes; `None` where none can be.
-    drops: Option<f64>,
-    /// What setting up a tunnel of others took, if there is one.
-    tunnel_setups: Option<TunnelSetups>,
-    /// Why the links between users and nodes were what was measured, if they were.
-    pub(super) overwhelmed_links: Option<String>,
-    /// Whether a hop lies in a tunnel.
-    has_tunnel: bool,
+/// A block at work.
+struct LoadBlock<'a> {
+    load: &'a Load,
+    plan: LoadPlan,
+    site: Site,
+    session: Session,
+    opened: Instant,
+    /// What the handshakes of a hop cost alone, measured beside each turn where that is asked.
+    bare_handshakes_ns: Vec<f64>,
+    /// What makes those handshakes, likewise.
+    settings: Option<Settings>,
 }
 
 /// The cells of the experiment `setup`.
@@ -110,6 +103,7 @@ pub(crate) fn setup_trials(setup: &Setup, plan: &Plan) -> anyhow::Result<Vec<Tri
         moments: PHASES.into_iter().chain(REGISTRATION).collect(),
         has_rates: false,
         resumes: false,
+        turns: 1,
     };
     let selection = Selection {
         stacks: &setup.stacks,
@@ -137,7 +131,10 @@ pub(crate) fn throughput_trials(
     let has_rate_in_id = throughput.rates_per_second.len() > 1;
     let mut trials = Vec::new();
     for rate in &throughput.rates_per_second {
-        let load = Load::with_rates(throughput.load(rate));
+        let load = Load {
+            turns: throughput.turns,
+            ..Load::with_rates(throughput.load(rate))
+        };
         for site in &sites {
             let mut trial = load.trial("throughput", site, &throughput.blocks);
             if has_rate_in_id {
@@ -210,6 +207,7 @@ impl Load {
             moments,
             has_rates: true,
             resumes: false,
+            turns: 1,
         }
     }
 
@@ -222,6 +220,29 @@ impl Load {
             && !self.resumes
     }
 
+    fn parameters(&self, blocks: &Blocks) -> BTreeMap<String, Value> {
+        let mut parameters = parameters(&self.plan, blocks);
+        if self.turns > 1 {
+            parameters.insert("turns".into(), json!(self.turns));
+        }
+        parameters
+    }
+
+    /// The load of one turn of `plan`, a block's.
+    fn turn(&self, plan: &LoadPlan, number: u32) -> LoadPlan {
+        let warm_up_seconds = match number {
+            0 => plan.warm_up_seconds,
+            _ => plan.warm_up_seconds.min(TURN_WARM_UP_SECONDS),
+        };
+        LoadPlan {
+            warm_up_seconds,
+            duration_seconds: plan.duration_seconds / f64::from(self.turns),
+            // Seeds of blocks follow each other: those of turns keep off them.
+            seed: plan.seed.wrapping_add(u64::from(number) << 32),
+            ..plan.clone()
+        }
+    }
+
     /// One cell that this load answers, at `site`.
     pub(super) fn trial(&self, experiment: &str, site: &Site, blocks: &Blocks) -> Trial {
         let (workload, lifecycle) = (self.plan.workload, self.plan.lifecycle);
@@ -229,13 +250,14 @@ impl Load {
             subject: Subject {
                 id: cell_id(experiment, workload.name(), site, lifecycle.name()),
                 site: *site,
-                parameters: parameters(&self.plan, blocks),
+                parameters: self.parameters(blocks),
                 blocks: blocks.clone(),
             },
             question: Box::new(Self {
                 plan: self.plan.clone(),
                 moments: self.moments.clone(),
                 has_rates: self.has_rates,
+                turns: self.turns,
                 resumes: is_tls(site.stack)
                     && site.variant.tls.resumption != Resumption::Off
                     && opens_hops(&self.plan),
@@ -281,31 +303,15 @@ fn parameters(plan: &LoadPlan, blocks: &Blocks) -> BTreeMap<String, Value> {
 
 impl Question for Load {
     fn measure(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Sample> {
-        let plan = LoadPlan {
-            seed: bench.seed.wrapping_add(u64::from(block)),
-            ..self.plan.clone()
-        };
-        let began = Instant::now();
-        let readings = play(&plan, bench, site, None)?;
-        let mut sample = self.sample(&readings);
-        // A handshake costs a thousand packets: where there are any, this would price them instead.
-        let has_handshakes = opens_hops(&self.plan) || began.elapsed() >= REKEY_AFTER;
-        if self.has_rates && !has_handshakes && is_priced_by_packet(site) {
-            let wire = readings.wire.total().filter(|wire| wire.packets > 0);
-            let bytes = wire.map(|wire| wire.bytes as f64 / wire.packets as f64);
-            let bare = bytes.map(packet::bare_protection_ns);
-            sample
-                .scalars
-                .insert(protection::BARE_PROTECTION.into(), bare);
+        let mut block = self.open(bench, site, block)?;
+        for number in 0..self.turns {
+            block.turn(number)?;
         }
-        if self.opens_a_hop_each() && site.topology == Topology::Direct && site.stack.protected {
-            let settings = bench.settings_for(site, 0)?;
-            sample.scalars.insert(
-                protection::BARE_HANDSHAKE.into(),
-                handshake::bare_handshake_ns(site.stack, &settings),
-            );
-        }
-        Ok(sample)
+        block.close()
+    }
+
+    fn in_turns(&self) -> Option<&dyn InTurns> {
+        (self.turns > 1).then_some(self)
     }
 
     fn demand(&self, site: &Site) -> Demand {
@@ -319,87 +325,76 @@ impl Question for Load {
         let processes = f64::from(topology.nodes() + 1);
         let population = self.plan.population().map_or(0, |_| self.plan.users);
         let preparation = PROCESS_SECONDS * processes + USER_SECONDS * f64::from(population);
-        self.plan.warm_up_seconds + self.plan.duration_seconds + preparation
+        let further = f64::from(self.turns - 1) * (TURN_WARM_UP_SECONDS + TURN_SECONDS);
+        self.plan.warm_up_seconds + self.plan.duration_seconds + preparation + further
     }
 }
 
-/// Runs a load against nodes of its own, which let in so many calls a second at most if they have a
-/// limit.
-pub(super) fn play(
-    plan: &LoadPlan,
-    bench: &Bench<'_>,
-    site: &Site,
-    calls_per_second_limit: Option<u32>,
-) -> Outcome<Readings> {
-    let settings = bench.settings_for(site, plan.users)?;
-    let crew = Crew {
-        users: plan.users,
-        ring_seconds: plan.ring_seconds,
-        calls_per_second_limit,
-        workers: 1,
-        seed: plan.seed,
-    };
-    let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
-    let config = GeneratorConfig {
-        callees: nodes.callees().filter(|_| calls(plan.workload)),
-        seed: plan.seed,
-        handicap_ratio: bench.testbed.generator_handicap(site),
-        ..GeneratorConfig::new(site.stack.name, nodes.target(), settings, nodes.accounts())
-    };
-    let mut load = bench.testbed.load(&config, 1, nodes.users_namespace())?;
-    let drops_before = datagram_drops(&nodes);
-    if let Some(stage) = plan.population() {
-        nodes.at_full_width(|| load.populate(plan.users, stage, &nodes))?;
+impl InTurns for Load {
+    fn turns(&self) -> u32 {
+        self.turns
     }
-    let wire_before = nodes.wire()?;
-    let link_before = nodes.users_link()?;
-    let segments_before = nodes.retransmitted_segments()?;
-    let mut edges = Vec::with_capacity(2);
-    let mut callers = Vec::with_capacity(2);
-    let mut report = load.run(plan, &mut nodes, |nodes| {
-        edges.push(nodes.usage()?);
-        if let Some(tunnels) = nodes.tunnels() {
-            callers.push(tunnels.cpu_ns(Place::Users)?);
-        }
+
+    fn open<'a>(
+        &'a self,
+        bench: &Bench<'_>,
+        site: &Site,
+        block: u32,
+    ) -> Outcome<Box<dyn Block + 'a>> {
+        let plan = LoadPlan {
+            seed: bench.seed.wrapping_add(u64::from(block)),
+            ..self.plan.clone()
+        };
+        let opened = Instant::now();
+        let session = Session::open(&plan, bench, site, None)?;
+        let has_bare = self.opens_a_hop_each() && site.topology == Topology::Direct;
+        let settings = has_bare.then(|| bench.settings_for(site, 0)).transpose()?;
+        Ok(Box::new(LoadBlock {
+            load: self,
+            plan,
+            site: *site,
+            session,
+            opened,
+            bare_handshakes_ns: Vec::new(),
+            settings,
+        }))
+    }
+}
+
+impl Block for LoadBlock<'_> {
+    fn turn(&mut self, number: u32) -> Outcome<()> {
+        self.session.play(&self.load.turn(&self.plan, number))?;
+        let stack = self.site.stack;
+        let settings = self.settings.as_ref();
+        let bare = settings.and_then(|settings| handshake::bare_handshake_ns(stack, settings));
+        self.bare_handshakes_ns.extend(bare);
         Ok(())
-    })?;
-    // A daemon's time is its side's.
-    for (snapshot, cpu_ns) in [&mut report.before, &mut report.after]
-        .into_iter()
-        .zip(callers)
-    {
-        if let Some(snapshot) = snapshot {
-            snapshot.cpu_ns += cpu_ns;
-        }
     }
-    let drops = datagram_drops(&nodes).zip(drops_before);
-    if edges.len() != 2 {
-        return Err(Failure::Failed(
-            "the load ended without a measurement".into(),
-        ));
-    }
-    // The nodes must still be there, otherwise their share is not what it seems.
-    let (after, counters) = nodes.snapshots()?.into_iter().unzip();
-    Ok(Readings {
-        report,
-        edges,
-        after,
-        nodes: counters,
-        wire: nodes.wire()?.since(&wire_before),
-        link: link_since(nodes.users_link()?, link_before),
-        retransmitted_segments: nodes
-            .retransmitted_segments()?
-            .zip(segments_before)
-            .map(|(after, before)| after.saturating_sub(before)),
-        overwhelmed_links: nodes.overwhelmed_links()?,
-        drops: drops.map(|(after, before)| after.saturating_sub(before) as f64),
-        tunnel_setups: nodes.tunnels().map(|tunnels| tunnels.setups().clone()),
-        has_tunnel: site.stack.tunnel.is_some() || site.core.tunnel.is_some(),
-    })
-}
 
-fn link_since(now: Option<LinkReading>, earlier: Option<LinkReading>) -> Option<LinkReading> {
-    Some(now?.since(earlier?))
+    fn close(self: Box<Self>) -> Outcome<Sample> {
+        let load = self.load;
+        // A handshake costs a thousand packets: where there are any, this would price them instead.
+        let has_handshakes = opens_hops(&load.plan) || self.opened.elapsed() >= REKEY_AFTER;
+        let readings = self.session.close()?;
+        let mut sample = load.sample(&readings);
+        if load.has_rates && !has_handshakes && is_priced_by_packet(&self.site) {
+            let wire = readings.wire.total().filter(|wire| wire.packets > 0);
+            let bytes = wire.map(|wire| wire.bytes as f64 / wire.packets as f64);
+            let bare = bytes.map(packet::bare_protection_ns);
+            sample
+                .scalars
+                .insert(protection::BARE_PROTECTION.into(), bare);
+        }
+        if self.settings.is_some() {
+            let count = self.bare_handshakes_ns.len() as f64;
+            let mean = self.bare_handshakes_ns.iter().sum::<f64>() / count;
+            sample.scalars.insert(
+                protection::BARE_HANDSHAKE.into(),
+                Some(mean).filter(|mean| mean.is_finite()),
+            );
+        }
+        Ok(sample)
+    }
 }
 
 /// Whether its operations open hops, or do with those that were opened before.
@@ -423,16 +418,4 @@ fn calls(workload: Workload) -> bool {
         Workload::Invite | Workload::Mixed => true,
         Workload::Register | Workload::Reregister | Workload::Avalanche => false,
     }
-}
-
-/// Datagrams that the kernel dropped because a node did not read in time.
-pub(super) fn datagram_drops(nodes: &Nodes) -> Option<u64> {
-    let ports = nodes.datagram_ports();
-    if ports.is_empty() {
-        return None;
-    }
-    let drops = ports.into_iter();
-    drops
-        .map(|(process, port)| socket::receive_drops_on_port(process, port).ok())
-        .sum()
 }

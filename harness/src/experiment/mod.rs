@@ -23,6 +23,7 @@ mod rate;
 mod scale;
 mod schedule;
 pub(crate) mod search;
+mod turns;
 pub(crate) mod versus;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,7 @@ use crate::variant::{self, Variant};
 use collect::Collected;
 pub(crate) use collect::{describes_load, is_mishap};
 pub(crate) use schedule::{Conduct, conduct};
+use turns::InTurns;
 
 /// The experiments and what they ask, in the order in which they run.
 pub(crate) const NAMES: [(&str, &str); 9] = [
@@ -161,6 +163,11 @@ pub(crate) trait Question {
 
     /// About how long that takes over this topology.
     fn expected_seconds(&self, topology: Topology) -> f64;
+
+    /// How its blocks are measured in turns with those of other cells, if they are.
+    fn in_turns(&self) -> Option<&dyn InTurns> {
+        None
+    }
 
     /// Whether further blocks would tell nothing more.
     fn is_done(&self) -> bool {

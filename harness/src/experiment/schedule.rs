@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::collect::Collected;
 use super::ending::{self, Budget};
-use super::{Bench, Experiment, Subject, Trial};
+use super::{Bench, Experiment, Subject, Trial, turns};
 use crate::progress::CellStep;
 use crate::scenario::Blocks;
 use crate::statistics;
@@ -54,19 +54,12 @@ pub(crate) fn conduct(
         };
         while course.goes_on() {
             let began = Instant::now();
-            let mut turns: Vec<usize> = (0..experiment.trials.len()).collect();
-            turns.shuffle(&mut order);
-            let mut told = Instant::now();
-            for turn in turns {
-                if course.measure(turn, bench) == Conduct::Interrupted {
-                    tell(&mut course, Conduct::Interrupted, WideBecause::Unfinished)?;
-                    return Ok(Conduct::Interrupted);
-                }
-                // Not everything is told again for each of many short trials.
-                if told.elapsed() >= UNTOLD_MAX {
-                    tell(&mut course, Conduct::Interrupted, WideBecause::Unfinished)?;
-                    told = Instant::now();
-                }
+            if course.measure_block(bench, &mut order, &mut |course| {
+                tell(course, Conduct::Interrupted, WideBecause::Unfinished).map(drop)
+            })? == Conduct::Interrupted
+            {
+                tell(&mut course, Conduct::Interrupted, WideBecause::Unfinished)?;
+                return Ok(Conduct::Interrupted);
             }
             course.block += 1;
             // Another block takes as long as this one did.
@@ -144,12 +137,42 @@ impl<'e> Course<'e> {
         trials.any(|trial| self.is_due(&trial.subject))
     }
 
-    fn measure(&mut self, turn: usize, bench: &Bench<'_>) -> Conduct {
-        let trial = &self.experiment.trials[turn];
-        if !self.is_due(&trial.subject) {
-            return Conduct::Complete;
+    /// Measures one block of every cell that is due. `tell` publishes what is known within a long one.
+    fn measure_block(
+        &mut self,
+        bench: &Bench<'_>,
+        order: &mut ChaCha8Rng,
+        tell: &mut dyn FnMut(&mut Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Conduct> {
+        let experiment = self.experiment;
+        let mut places: Vec<usize> = (0..experiment.trials.len()).collect();
+        places.shuffle(order);
+        places.retain(|place| self.is_due(&experiment.trials[*place].subject));
+        let is_in_turns = |trial: &Trial| trial.question.in_turns().is_some();
+        if experiment.trials.iter().any(is_in_turns) {
+            let block = self.block;
+            let mut cells: Vec<Option<&mut Collected>> =
+                self.collected.iter_mut().map(Some).collect();
+            let due = places.into_iter().filter_map(|place| {
+                let cell = cells[place].take().expect("each place comes once");
+                Turn::new(&experiment.trials[place], cell, block, bench)
+            });
+            return Ok(turns::measure(due.collect(), bench, order));
         }
-        measure(trial, &mut self.collected[turn], self.block, bench)
+        let mut told = Instant::now();
+        for place in places {
+            let (trial, cell) = (&experiment.trials[place], &mut self.collected[place]);
+            let turn = Turn::new(trial, cell, self.block, bench);
+            if turn.is_some_and(|turn| measure(turn, bench) == Conduct::Interrupted) {
+                return Ok(Conduct::Interrupted);
+            }
+            // Not everything is told again for each of many short trials.
+            if told.elapsed() >= UNTOLD_MAX {
+                tell(self)?;
+                told = Instant::now();
+            }
+        }
+        Ok(Conduct::Complete)
     }
 
     /// Why trials whose blocks are automatic end here even if their ratios are wide.
@@ -224,41 +247,70 @@ impl<'e> Course<'e> {
     }
 }
 
-/// Measures one block of one cell, unless there is nothing more to measure of it.
-fn measure(trial: &Trial, cell: &mut Collected, block: u32, bench: &Bench<'_>) -> Conduct {
+/// A cell whose turn it is.
+pub(super) struct Turn<'t, 'c> {
+    pub(super) trial: &'t Trial,
+    pub(super) cell: &'c mut Collected,
+    pub(super) block: u32,
+}
+
+impl<'t, 'c> Turn<'t, 'c> {
+    /// `None` if there is nothing more to measure of it.
+    pub(super) fn new(
+        trial: &'t Trial,
+        cell: &'c mut Collected,
+        block: u32,
+        bench: &Bench<'_>,
+    ) -> Option<Self> {
+        let is_given_up = cell.failure.is_some() || cell.unsupported.is_some();
+        if is_given_up || trial.question.is_done() {
+            bench.progress.skip(trial.expected_seconds_of_block());
+            return None;
+        }
+        Some(Self { trial, cell, block })
+    }
+}
+
+/// Measures one block of one cell.
+fn measure(mut turn: Turn<'_, '_>, bench: &Bench<'_>) -> Conduct {
     let progress = bench.progress;
-    let Subject {
-        id, site, blocks, ..
-    } = &trial.subject;
-    let seconds = trial.expected_seconds_of_block();
-    let is_given_up = cell.failure.is_some() || cell.unsupported.is_some();
-    if is_given_up || trial.question.is_done() {
-        progress.skip(seconds);
-        return Conduct::Complete;
-    }
-    let step = CellStep {
-        id,
-        rate_per_second: subject_rate(&trial.subject),
-        block,
-        blocks: blocks.most(),
-        so_far: so_far(cell),
-    };
-    progress.begin(step.into(), seconds);
-    match trial.question.measure(bench, site, block) {
+    let (trial, block) = (turn.trial, turn.block);
+    progress.begin(step_of(&turn).into(), trial.expected_seconds_of_block());
+    let conduct = match trial.question.measure(bench, &trial.subject.site, block) {
         Ok(sample) => {
-            cell.samples.insert(block, sample);
+            turn.cell.samples.insert(block, sample);
+            Conduct::Complete
         }
-        Err(Failure::Interrupted) => return Conduct::Interrupted,
-        Err(Failure::Failed(reason)) => {
-            progress.note(&format!("{id}: {reason}"));
-            cell.failure = Some(reason);
-        }
-        Err(Failure::Unsupported(reason)) => {
-            progress.note(&format!("{id}: {reason}"));
-            cell.unsupported = Some(reason);
-        }
+        Err(failure) => fail(&mut turn, failure, bench),
+    };
+    if conduct == Conduct::Complete {
+        progress.end();
     }
-    progress.end();
+    conduct
+}
+
+/// What the user is shown of a cell's turn.
+pub(super) fn step_of<'t>(turn: &Turn<'t, '_>) -> CellStep<'t> {
+    let subject = &turn.trial.subject;
+    CellStep {
+        id: &subject.id,
+        rate_per_second: subject_rate(subject),
+        block: turn.block,
+        blocks: subject.blocks.most(),
+        so_far: so_far(turn.cell),
+    }
+}
+
+/// Records why a cell could not be measured; it is given up then.
+pub(super) fn fail(turn: &mut Turn<'_, '_>, failure: Failure, bench: &Bench<'_>) -> Conduct {
+    let (kept, reason) = match failure {
+        Failure::Interrupted => return Conduct::Interrupted,
+        Failure::Failed(reason) => (&mut turn.cell.failure, reason),
+        Failure::Unsupported(reason) => (&mut turn.cell.unsupported, reason),
+    };
+    let id = &turn.trial.subject.id;
+    bench.progress.note(&format!("{id}: {reason}"));
+    *kept = Some(reason);
     Conduct::Complete
 }
 

@@ -501,6 +501,13 @@ fn method(out: &mut String, run: &Run) {
             out,
             "- Each cell was measured in {count} blocks; the blocks of the cells that are compared were interleaved at random. A ratio is formed block by block, and its 95 % interval is over blocks. Ratios survive a change of the machine's speed, absolute figures do not."
         );
+        let takes_turns = |cell: &Cell| cell.parameters.contains_key("turns");
+        if run.cells.iter().any(takes_turns) {
+            let _ = writeln!(
+                out,
+                "- Within a block, cells at a steady rate took turns: their processes stood side by side, and each was loaded for a moment, again and again."
+            );
+        }
     }
     let _ = write!(
         out,

@@ -138,6 +138,17 @@ fn errors_name_the_place_and_what_is_allowed() {
             "core_stacks = [\"upd\"]\nstacks = [\n    \"udp\",",
             vec!["core_stacks", "upd"],
         ),
+        (
+            "turns = 3",
+            "turns = 4",
+            vec!["throughput[0].turns", "1 to 3", "duration_seconds"],
+        ),
+        ("turns = 3", "turns = 0", vec!["throughput[0].turns"]),
+        (
+            "rates_per_second = [200.0]",
+            "rates_per_second = [\"100..300\"]",
+            vec!["throughput[0].turns", "one turn"],
+        ),
         ("name =", "name ==", vec!["line 4"]),
     ];
     for (from, to, expected) in cases {

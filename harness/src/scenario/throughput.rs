@@ -1,7 +1,7 @@
 //! `[[throughput]]` of a scenario: which operations are offered, at which rates.
 
-use anyhow::Context;
-use hopbench::load::{ArrivalLaw, BackOff, Lifecycle, Mix, Workload};
+use anyhow::{Context, ensure};
+use hopbench::load::{ArrivalLaw, BackOff, Course, Lifecycle, Mix, Workload};
 use serde::Deserialize;
 
 use super::Blocks;
@@ -29,6 +29,10 @@ pub(crate) struct Throughput {
     pub(crate) duration_seconds: f64,
     /// Repetitions, interleaved between the stacks.
     pub(crate) blocks: Blocks,
+    /// In how many turns each block is measured, interleaved once more: what the machine does to one stack
+    /// it then does to all.
+    #[serde(default = "one")]
+    pub(crate) turns: u32,
     /// Law of the gaps.
     #[serde(default)]
     pub(crate) arrivals: ArrivalLaw,
@@ -58,6 +62,13 @@ pub(crate) struct Throughput {
     pub(crate) back_off: BackOff,
 }
 
+/// A turn holds one window of the throughput at least.
+const TURN_SECONDS_MIN: f64 = 0.1;
+
+fn one() -> u32 {
+    1
+}
+
 impl Throughput {
     pub(super) fn check(&self, place: &str) -> anyhow::Result<()> {
         let rates = self.rates_per_second.iter();
@@ -67,7 +78,28 @@ impl Throughput {
             let load = self.load(rate).check();
             load.with_context(|| format!("in `{place}`"))?;
         }
+        self.check_turns(place)?;
         check_stacks(place, &self.stacks)?;
         check_variants(place, &self.variants)
+    }
+
+    fn check_turns(&self, place: &str) -> anyhow::Result<()> {
+        let turns = self.turns;
+        let most = (self.duration_seconds / TURN_SECONDS_MIN + 1e-6) as u32;
+        ensure!(
+            turns == 1 || (2..=most).contains(&turns),
+            "`{place}.turns` is {turns}; allowed is 1 to {most}: each turn is a part of `duration_seconds`, \
+             {TURN_SECONDS_MIN} s at least"
+        );
+        let is_steady = |rate: &OfferedRate| rate.course == Course::Steady;
+        ensure!(
+            turns == 1 || self.rates_per_second.iter().all(is_steady),
+            "`{place}.turns` is {turns}, but a rate that changes takes its course in one turn"
+        );
+        ensure!(
+            turns == 1 || self.workload != Workload::Avalanche,
+            "`{place}.turns` is {turns}, but an avalanche has one turn: all hops drop at its beginning"
+        );
+        Ok(())
     }
 }

@@ -136,6 +136,7 @@ users = 60
 warm_up_seconds = 0.05
 duration_seconds = 0.4
 blocks = 2
+turns = 2
 
 [[throughput]]
 workload = "invite"
@@ -145,6 +146,7 @@ users = 10
 warm_up_seconds = 0.05
 duration_seconds = 0.3
 blocks = 2
+turns = 3
 
 [[throughput]]
 workload = "invite"

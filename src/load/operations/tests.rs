@@ -142,13 +142,18 @@ fn each_turn_is_given_back_once() {
         back_off: BackOff::default(),
         seed: 1,
     };
-    let mut exclusive = Turns::new(2, &plan(Workload::Register, Lifecycle::PerRegistration));
+    let mut exclusive = Turns::new(2, &plan(Workload::Register, Lifecycle::PerRegistration), 0);
     assert_eq!([(); 3].map(|()| exclusive.take()), [Some(0), Some(1), None]);
     exclusive.give_back(1);
     assert_eq!([(); 2].map(|()| exclusive.take()), [Some(1), None]);
-    let mut shared = Turns::new(2, &plan(Workload::Invite, Lifecycle::PerRegistration));
+    let mut shared = Turns::new(2, &plan(Workload::Invite, Lifecycle::PerRegistration), 0);
     assert_eq!([(); 3].map(|()| shared.take()), [Some(0), Some(1), Some(0)]);
     assert_eq!(Turns::none().take(), None);
+    // A later load goes on where this one ended.
+    let registering = plan(Workload::Register, Lifecycle::PerRegistration);
+    let mut later = Turns::new(2, &registering, shared.next());
+    assert_eq!([(); 3].map(|()| later.take()), [Some(1), Some(0), None]);
+    assert_eq!(Turns::new(2, &registering, 7).take(), Some(1));
 }
 
 #[test]

@@ -18,12 +18,15 @@ pub(in crate::load) enum Turns {
 }
 
 impl Turns {
-    pub(in crate::load) fn new(users: u32, plan: &LoadPlan) -> Self {
+    /// Of `users` users, from `first` on: where several loads follow each other, nobody comes again before
+    /// all others have come.
+    pub(in crate::load) fn new(users: u32, plan: &LoadPlan, first: u32) -> Self {
+        let first = first % users.max(1);
         match (plan.workload, plan.lifecycle) {
-            (Workload::Invite, Lifecycle::PerRegistration) => Self::Shared { users, next: 0 },
+            (Workload::Invite, Lifecycle::PerRegistration) => Self::Shared { users, next: first },
             (Workload::Invite, Lifecycle::PerTransaction | Lifecycle::PerCall)
             | (Workload::Register | Workload::Reregister | Workload::Mixed, _) => {
-                Self::Exclusive((0..users).collect())
+                Self::Exclusive((first..users).chain(0..first).collect())
             }
             // All at once.
             (Workload::Avalanche, _) => Self::none(),
@@ -33,6 +36,14 @@ impl Turns {
     /// While a population grows, nobody takes turns.
     pub(in crate::load) fn none() -> Self {
         Self::Shared { users: 0, next: 0 }
+    }
+
+    /// Who would be the next; the first one where that is not known.
+    pub(in crate::load) fn next(&self) -> u32 {
+        match self {
+            Self::Shared { next, .. } => *next,
+            Self::Exclusive(idle) => idle.front().copied().unwrap_or(0),
+        }
     }
 
     pub(super) fn take(&mut self) -> Option<u32> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hopbench::load::{LoadReport, Moment, Workload};
 use hopbench::measure::histogram::LatencyHistogram;
-use hopbench::measure::snapshot::{ProcessSnapshot, ProcessUsage};
+use hopbench::measure::snapshot::ProcessUsage;
 use hopbench::transport::Drops;
 
 use super::{Load, Readings};
@@ -34,17 +34,6 @@ fn cpu_ns_per_operation(usage: ProcessUsage, report: &LoadReport) -> f64 {
 fn put(sample: &mut Sample, key: &str, value: Option<f64>) {
     let value = value.filter(|value| value.is_finite());
     sample.scalars.insert(key.into(), value);
-}
-
-impl Readings {
-    /// Processor time of each node.
-    pub(in crate::experiment) fn usages(&self) -> impl Iterator<Item = ProcessUsage> {
-        let [before, after] = self.edges.as_slice() else {
-            unreachable!("a measurement has a beginning and an end");
-        };
-        let since = |(after, before): (&ProcessSnapshot, &ProcessSnapshot)| after.since(before);
-        after.iter().zip(before).map(since)
-    }
 }
 
 impl Load {
@@ -92,7 +81,7 @@ impl Load {
             put_wire(&mut sample, readings);
             sample.windows = Some(report.windows.clone());
         }
-        if readings.edges[0].len() > 1 {
+        if readings.servers.len() > 1 {
             put_each_node(&mut sample, readings, self.has_rates);
         }
         sample
@@ -122,13 +111,11 @@ impl Load {
 
     fn put_costs(&self, sample: &mut Sample, readings: &Readings) {
         let report = &readings.report;
-        let client = report.before.zip(report.after);
-        let client = client.map(|(before, after)| after.since(&before));
+        let client = readings.client;
         let client = client.map(|client| cpu_ns_per_operation(client, report));
         put(sample, "client_cpu_ns_per_operation", client);
-        let server = readings
-            .usages()
-            .map(|node| cpu_ns_per_operation(node, report));
+        let servers = readings.servers.iter();
+        let server = servers.map(|node| cpu_ns_per_operation(*node, report));
         put(sample, "server_cpu_ns_per_operation", Some(server.sum()));
         if self.plan.workload == Workload::Invite {
             let attempts = report.offered as f64;
@@ -362,7 +349,7 @@ fn put_each_node(sample: &mut Sample, readings: &Readings, has_rates: bool) {
     if !has_rates {
         return;
     }
-    for (index, usage) in readings.usages().enumerate() {
+    for (index, usage) in readings.servers.iter().copied().enumerate() {
         let key = format!("node_{}_cpu_ns_per_operation", index + 1);
         put(sample, &key, Some(cpu_ns_per_operation(usage, report)));
     }
@@ -406,7 +393,8 @@ mod tests {
                 callees: Some(callees),
                 ..LoadReport::default()
             },
-            edges: Vec::new(),
+            client: None,
+            servers: Vec::new(),
             after: Vec::new(),
             nodes: vec![NodeCounters::default(); 2],
             wire: Wire {

@@ -30,7 +30,8 @@ pub(super) fn taken(plan: &LoadPlan, criteria: &Criteria, readings: &Readings) -
         .map(|seconds| late(waited, seconds));
     let failed = report.failed() + late.unwrap_or_default();
     let busy: f64 = readings
-        .usages()
+        .servers
+        .iter()
         .map(|node| node.cpu_ns as f64 / node.elapsed_ns as f64)
         .sum();
     // What the server refuses is its own doing, however busy anybody is.
