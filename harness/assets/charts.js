@@ -63,9 +63,8 @@
     place.className = "live";
     holder.append(place);
     const options = holder.parentElement.querySelector(".options");
-    const start = () => options?.querySelector(":checked")?.value ?? "both";
-    const isSeen = ({ class: name, uncorrected }) =>
-      isShown(name) && (start() === "both" || uncorrected === (start() === "uncorrected"));
+    const chosen = () => options?.querySelector(":checked")?.value ?? "all";
+    const isSeen = ({ class: name, group = "" }) => isShown(name) && (group === "" || ["all", group].includes(chosen()));
     const height = () => (place.clientWidth < 520 ? 300 : 380);
 
     const plot = new uPlot(
@@ -80,8 +79,8 @@
             label: series.name,
             show: isSeen(series),
             stroke: () => colour(series.class),
-            width: series.uncorrected ? 1.25 : 2,
-            dash: series.uncorrected ? [2, 3] : series.doubtful ? [7, 5] : undefined,
+            width: series.thin ? 1.25 : 2,
+            dash: series.thin ? [2, 3] : series.doubtful ? [7, 5] : undefined,
             points: { show: told.at.length < 12 },
             spanGaps: true,
             value: (_, value) => quantity(value, told.y.unit),
@@ -128,16 +127,26 @@
     });
   };
 
-  const holders = [...document.querySelectorAll("[data-plot]")];
-  let plots = [];
-  const drawAll = () => {
-    plots.forEach(({ remove }) => remove());
-    plots = holders.map(draw);
+  // A long run has dozens of plots, and a reader sees two: each is drawn when it is about to be seen, the static
+  // chart stands in its place until then.
+  const plots = new Map();
+  const drawNow = (holder) => {
+    plots.get(holder)?.remove();
+    plots.set(holder, draw(holder));
   };
   root.classList.add("scripted");
-  drawAll();
+  const approaching = new IntersectionObserver(
+    (seen) => {
+      for (const { target } of seen.filter(({ isIntersecting }) => isIntersecting)) {
+        approaching.unobserve(target);
+        drawNow(target);
+      }
+    },
+    { rootMargin: "800px 0px" },
+  );
+  document.querySelectorAll("[data-plot]").forEach((holder) => approaching.observe(holder));
   document.addEventListener("change", () => plots.forEach(({ refresh }) => refresh()));
   // Colours of markers are those of the scheme that they were made in.
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => [...plots.keys()].forEach(drawNow));
   performance.mark("interactive");
 })();

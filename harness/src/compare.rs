@@ -34,7 +34,7 @@ pub(crate) struct Comparison<'a> {
     /// What both measured, in HEAD's order of cells, then by metric key. A metric stands there once for
     /// each basis on which it can be compared.
     pub(crate) changes: Vec<Change<'a>>,
-    /// The same over all cells together, of runs that were interleaved.
+    /// The same over all cells together, of what is compared pair by pair, as it is, or by the client.
     pub(crate) overall: Vec<Overall<'a>>,
     /// What BASE measured and HEAD did not.
     pub(crate) missing: Vec<Missing<'a>>,
@@ -206,9 +206,7 @@ impl<'a> Comparison<'a> {
             comparison.add(cell, of_head.get(cell.id.as_str()).copied());
         }
         judge::judge(&mut comparison.changes);
-        if is_interleaved {
-            comparison.overall = overall::overall(base, head);
-        }
+        comparison.overall = overall::overall(base, head, is_interleaved);
         comparison
     }
 
@@ -291,17 +289,19 @@ impl Change<'_> {
             Some(Estimate::Difference(..)) | None => f64::INFINITY,
         }
     }
+}
 
+impl Basis<'_> {
     /// What was compared, in a few letters.
-    pub(crate) fn basis_words(&self) -> String {
-        match self.basis {
-            Basis::Pairs => "pairs of blocks".to_owned(),
-            Basis::Blocks => "blocks".to_owned(),
-            Basis::Control(control) => {
+    pub(crate) fn words(self) -> String {
+        match self {
+            Self::Pairs => "pairs of blocks".to_owned(),
+            Self::Blocks => "blocks".to_owned(),
+            Self::Control(control) => {
                 let stack = control.split('/').nth(2).unwrap_or(control);
                 format!("÷ {stack}")
             }
-            Basis::ClientCpu => "÷ client CPU".to_owned(),
+            Self::ClientCpu => "÷ client CPU".to_owned(),
         }
     }
 }

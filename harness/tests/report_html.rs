@@ -8,6 +8,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use support::browser::{Browser, assert_accessible, assert_quiet};
+use support::full_run::full_run;
 use support::stdout;
 
 /// What a page may take until it reacts, of the best of a few visits: the machine may be busy.
@@ -23,7 +24,11 @@ fn reference(name: &str) -> PathBuf {
 
 /// The page of a reference run, in `folder`.
 fn page(name: &str, folder: &Path) -> PathBuf {
-    let run = reference(name);
+    page_of(&reference(name), folder)
+}
+
+/// The page of `run`, in `folder`.
+fn page_of(run: &Path, folder: &Path) -> PathBuf {
     let output = support::run(&["report", run.to_str().unwrap(), "--format", "html"]);
     assert!(output.status.success(), "{}", support::stderr(&output));
     let page = folder.join("report.html");
@@ -55,16 +60,7 @@ fn the_page_works_in_a_browser() {
     let folder = tempfile::tempdir().unwrap();
     // The run with the most sections.
     let page = page("quick", folder.path());
-    let visits = (0..VISITS).map(|_| browser.visit(&page, &[]));
-    let fastest = visits
-        .inspect(assert_quiet)
-        .map(|told| told["interactive_ms"].as_f64().unwrap())
-        .find(|interactive_ms| *interactive_ms <= INTERACTIVE_MS);
-    assert!(
-        fastest.is_some(),
-        "the page takes more than {INTERACTIVE_MS} ms each time"
-    );
-
+    assert_reacts_at_once(&browser, &page);
     let shot = folder.path().join("report.png");
     let shot = shot.to_str().unwrap();
     for options in [
@@ -82,6 +78,35 @@ fn the_page_works_in_a_browser() {
     }
     let picture = std::fs::read(shot).unwrap();
     assert!(picture.starts_with(b"\x89PNG") && picture.len() > 20_000);
+}
+
+fn assert_reacts_at_once(browser: &Browser, page: &Path) {
+    let visits = (0..VISITS).map(|_| browser.visit(page, &[]));
+    let fastest = visits
+        .inspect(assert_quiet)
+        .map(|told| told["interactive_ms"].as_f64().unwrap())
+        .find(|interactive_ms| *interactive_ms <= INTERACTIVE_MS);
+    assert!(
+        fastest.is_some(),
+        "the page takes more than {INTERACTIVE_MS} ms each time"
+    );
+}
+
+#[test]
+fn the_page_of_a_full_run_is_small_and_reacts_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run.json");
+    full_run().write(&run).unwrap();
+    let page = page_of(&run, folder.path());
+    let size = std::fs::metadata(&page).unwrap().len();
+    assert!(size < SIZE_BYTES as u64, "{size} bytes");
+    let Some(browser) = Browser::find() else {
+        return;
+    };
+    assert_reacts_at_once(&browser, &page);
+    let told = browser.visit(&page, &["--axe", "--width", "390"]);
+    assert_quiet(&told);
+    assert_accessible(&told);
 }
 
 #[test]

@@ -84,6 +84,35 @@ fn json_is_the_run_and_nothing_else_and_quiet_says_nothing() {
 }
 
 #[test]
+fn a_dry_run_says_what_would_be_measured_and_measures_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = hopbench();
+    command.current_dir(&folder).args([
+        "run",
+        "--stacks",
+        "tcp,tls",
+        "--experiments",
+        "setup,chain",
+        "--dry-run",
+        "--budget",
+        "2s",
+    ]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let said = stdout(&output);
+    for part in [
+        "setup/register/tls/direct/per-registration/loopback\n",
+        "chain/invite/tcp/chain-3/per-registration/loopback\n",
+        "\nsetup           2 cells  about ",
+        "\nall            12 cells  about ",
+        "\nwith this budget 2 s at the most\n",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+}
+
+#[test]
 fn colour_is_for_terminals_unless_it_is_asked_for() {
     let coloured = |variables: &[(&str, &str)]| {
         let mut command = hopbench();

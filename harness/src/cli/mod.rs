@@ -7,6 +7,7 @@ mod completions;
 mod credentials;
 #[cfg(test)]
 mod damaged;
+mod dry_run;
 mod export;
 mod gate;
 mod history;

@@ -13,7 +13,7 @@ use hopbench::transport::{KeyType, Settings, TlsOptions, TlsSettings, WireguardK
 use super::gate::without_base;
 use super::link::PathArgs;
 use super::tunnel::TunnelArgs;
-use super::{EXIT_FAILED_CELLS, EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, names, usage};
+use super::{EXIT_FAILED_CELLS, EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, dry_run, names, usage};
 use crate::environment;
 use crate::experiment::{self, Bench, Conduct, Experiment, Trial};
 use crate::gate::{self, Gate, Outcome, Runs};
@@ -33,6 +33,7 @@ use crate::variant::{Handicap, Variant};
     hopbench run --profile standard                     figures to argue with: forty minutes\n  \
     hopbench run --stacks tcp,tls --experiments setup   one question, two stacks\n  \
     hopbench run scenario.toml --out results/mine       what you choose: harness/scenarios has examples\n  \
+    hopbench run --profile full --dry-run               what that would measure, and how long it takes\n  \
     hopbench run --quiet --json | jq '.ratios[0]'       for programs\n\n\
     Ctrl-C stops a run and keeps what was measured; `hopbench report results/latest` shows it again, \
     `hopbench list` names all stacks, profiles, experiments and metrics.\n\n\
@@ -69,6 +70,9 @@ pub(crate) struct Args {
     /// the scenario's numbers of blocks are the least then
     #[arg(long, help_heading = WHAT, value_name = "DURATION", value_parser = humantime::parse_duration)]
     budget: Option<Duration>,
+    /// Say which cells would be measured and about how long that takes, and measure nothing
+    #[arg(long, help_heading = WHAT, conflicts_with_all = ["json", "out"])]
+    dry_run: bool,
     /// Instead of the table, print the run: what is in its run.json, and nothing else
     #[arg(long, help_heading = OUTPUT)]
     json: bool,
@@ -117,6 +121,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let gates = args.gates(&scenario, &experiments).map_err(usage)?;
     limits::raise_descriptor_limit();
     let machine = Readings::of_this_machine();
+    if args.dry_run {
+        super::print(&dry_run::text(&experiments, &machine, args.budget));
+        return Ok(EXIT_OK);
+    }
     check_limits(&experiments, &machine)?;
     let undertaking = Undertaking {
         profile: &scenario.plan.name,

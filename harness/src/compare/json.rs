@@ -44,6 +44,7 @@ struct WrittenChange<'c> {
 struct WrittenOverall<'c> {
     metric: &'c str,
     verdict: &'static str,
+    compared_by: String,
     cells: usize,
     ratio: Option<f64>,
     ci95_low: Option<f64>,
@@ -101,7 +102,7 @@ fn written<'c>(change: &'c Change<'_>) -> WrittenChange<'c> {
             Judgement::NotComparable(reason) => Some(reason.words()),
             Judgement::Worse | Judgement::Better | Judgement::NoChangeShown => None,
         },
-        compared_by: change.basis_words(),
+        compared_by: change.basis.words(),
         base,
         head,
         ratio,
@@ -120,6 +121,7 @@ fn written_overall<'c>(overall: &'c Overall<'_>) -> WrittenOverall<'c> {
     WrittenOverall {
         metric: overall.metric,
         verdict: overall.judgement.word(),
+        compared_by: overall.basis.words(),
         cells: overall.cells,
         ratio,
         ci95_low: interval.map(|interval| interval.low),

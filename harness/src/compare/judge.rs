@@ -24,7 +24,7 @@ pub(crate) const COUNTED_MARGIN_RATIO: f64 = 0.01;
 const COUNTED_MARGIN: f64 = 16.0;
 
 /// Processor time of the server, which is compared by that of the client in the same window.
-const CLIENT_CPU: &str = "client_cpu_ns_per_operation";
+pub(super) const CLIENT_CPU: &str = "client_cpu_ns_per_operation";
 
 /// Two cells of one name, and the runs that they are of.
 #[derive(Clone, Copy)]
@@ -48,6 +48,12 @@ pub(super) fn is_timed(key: &str, unit: Unit) -> bool {
         Unit::Bytes => false,
         Unit::Ratio | Unit::Count => key.contains("_cpu_"),
     }
+}
+
+/// Whether the metric is what servers take of an operation, which can be told by what the client takes of it.
+pub(super) fn is_by_client(key: &str) -> bool {
+    let is_of_servers = key.starts_with("server_cpu_") || key.starts_with("node_");
+    is_of_servers && key.ends_with("_per_operation")
 }
 
 impl<'a> Pairing<'a> {
@@ -141,8 +147,7 @@ impl<'a> Pairing<'a> {
 
     /// The ratios to the client's processor time.
     fn by_client(self, key: &str, metrics: [&Metric; 2]) -> Option<Result<Scaled, Reason>> {
-        let is_server = key.starts_with("server_cpu_") || key.starts_with("node_");
-        if !is_server || !key.ends_with("_per_operation") {
+        if !is_by_client(key) {
             return None;
         }
         let samples = [0, 1].map(|side| {
@@ -267,15 +272,37 @@ fn samples(cells: [&Cell; 2], metrics: [&Metric; 2]) -> Result<Scaled, Reason> {
 /// Judges all changes together: with hundreds of figures, some of 1,000 lie beyond any limit by chance, so
 /// the limit is such that of what is claimed at most [`FALSE_DISCOVERY_RATE`] is expected to be false.
 pub(super) fn judge(changes: &mut [Change<'_>]) {
-    let all_p: Vec<f64> = changes.iter().filter_map(|change| change.p).collect();
-    let limit = discovery_limit(&all_p, FALSE_DISCOVERY_RATE).unwrap_or(-1.0);
+    let is_timed = |change: &Change<'_>| is_timed(change.metric, change.unit);
+    let all = changes
+        .iter()
+        .filter_map(|change| Some((is_timed(change), change.p?)));
+    let limits = Limits::of(all);
     for change in changes {
         let (Some(p), Some(estimate)) = (change.p, &change.estimate) else {
             continue;
         };
-        if p <= limit {
+        if limits.are_met(is_timed(change), p) {
             change.judgement = Judgement::of_growth(change.direction, estimate.is_growth());
         }
+    }
+}
+
+/// How small a p has to be: of what is counted, and of what is timed. They are judged apart, since of the hundreds
+/// of figures that are counted hardly any differ, and would make it the harder for a time to be told from chance.
+pub(super) struct Limits([Option<f64>; 2]);
+
+impl Limits {
+    /// Of figures that are timed or not, and their p.
+    pub(super) fn of(all: impl Iterator<Item = (bool, f64)> + Clone) -> Self {
+        Self([false, true].map(|is_timed| {
+            let alike = all.clone().filter(|(timed, _)| *timed == is_timed);
+            let alike: Vec<f64> = alike.map(|(_, p)| p).collect();
+            discovery_limit(&alike, FALSE_DISCOVERY_RATE)
+        }))
+    }
+
+    pub(super) fn are_met(&self, is_timed: bool, p: f64) -> bool {
+        self.0[usize::from(is_timed)].is_some_and(|limit| p <= limit)
     }
 }
 

@@ -12,21 +12,12 @@ const ROWS_MAX: usize = 300;
 
 /// The comparison.
 pub(crate) fn render(comparison: &Comparison<'_>) -> String {
-    let (worse, better) = (
-        comparison.count(|judgement| judgement == Judgement::Worse),
-        comparison.count(|judgement| judgement == Judgement::Better),
-    );
-    let title = match (worse, better) {
-        (0, 0) => "no change shown".to_owned(),
-        (worse, 0) => format!("{worse} worse"),
-        (0, better) => format!("{better} better"),
-        (worse, better) => format!("{worse} worse, {better} better"),
-    };
-    let mut out = format!("### hopbench: {title}\n\n");
-    for warning in warnings(comparison) {
+    let mut out = format!("### hopbench: {}\n\n", title(comparison));
+    let warnings = warnings(comparison);
+    for warning in &warnings {
         let _ = writeln!(out, "> ⚠️ {warning}  ");
     }
-    if !comparison.differences.is_empty() {
+    if !warnings.is_empty() {
         out.push('\n');
     }
     let overall = comparison.found_overall();
@@ -74,6 +65,24 @@ pub(crate) fn render(comparison: &Comparison<'_>) -> String {
     out
 }
 
+/// What has changed, in a few words.
+fn title(comparison: &Comparison<'_>) -> String {
+    let overall = comparison.found_overall();
+    let said = |judgement: Judgement| {
+        let is_overall = overall.iter().any(|overall| overall.judgement == judgement);
+        match comparison.count(|found| found == judgement) {
+            0 => is_overall.then(|| format!("{} over all cells", judgement.word())),
+            single => Some(format!("{single} {}", judgement.word())),
+        }
+    };
+    let said = [Judgement::Worse, Judgement::Better].map(said);
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    if said.is_empty() {
+        return Judgement::NoChangeShown.word().to_owned();
+    }
+    said.join(", ")
+}
+
 fn table(out: &mut String, changes: &[&Change<'_>]) {
     out.push_str("| verdict | cell | metric | BASE | HEAD | HEAD ÷ BASE [95 %] | compared by |\n");
     out.push_str("|---|---|---|--:|--:|--:|---|\n");
@@ -87,7 +96,7 @@ fn table(out: &mut String, changes: &[&Change<'_>]) {
         let [base, head] = change.figures.map(|figure| quantity(change.unit, figure));
         let estimate = change.estimate.as_ref();
         let estimate = estimate.map_or("–".to_owned(), |found| estimate_words(change, found));
-        let basis = change.basis_words();
+        let basis = change.basis.words();
         let (cell, metric) = (&change.cell.id, change.metric);
         let _ = writeln!(
             out,

@@ -81,6 +81,8 @@ fn the_speed_of_the_machine_is_no_change() {
         assert!(comparison.changes.len() > 100);
         let found = found(&comparison);
         assert!(found.len() <= 1, "seed {seed}: {found:?}");
+        let overall = comparison.found_overall();
+        assert!(overall.len() <= 1, "seed {seed}: {overall:?}");
     }
 }
 
@@ -107,6 +109,65 @@ fn a_server_that_takes_a_tenth_more_is_found_in_its_processor_time_and_nowhere_e
             assert!(interval.low < ratio && ratio < interval.high, "{change:?}");
         }
     }
+    let [overall] = separate.found_overall()[..] else {
+        panic!("{:?}", separate.found_overall());
+    };
+    assert_eq!(overall.metric, "server_cpu_ns_per_operation");
+    assert_eq!(
+        (overall.basis, overall.judgement),
+        (Basis::ClientCpu, Judgement::Worse)
+    );
+    let Estimate::Ratio(ratio, interval) = overall.estimate else {
+        panic!("{overall:?}");
+    };
+    assert!((1.08..1.12).contains(&ratio), "{overall:?}");
+    assert!(interval.low < 1.1 && 1.1 < interval.high, "{overall:?}");
+}
+
+/// What all blocks of a cell share, and another run of it does not, is seen by no block: cells that went up and
+/// cells that went down show it.
+#[test]
+fn cells_that_differ_from_run_to_run_are_no_change_of_all() {
+    let base = measured(1, 1.0, 1.0);
+    let mut head = measured(2, 1.5, 1.0);
+    let key = "server_cpu_ns_per_operation";
+    for (place, cell) in head.cells.iter_mut().enumerate() {
+        // 1 % more on average, and 8 % up or down from cell to cell.
+        let factor = if place % 2 == 0 { 1.09 } else { 0.93 };
+        let blocks = cell.metrics.get_mut(key).into_iter();
+        let blocks = blocks.flat_map(|metric| metric.blocks.iter_mut().flatten());
+        blocks.for_each(|block| *block *= factor);
+    }
+    let comparison = Comparison::of(&base, &head);
+    let single = found(&comparison);
+    assert!(single.iter().any(|(metric, _)| metric == key), "{single:?}");
+    let mut overall = comparison.overall.iter();
+    let overall = overall.find(|overall| overall.metric == key).unwrap();
+    assert_eq!(overall.judgement, Judgement::NoChangeShown, "{overall:?}");
+}
+
+/// What single cells are too noisy to show is said of all of them, also in the title that a reviewer reads first.
+#[test]
+fn what_only_all_cells_together_show_is_in_the_title() {
+    let [base, mut head] = interleaved([measured(3, 1.0, 1.0), measured(3, 1.0, 1.0)]);
+    let key = "server_cpu_ns_per_operation";
+    let cells = head.cells.iter_mut();
+    let metrics = cells.filter_map(|cell| cell.metrics.get_mut(key));
+    for (place, metric) in metrics.enumerate() {
+        for (round, block) in metric.blocks.iter_mut().flatten().enumerate() {
+            // 3 % more, and in every round half of the cells went up a lot, and half of them down.
+            let is_up = (place + round) % 2 == 0;
+            *block *= 1.03 * if is_up { 1.15 } else { 0.85 };
+        }
+    }
+    let comparison = Comparison::of(&base, &head);
+    assert_eq!(found(&comparison), []);
+    assert!(comparison.is_worse());
+    let page = markdown(&comparison);
+    assert!(
+        page.starts_with("### hopbench: worse over all cells\n\n- over all cells: worse"),
+        "{page}"
+    );
 }
 
 /// Side by side, what the whole machine does is the same in both.

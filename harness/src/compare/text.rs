@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use hopbench::record::Unit;
 
-use super::{Absence, Change, Comparison, Estimate, Judgement, Missing, Overall, Reason};
+use super::{Absence, Basis, Change, Comparison, Estimate, Judgement, Missing, Overall, Reason};
 use crate::report::{quantity, significant, verdict_word};
 use crate::statistics::Interval;
 
@@ -65,18 +65,23 @@ fn code(judgement: Judgement) -> &'static str {
     }
 }
 
-/// `worse server_cpu_ns_per_operation 1.12× [1.07, 1.17], 4 cells`.
+/// `worse server_cpu_ns_per_operation 1.12× [1.07, 1.17] 4 cells, ÷ client CPU`.
 pub(super) fn overall_words(overall: &Overall<'_>) -> String {
     let Overall {
         metric,
+        basis,
         cells,
         estimate,
         judgement,
         ..
     } = overall;
     let ratio = ratio_words(estimate, Unit::Ratio);
+    let by = match basis {
+        Basis::Pairs | Basis::Blocks => String::new(),
+        Basis::Control(_) | Basis::ClientCpu => format!(", {}", basis.words()),
+    };
     format!(
-        "{:<6} {metric:<41} {ratio:<24} {cells} cells",
+        "{:<6} {metric:<41} {ratio:<24} {cells} cells{by}",
         judgement.word()
     )
 }
@@ -155,7 +160,7 @@ fn row(change: &Change<'_>) -> String {
             .estimate
             .as_ref()
             .map_or(String::new(), |estimate| estimate_words(change, estimate)),
-        change.basis_words(),
+        change.basis.words(),
     );
     row.trim_end().to_owned()
 }

@@ -72,6 +72,7 @@ async function visit(page, file) {
   const address = pathToFileURL(resolve(file)).href;
   await page.goto(address, { waitUntil: "load" });
   const interactive_ms = options["without-script"] ? null : await interactive(page);
+  if (!options["without-script"] && (options.axe || options.whole)) await scrollThrough(page);
   for (const selector of options.choose) await page.click(selector);
   if (options.print) await page.emulateMedia({ media: "print" });
   const told = {
@@ -92,6 +93,19 @@ async function interactive(page) {
   const mark = () => performance.getEntriesByName("interactive")[0]?.startTime;
   await page.waitForFunction(mark, null, { timeout: PATIENCE_MS });
   return page.evaluate(mark);
+}
+
+/// Sees all of the page, which draws what is about to be seen.
+async function scrollThrough(page) {
+  await page.evaluate(async () => {
+    const painted = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+    for (let y = 0; y < document.documentElement.scrollHeight; y += innerHeight) {
+      scrollTo(0, y);
+      await painted();
+    }
+    scrollTo(0, 0);
+    await painted();
+  });
 }
 
 /// What axe-core finds, the worst of each rule's places first.

@@ -4,6 +4,7 @@
 
 pub mod browser;
 pub mod datagrams;
+pub mod full_run;
 pub mod namespace;
 pub mod node;
 pub mod peers;

@@ -7,8 +7,8 @@
 //! ```text
 //! mod                                  the page: what comes in which order
 //! answer setup latency throughput
-//! memory cpu wire chain link narrow    sections
-//! scale
+//! memory cpu wire chain link narrow
+//! scale knee                           sections
 //! bars  plot  ridges                   charts: of HTML alone; drawn by the script; distributions
 //! figures  prose                       tables of figures; Markdown as HTML
 //! ```
@@ -18,6 +18,7 @@ mod bars;
 mod chain;
 mod cpu;
 mod figures;
+mod knee;
 mod latency;
 mod link;
 mod memory;
@@ -85,6 +86,7 @@ pub(super) fn render(run: &Run) -> String {
         link::section(&report, &mut prose),
         narrow::section(&report, &mut prose),
         scale::section(&report, &mut prose),
+        knee::section(&report, &mut prose),
     ];
     let last = LAST.map(|heading| prose.take(heading));
     let further = prose.rest();
@@ -243,6 +245,7 @@ impl<'a> Report<'a> {
             Drawing::Bars(drawn) => bars::figure(self, drawn, table),
             Drawing::Lines(drawn) => plot::lines(self, drawn, &chart.svg, table),
             Drawing::Percentiles(drawn) => plot::percentiles(self, drawn, &chart.svg, table),
+            Drawing::Sweep(drawn) => plot::sweep(self, drawn, &chart.svg, table),
             Drawing::Still => plot::still(&chart.title, &chart.svg, table),
         }
     }

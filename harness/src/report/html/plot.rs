@@ -14,6 +14,7 @@ use crate::report::page;
 use crate::report::summary::verdict_word;
 use crate::report::svg::lines::{Line, Lines, Over};
 use crate::report::svg::percentiles::{Curve, POINTS_PER_DECADE, Percentiles, TICKS, decades};
+use crate::report::svg::sweep::{Panel, Point, QUANTILES, Sweep};
 use crate::report::units::Scale;
 
 /// What the script is told.
@@ -50,10 +51,30 @@ struct Series {
     name: String,
     /// Not what it seems to be: dashed.
     doubtful: bool,
-    /// For comparison, from the actual start or as predicted: thin.
-    uncorrected: bool,
+    /// Which choice of the figure's options shows it; empty for one that all show.
+    group: &'static str,
+    /// For comparison: from the actual start, as predicted, of another quantile.
+    thin: bool,
     values: Vec<Option<f64>>,
 }
+
+/// Title of what is drawn below latency over the offered rate.
+const FAILED: &str = "Failed, of what was attempted";
+/// What a reader chooses to see all groups.
+const ALL: &str = "all";
+/// Which start latency counts from.
+const STARTS: [(&str, &str); 3] = [
+    ("corrected", "the intended start"),
+    ("uncorrected", "the actual start"),
+    (ALL, "both"),
+];
+/// Which quantile of latency is drawn over the offered rate; the last of [`QUANTILES`] first.
+const SHOWN_QUANTILES: [(&str, &str); 4] = [
+    (QUANTILES[2].0, QUANTILES[2].0),
+    (QUANTILES[1].0, QUANTILES[1].0),
+    (QUANTILES[0].0, QUANTILES[0].0),
+    (ALL, "all"),
+];
 
 /// Latency by percentile, from the intended and from the actual start.
 pub(super) fn percentiles(
@@ -108,8 +129,8 @@ pub(super) fn percentiles(
     };
     let has_both = drawn.curves.iter().any(|curve| curve.uncorrected.is_some());
     let chart = html! {
-        @if has_both { (start(&drawn.title)) }
-        (plotted(&plot, svg))
+        @if has_both { (options("Latency from", &drawn.title, &STARTS)) }
+        (plotted(&plot, Some(svg)))
         (unmeasured(drawn.curves.iter().map(|it| (it.stack, it.verdict, it.distribution.is_some()))))
     };
     figure(&drawn.title, &without_run(&drawn.subtitle), &chart, table)
@@ -131,14 +152,16 @@ pub(super) fn lines(report: &Report<'_>, drawn: &Lines<'_>, svg: &str, table: &M
         class: report.class(line.stack),
         name: named(line.stack, line.verdict),
         doubtful: line.verdict != Verdict::Ok,
-        uncorrected: false,
+        group: "",
+        thin: false,
         values: values(&line.points),
     };
     let predicted = |line: &Line<'_>| Series {
         class: report.class(line.stack),
         name: format!("{}, predicted", line.stack),
         doubtful: false,
-        uncorrected: true,
+        group: "",
+        thin: true,
         values: values(&line.predicted),
     };
     let with_prediction = drawn.lines.iter().filter(|line| !line.predicted.is_empty());
@@ -170,10 +193,92 @@ pub(super) fn lines(report: &Report<'_>, drawn: &Lines<'_>, svg: &str, table: &M
         at: at.iter().copied().map(f64::from).collect(),
     };
     let chart = html! {
-        (plotted(&plot, svg))
+        (plotted(&plot, Some(svg)))
         (unmeasured(drawn.lines.iter().map(|it| (it.stack, it.verdict, !it.points.is_empty()))))
     };
     figure(&drawn.title, &without_run(&drawn.subtitle), &chart, table)
+}
+
+/// Latency over the offered rate, and below it what failed.
+pub(super) fn sweep(report: &Report<'_>, drawn: &Sweep<'_>, svg: &str, table: &Markup) -> Markup {
+    let points = || drawn.panels.iter().flat_map(|panel| &panel.points);
+    // Positive numbers have the order of their bits.
+    let rates: BTreeSet<u64> = points().map(|point| point.per_second.to_bits()).collect();
+    let latencies = points().flat_map(|point| point.latencies.into_iter().flatten());
+    let unit = Scale::fitting(Unit::Ns, latencies);
+    let (quantiles, failed) = over_rates(report, drawn, &rates, unit);
+    let plot = |title, unit, kind, series| Plot {
+        title,
+        x: Axis {
+            label: "offered a second".to_owned(),
+            unit: "",
+            kind: Kind::Log,
+            ticks: Vec::new(),
+        },
+        y: Axis {
+            label: String::new(),
+            unit,
+            kind,
+            ticks: Vec::new(),
+        },
+        at: rates
+            .iter()
+            .map(|bits| short(f64::from_bits(*bits)))
+            .collect(),
+        series,
+    };
+    let latency = plot(&drawn.title, unit.symbol, Kind::Log, quantiles);
+    let failed = plot(FAILED, "%", Kind::Linear, failed);
+    let chart = html! {
+        (options("Latency", &drawn.title, &SHOWN_QUANTILES))
+        (plotted(&latency, Some(svg)))
+        // The static chart has both.
+        p class="options" { (FAILED) }
+        (plotted(&failed, None))
+        (unmeasured(drawn.panels.iter().map(|it| (it.stack, it.verdict, !it.points.is_empty()))))
+    };
+    figure(&drawn.title, &without_run(&drawn.subtitle), &chart, table)
+}
+
+/// Each quantile of latency of each stack, and the percentage that failed, at `rates`.
+fn over_rates(
+    report: &Report<'_>,
+    drawn: &Sweep<'_>,
+    rates: &BTreeSet<u64>,
+    unit: Scale,
+) -> (Vec<Series>, Vec<Series>) {
+    let line = |panel: &Panel<'_>, of: &dyn Fn(&Point) -> Option<f64>| -> Vec<Option<f64>> {
+        let value = |bits: &u64| {
+            let mut points = panel.points.iter();
+            let point = points.find(|point| point.per_second.to_bits() == *bits)?;
+            of(point).map(short)
+        };
+        rates.iter().map(value).collect()
+    };
+    let series = |panel: &Panel<'_>, group: &'static str, values| Series {
+        class: report.class(panel.stack),
+        name: named(panel.stack, panel.verdict),
+        doubtful: panel.verdict != Verdict::Ok,
+        group,
+        thin: false,
+        values,
+    };
+    let mut quantiles = Vec::new();
+    let mut failed = Vec::new();
+    for panel in &drawn.panels {
+        for (place, (quantile, strength)) in QUANTILES.into_iter().enumerate() {
+            let of = |point: &Point| point.latencies[place].map(|ns| unit.convert(ns));
+            let series = series(panel, quantile, line(panel, &of));
+            quantiles.push(Series {
+                name: format!("{}, {quantile}", series.name),
+                thin: strength < 1.0,
+                ..series
+            });
+        }
+        let of = |point: &Point| point.success_ratio.map(|ratio| 100.0 * (1.0 - ratio));
+        failed.push(series(panel, "", line(panel, &of)));
+    }
+    (quantiles, failed)
 }
 
 /// The static chart alone.
@@ -186,11 +291,14 @@ pub(super) fn still(title: &str, svg: &str, table: &Markup) -> Markup {
     )
 }
 
-fn plotted(plot: &Plot<'_>, svg: &str) -> Markup {
+/// Lines, with the static chart that stands for them where there is one.
+fn plotted(plot: &Plot<'_>, svg: Option<&str>) -> Markup {
     html! {
         div data-plot {
             (page::data(plot))
-            div class="static" tabindex="0" role="group" aria-label=(plot.title) { (PreEscaped(without_title(svg))) }
+            @if let Some(svg) = svg {
+                div class="static" tabindex="0" role="group" aria-label=(plot.title) { (PreEscaped(without_title(svg))) }
+            }
         }
     }
 }
@@ -213,14 +321,14 @@ fn without_title(svg: &str) -> String {
     }
 }
 
-/// Which start latency counts from.
-fn start(title: &str) -> Markup {
+/// Groups of lines of which a reader sees one, the first unless another is chosen.
+fn options(legend: &str, title: &str, choices: &[(&str, &str)]) -> Markup {
     html! {
         fieldset class="options" {
-            legend { "Latency from" }
-            @for (value, name) in [("corrected", "the intended start"), ("uncorrected", "the actual start"), ("both", "both")] {
+            legend { (legend) }
+            @for (place, (value, name)) in choices.iter().enumerate() {
                 label {
-                    input type="radio" name=(format!("start of {title}")) value=(value) checked[value == "corrected"];
+                    input type="radio" name=(format!("{legend} of {title}")) value=(value) checked[place == 0];
                     " " (name)
                 }
             }
@@ -267,7 +375,8 @@ fn curve_of(
             name
         },
         doubtful: curve.verdict != Verdict::Ok,
-        uncorrected,
+        group: STARTS[usize::from(uncorrected)].0,
+        thin: uncorrected,
         values: at.iter().map(|tail| value(*tail)).collect(),
     }
 }

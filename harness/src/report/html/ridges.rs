@@ -18,9 +18,11 @@ const STEP_PER_SECOND: f64 = 10.0;
 /// Columns of a histogram at the most, and how many there are where each step cannot have its own.
 const MOST_COLUMNS: usize = 60;
 const COLUMNS: usize = 40;
-/// Size of a shape's own coordinates.
+/// Size of a histogram's own coordinates.
 const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 40.0;
+/// Height of a course in its own coordinates, of which a window is one wide.
+const COURSE_HEIGHT: f64 = 80.0;
 
 /// The rates that all shapes of a panel share.
 struct Range {
@@ -100,9 +102,12 @@ fn line(
         div class=(classes(report, row.stack, row.verdict)) {
             span class="name" { (row.stack) }
             div class=(class) {
-                @if let Some(course) = &course { (shape("course", &over_time(course, range), None)) }
+                @if let Some(course) = &course {
+                    (shape("course", (width(course), COURSE_HEIGHT), &over_time(course, range), None))
+                }
                 @if let Some(distribution) = distribution {
-                    (shape("ridge", &outline(distribution, range), offered(row).map(|it| range.share(it))))
+                    @let mark = offered(row).map(|it| range.share(it));
+                    (shape("ridge", (WIDTH, HEIGHT), &outline(distribution, range), mark))
                 }
             }
             span class="figure" {
@@ -151,13 +156,13 @@ impl Range {
     }
 }
 
-fn shape(class: &str, path: &str, mark: Option<f64>) -> Markup {
+fn shape(class: &str, (width, height): (f64, f64), path: &str, mark: Option<f64>) -> Markup {
     html! {
-        svg class=(class) viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" aria-hidden="true" {
+        svg class=(class) viewBox=(format!("0 0 {width} {height}")) preserveAspectRatio="none" aria-hidden="true" {
             path d=(path) {}
             @if let Some(mark) = mark {
-                @let x = format!("{:.1}", mark * WIDTH);
-                line x1=(x) x2=(x) y1="0" y2=(HEIGHT) {}
+                @let x = format!("{:.1}", mark * width);
+                line x1=(x) x2=(x) y1="0" y2=(height) {}
             }
         }
     }
@@ -181,21 +186,34 @@ fn outline(distribution: &Distribution, range: &Range) -> String {
     path + &format!("V{HEIGHT}Z")
 }
 
-/// A line through the windows of each block.
-fn over_time(course: &[Vec<f64>], range: &Range) -> String {
+/// From the first window to the last one.
+fn width(course: &[Vec<f64>]) -> f64 {
+    // A gap behind each block but the last.
     let windows: usize = course.iter().map(|block| block.len() + 1).sum();
-    let step = WIDTH / windows.saturating_sub(1).max(1) as f64;
+    windows.saturating_sub(2).max(1) as f64
+}
+
+/// A line through the windows of each block, by steps: a run of many blocks has thousands of windows, of which
+/// each takes four bytes like this.
+fn over_time(course: &[Vec<f64>], range: &Range) -> String {
     let mut path = String::new();
-    let mut at = 0;
+    let mut x = 0;
     for block in course {
+        let mut before: Option<i64> = None;
         for (place, rate) in block.iter().enumerate() {
-            let letter = if place == 0 { 'M' } else { 'L' };
-            let (x, y) = (step * at as f64, HEIGHT * (1.0 - range.share(*rate)));
-            let _ = write!(path, "{letter}{x:.1} {y:.1}");
-            at += 1;
+            let y = (COURSE_HEIGHT * (1.0 - range.share(*rate))).round() as i64;
+            let step = y - before.unwrap_or(y);
+            // A sign separates as well as a space.
+            let separator = if step < 0 { "" } else { " " };
+            let _ = match place {
+                0 => write!(path, "M{x} {y}"),
+                1 => write!(path, "l1{separator}{step}"),
+                _ => write!(path, " 1{separator}{step}"),
+            };
+            before = Some(y);
+            x += 1;
         }
-        // A gap between blocks.
-        at += 1;
+        x += 1;
     }
     path
 }

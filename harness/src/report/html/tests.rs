@@ -32,6 +32,7 @@ fn the_answer_comes_first_and_the_method_last() {
         "Proxies in a row",
         "Narrow hops",
         "Scale",
+        "Knee",
     ];
     assert_eq!(headings[..known.len()], known);
     assert_eq!(headings[headings.len() - 5..], LAST);
@@ -97,6 +98,19 @@ fn each_chart_has_a_table_with_control_and_samples() {
 }
 
 #[test]
+fn the_knee_is_drawn_by_quantile_and_its_rates_are_in_a_table() {
+    for part in [
+        r#""name":"tls, p99""#,
+        r#""group":"p50","thin":true"#,
+        r#""title":"Failed, of what was attempted""#,
+        "Rates of this chart",
+        "past the knee, from",
+    ] {
+        assert!(PAGE.contains(part), "{part}");
+    }
+}
+
+#[test]
 fn a_run_that_kept_the_course_of_throughput_shows_it() {
     use hopbench::record::Series;
 
@@ -121,7 +135,8 @@ fn a_run_that_kept_the_course_of_throughput_shows_it() {
         .and_then(|path| path.split('"').next());
     let path = path.expect("it has a path");
     assert_eq!(path.matches('M').count(), 2, "{path}");
-    assert_eq!(path.matches('L').count(), 1, "{path}");
+    assert_eq!(path.matches('l').count(), 1, "{path}");
+    assert!(path.contains("M3 "), "{path}");
     assert!(page.contains("window by window"));
 }
 

@@ -15,7 +15,7 @@ mod canvas;
 pub(super) mod lines;
 pub(super) mod percentiles;
 mod ranges;
-mod sweep;
+pub(super) mod sweep;
 
 use hopbench::record::{Run, Unit};
 
@@ -23,6 +23,7 @@ use self::bars::{Arrangement, Bars};
 use self::lines::Lines;
 use self::percentiles::{Curve, Percentiles};
 use self::ranges::Ranges;
+use self::sweep::Sweep;
 use super::breakdown;
 use super::distribution::Distribution;
 use super::parts::{self, PARTS};
@@ -48,6 +49,7 @@ pub(super) enum Drawing<'a> {
     Bars(Bars<'a>),
     Lines(Lines<'a>),
     Percentiles(Percentiles<'a>),
+    Sweep(Sweep<'a>),
     /// Told by the document alone.
     Still,
 }
@@ -176,10 +178,10 @@ pub(super) fn charts(run: &Run) -> Vec<Chart<'_>> {
         let chart = sweep::sweep(run, block);
         charts.push(chart.draw().map(|svg| Chart {
             file_name: block_file("knee", &knees, block),
-            title: chart.title,
+            title: chart.title.clone(),
             question: Question::Knee,
             svg,
-            drawing: Drawing::Still,
+            drawing: Drawing::Sweep(chart),
         }));
     }
     charts.extend(breakdowns(run));

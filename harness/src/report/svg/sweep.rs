@@ -28,31 +28,36 @@ const SUCCESS: Area = Area {
 };
 const TOP: f64 = 86.0;
 /// Quantiles and how strongly they are drawn.
-const QUANTILES: [(&str, f64); 3] = [("p50", 0.4), ("p90", 0.65), ("p99", 1.0)];
+pub(in crate::report) const QUANTILES: [(&str, f64); 3] =
+    [("p50", 0.4), ("p90", 0.65), ("p99", 1.0)];
+
 /// What the steps at one rate are drawn as.
-struct Point {
-    per_second: f64,
+pub(in crate::report) struct Point {
+    pub(in crate::report) per_second: f64,
+    /// Operations attempted in all of the steps, and how many steps there are.
+    pub(in crate::report) attempted: u64,
+    pub(in crate::report) steps: usize,
     /// Medians of the steps, in the order of [`QUANTILES`], in ns.
-    latencies: [Option<f64>; 3],
+    pub(in crate::report) latencies: [Option<f64>; 3],
     /// Of all steps together; null if nothing was attempted.
-    success_ratio: Option<f64>,
+    pub(in crate::report) success_ratio: Option<f64>,
     /// Whether the generator was the limit in half of the steps or more.
-    is_bound: bool,
+    pub(in crate::report) is_bound: bool,
 }
 
 /// One stack.
-struct Panel<'a> {
-    stack: &'a str,
-    verdict: Verdict,
-    points: Vec<Point>,
+pub(in crate::report) struct Panel<'a> {
+    pub(in crate::report) stack: &'a str,
+    pub(in crate::report) verdict: Verdict,
+    pub(in crate::report) points: Vec<Point>,
     knee: Option<f64>,
 }
 
 /// A chart of panels.
-pub(super) struct Sweep<'a> {
-    pub(super) title: String,
-    subtitle: String,
-    panels: Vec<Panel<'a>>,
+pub(in crate::report) struct Sweep<'a> {
+    pub(in crate::report) title: String,
+    pub(in crate::report) subtitle: String,
+    pub(in crate::report) panels: Vec<Panel<'a>>,
 }
 
 /// The sweep that `block` holds.
@@ -101,7 +106,7 @@ fn points(cell: &Cell) -> Vec<Point> {
                 .get(found.len().saturating_sub(1) / 2)
                 .map(|ns| *ns as f64)
         };
-        let sum = |of: fn(&Step) -> u64| steps.iter().map(|step| of(step)).sum::<u64>() as f64;
+        let sum = |of: fn(&Step) -> u64| steps.iter().map(|step| of(step)).sum::<u64>();
         let attempted = sum(|step| step.attempted_count);
         let is_bound = |step: &&&Step| step.outcome == StepOutcome::GeneratorBound;
         Point {
@@ -111,8 +116,10 @@ fn points(cell: &Cell) -> Vec<Point> {
                 median(|step| step.latency_p90_ns),
                 median(|step| step.latency_p99_ns),
             ],
-            success_ratio: (attempted > 0.0)
-                .then(|| 1.0 - sum(|step| step.failed_count) / attempted),
+            attempted,
+            steps: steps.len(),
+            success_ratio: (attempted > 0)
+                .then(|| 1.0 - sum(|step| step.failed_count) as f64 / attempted as f64),
             is_bound: steps.iter().filter(is_bound).count() * 2 >= steps.len(),
         }
     };
