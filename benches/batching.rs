@@ -41,6 +41,7 @@ impl Exchange {
             connect_limit: Duration::ZERO,
             share_port: false,
             source: None,
+            device: None,
             batching,
             buffers: SocketBuffers::default(),
             meter: WireMeter::default(),

@@ -12,8 +12,10 @@ use std::fmt;
 use std::fs;
 
 use hopbench::load::{Lifecycle, LoadPlan, Workload};
-use hopbench::transport::Stack;
+use hopbench::transport::{InnerIp, Stack};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+
+use crate::topology::Site;
 
 pub(crate) use lines::lines;
 
@@ -83,8 +85,9 @@ impl Spread {
 impl Demand {
     /// A cell whose `users` all connect to the same node over `stack`, each over a hop of its own.
     /// Where the generator is several processes, each has a source address.
-    pub(crate) fn of_cell(stack: &Stack, users: u32, spread: Spread) -> Self {
-        let at_node = if holds_a_socket_each(stack) {
+    pub(crate) fn of_cell(hop: impl Into<UserHop>, users: u32, spread: Spread) -> Self {
+        let hop = hop.into();
+        let at_node = if hop.has_socket_at_node() {
             share_by_chance(users, spread.node_processes)
         } else {
             0
@@ -94,29 +97,31 @@ impl Demand {
         Self {
             asker: Asker::Scenario,
             node_descriptors: at_node + OWN_DESCRIPTORS,
-            files: node_sockets + u64::from(users) + processes * OWN_DESCRIPTORS,
-            memory_bytes: u64::from(users) * bytes_per_user(stack) + processes * PROCESS_BYTES,
-            ..Self::of_generator(stack, users, spread.generator_processes, true)
+            files: node_sockets + hop.sockets() * u64::from(users) + processes * OWN_DESCRIPTORS,
+            memory_bytes: u64::from(users) * bytes_per_user(hop.stack) + processes * PROCESS_BYTES,
+            ..Self::of_generator(hop, users, spread.generator_processes, true)
         }
     }
 
     /// A generator whose node is not ours. Its processes have a source address each where
     /// `has_sources`.
     pub(crate) fn of_generator(
-        stack: &Stack,
+        hop: impl Into<UserHop>,
         users: u32,
         processes: u32,
         has_sources: bool,
     ) -> Self {
+        let hop = hop.into();
         let share = u64::from(users.div_ceil(processes.max(1)));
         let processes = u64::from(processes);
         Self {
             asker: Asker::Load,
             node_descriptors: 0,
-            generator_descriptors: share + OWN_DESCRIPTORS,
+            generator_descriptors: hop.sockets() * share + OWN_DESCRIPTORS,
             ports: if has_sources { share } else { users.into() },
-            files: u64::from(users) + processes * OWN_DESCRIPTORS,
-            memory_bytes: u64::from(users) * bytes_per_user(stack) / 2 + processes * PROCESS_BYTES,
+            files: hop.sockets() * u64::from(users) + processes * OWN_DESCRIPTORS,
+            memory_bytes: u64::from(users) * bytes_per_user(hop.stack) / 2
+                + processes * PROCESS_BYTES,
         }
     }
 
@@ -182,9 +187,44 @@ pub(crate) fn hops_at_once(plan: &LoadPlan) -> u32 {
     }
 }
 
-/// Whether the node has a descriptor for each user; datagrams, of tunnels too, come to one socket.
-fn holds_a_socket_each(stack: &Stack) -> bool {
-    stack.is_stream() && stack.tunnel.is_none()
+/// A user's hop, as far as the kernel has sockets for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UserHop {
+    stack: &'static Stack,
+    inner_ip: InnerIp,
+}
+
+impl From<&'static Stack> for UserHop {
+    /// The kernel is not inside its tunnel.
+    fn from(stack: &'static Stack) -> Self {
+        Self {
+            stack,
+            inner_ip: InnerIp::User,
+        }
+    }
+}
+
+impl From<&Site> for UserHop {
+    fn from(site: &Site) -> Self {
+        Self {
+            stack: site.stack,
+            inner_ip: site.inner_ip(),
+        }
+    }
+}
+
+impl UserHop {
+    /// Sockets of a user: outside of a tunnel, and inside if the kernel is there, too.
+    fn sockets(self) -> u64 {
+        let is_inside = self.stack.tunnel.is_some() && self.inner_ip == InnerIp::Kernel;
+        1 + u64::from(is_inside)
+    }
+
+    /// Whether the node has a socket for each user: datagrams, of tunnels too, come to one.
+    fn has_socket_at_node(self) -> bool {
+        let is_in_user_space = self.stack.tunnel.is_some() && self.inner_ip == InnerIp::User;
+        self.stack.is_stream() && !is_in_user_space
+    }
 }
 
 /// What one of `processes` gets of `users` at most whom the kernel hands out by a hash

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 use hopbench::net::link::{LinkConditions, Loss};
+use hopbench::transport::InnerIp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -28,6 +29,16 @@ pub(crate) enum PathName {
     Lab,
 }
 
+impl PathName {
+    /// Whose IP is usually inside tunnels: in the lab there is a network that the kernel's can be in.
+    pub(crate) fn inner_ip(self) -> InnerIp {
+        match self {
+            Self::Loopback => InnerIp::User,
+            Self::Lab => InnerIp::Kernel,
+        }
+    }
+}
+
 impl Path {
     /// As in the names of cells.
     pub(crate) fn name(&self) -> &'static str {
@@ -43,6 +54,15 @@ impl Path {
             Self::Loopback => None,
             Self::Lab(conditions) => Some(conditions),
         }
+    }
+
+    /// Whose IP is inside tunnels, unless a variant says otherwise.
+    pub(crate) fn inner_ip(&self) -> InnerIp {
+        match self {
+            Self::Loopback => PathName::Loopback,
+            Self::Lab(_) => PathName::Lab,
+        }
+        .inner_ip()
     }
 
     /// What a cell records of its links.

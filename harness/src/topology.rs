@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use hopbench::sip::{Accounts, Service};
-use hopbench::transport::Stack;
+use hopbench::transport::{InnerIp, Stack};
 use serde::{Deserialize, Deserializer};
 
 use crate::beneath::{self, Beneath};
@@ -44,6 +44,12 @@ impl Site {
             .beneath
             .and_then(|beneath| beneath::over(self.stack, beneath));
         over.map_or(self.stack.name, |over| over.name)
+    }
+
+    /// Whose IP is inside its tunnels.
+    pub(crate) fn inner_ip(&self) -> InnerIp {
+        let usual = self.path.inner_ip();
+        self.variant.inner_ip.unwrap_or(usual)
     }
 }
 

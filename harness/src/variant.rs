@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use hopbench::transport::{Batching, SocketBuffers, Stack, TlsOptions, TunnelOptions};
+use hopbench::transport::{Batching, InnerIp, SocketBuffers, Stack, TlsOptions, TunnelOptions};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -21,6 +21,8 @@ pub(crate) struct Variant {
     pub(crate) tls: TlsOptions,
     /// How stacks over tunnels run them.
     pub(crate) tunnel: TunnelOptions,
+    /// Whose IP is inside tunnels; if it is `None`, the one that is usual on the path.
+    pub(crate) inner_ip: Option<InnerIp>,
     /// Whether datagrams pass the kernel several at a time.
     pub(crate) batching: Batching,
     /// How much the kernel may keep for each socket.
@@ -44,8 +46,10 @@ pub(crate) struct Handicap {
 enum Concern {
     /// Stacks over TLS.
     Tls,
-    /// Streams within tunnels, whose TCP runs in user space.
+    /// Streams within tunnels.
     InnerTcp,
+    /// Everything within tunnels.
+    InnerIp,
     /// Tunnels of WireGuard.
     Wireguard,
     /// Everything that the kernel sees as datagrams.
@@ -60,12 +64,16 @@ enum Concern {
 pub(crate) type Parameters = BTreeMap<String, Value>;
 
 const BATCHING: &str = "batching";
+pub(crate) const INNER_IP: &str = "inner_ip";
+/// Of TCP in user space.
+pub(crate) const TCP_BUFFER_BYTES: &str = "tcp_buffer_bytes";
 
 impl Concern {
     fn of_key(key: &str) -> Self {
         match key {
             BATCHING => Self::Datagrams,
-            "mtu_bytes" | "tcp_buffer_bytes" => Self::InnerTcp,
+            INNER_IP => Self::InnerIp,
+            "mtu_bytes" | TCP_BUFFER_BYTES => Self::InnerTcp,
             "handshakes_per_second_limit" | "keep_alive_seconds" => Self::Wireguard,
             "socket_send_buffer_bytes" | "socket_receive_buffer_bytes" => Self::Sockets,
             "server_handicap_ratio" | "generator_handicap_ratio" => Self::Processes,
@@ -78,6 +86,7 @@ impl Concern {
         match self {
             Self::Tls => is_tls(stack),
             Self::InnerTcp => stack.is_stream() && stack.tunnel.is_some(),
+            Self::InnerIp => stack.tunnel.is_some(),
             Self::Wireguard => stack.tunnel == Some("wireguard"),
             Self::Datagrams => is_datagram(stack),
             Self::Sockets | Self::Processes => true,
@@ -112,7 +121,10 @@ impl Variant {
 
     /// Every option, by its key.
     fn parameters(&self) -> Parameters {
-        let mut parameters = BTreeMap::from([(BATCHING.to_owned(), value(&self.batching))]);
+        let mut parameters = BTreeMap::from([
+            (BATCHING.to_owned(), value(&self.batching)),
+            (INNER_IP.to_owned(), value(&self.inner_ip)),
+        ]);
         for options in [
             value(&self.tls),
             value(&self.tunnel),
@@ -131,7 +143,7 @@ impl Variant {
     /// When a key does not exist, with the nearest that does, or a value is not allowed.
     fn from_parameters(parameters: Parameters) -> Result<Self, String> {
         let usual = Self::default().parameters();
-        let mut owners: [Map<String, Value>; 5] = Default::default();
+        let mut owners: [Map<String, Value>; 6] = Default::default();
         for (key, value) in parameters {
             if !usual.contains_key(&key) {
                 return Err(unknown(&key, usual.keys().map(String::as_str)));
@@ -142,13 +154,18 @@ impl Variant {
                 Concern::Datagrams => 2,
                 Concern::Sockets => 3,
                 Concern::Processes => 4,
+                Concern::InnerIp => 5,
             };
             owners[owner].insert(key, value);
         }
-        let [tls, tunnel, mut batching, buffers, handicap] = owners;
+        let [tls, tunnel, mut batching, buffers, handicap, mut inner_ip] = owners;
         let variant = Self {
             tls: read(Value::Object(tls))?,
             tunnel: read(Value::Object(tunnel))?,
+            inner_ip: match inner_ip.remove(INNER_IP) {
+                Some(value) => read(value)?,
+                None => None,
+            },
             batching: match batching.remove(BATCHING) {
                 Some(value) => read(value)?,
                 None => Batching::default(),
@@ -232,6 +249,8 @@ impl Variant {
             stacks.iter().any(|stack| match Concern::of_key(key) {
                 Concern::Tls => false,
                 Concern::InnerTcp | Concern::Wireguard => stack.tunnel.is_some(),
+                // The site knows whose it is.
+                Concern::InnerIp => false,
                 Concern::Datagrams => is_datagram(stack),
                 Concern::Sockets => true,
                 Concern::Processes => !value.is_null(),
@@ -360,6 +379,10 @@ mod tests {
             stack.tunnel == Some("wireguard")
         });
         assert_eq!(stacks_of("keep_alive_seconds = 25"), wireguard);
+        let tunnels = carriers(&["udp@clear", "tcp@wireguard"], &|stack| {
+            stack.tunnel.is_some()
+        });
+        assert_eq!(stacks_of("inner_ip = \"user\""), tunnels);
         let both = stacks_of("keep_alive_seconds = 25\nresumption = \"ticket\"");
         assert!(both.iter().all(|name| name.starts_with("tls@")), "{both:?}");
     }
@@ -400,6 +423,7 @@ mod tests {
                 "batching = \"maybe\"",
                 "expected one of `off`, `on`, `segments`",
             ),
+            ("inner_ip = \"nobody\"", "expected `user` or `kernel`"),
             ("tls_version = \"1.1\"", "expected `1.2` or `1.3`"),
             ("mtu_bytes = 100", "allowed is 576 to 65000"),
             ("tcp_buffer_bytes = 999", "allowed is 1420 to 1048576"),

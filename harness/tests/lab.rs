@@ -22,7 +22,7 @@ name = "lab"
 summary = "for the tests"
 path = "lab"
 lab = { one_way_delay_ms = 10.0 }
-stacks = ["udp", "tcp"]
+stacks = ["udp", "tcp", "tcp@wireguard"]
 
 [setup]
 rate_per_second = 30.0
@@ -94,7 +94,7 @@ fn has_user_namespaces() -> bool {
 }
 
 fn assert_measured(run: &Run, privilege: &str) {
-    assert_eq!(run.cells.len(), 2);
+    assert_eq!(run.cells.len(), 3);
     for cell in &run.cells {
         let name = cell.id.as_str();
         assert_eq!(cell.path, "lab", "{name}");
@@ -106,8 +106,12 @@ fn assert_measured(run: &Run, privilege: &str) {
             "{name}: {:?}",
             cell.reason
         );
-        // Two round trips until a user is registered, and one more that opens a connection.
-        let round_trips = if cell.stack == "tcp" { 3.0 } else { 2.0 };
+        // Two round trips until a user is registered, and one more each that opens a tunnel or a connection.
+        let round_trips = match cell.stack.as_str() {
+            "udp" => 2.0,
+            "tcp" => 3.0,
+            _ => 4.0,
+        };
         let registered = cell.metrics["hop_ready_to_registered_ns"].value.unwrap();
         assert!(registered > round_trips * 20e6, "{name}: {registered} ns");
     }
@@ -196,7 +200,7 @@ fn remains() -> BTreeSet<String> {
     let names = fs::read_dir("/run/netns").into_iter().flatten().flatten();
     interfaces
         .map(|(name, _)| name.trim().to_owned())
-        .filter(|name| name.starts_with("hop"))
+        .filter(|name| name.starts_with("hop") || name.starts_with("tunnel"))
         .chain(names.map(|name| name.file_name().to_string_lossy().into_owned()))
         .collect()
 }

@@ -12,8 +12,8 @@ use hopbench::record::{Cell, Run, Verdict};
 
 const SCENARIO: &str = r#"
 name = "round-trips"
-summary = "two stacks over three links"
-stacks = ["udp", "tcp"]
+summary = "three stacks over three links"
+stacks = ["udp", "tcp", "tcp@wireguard"]
 
 [link]
 round_trips_ms = [0.0, 100.0, 200.0]
@@ -55,7 +55,7 @@ fn the_slopes_are_the_round_trips_that_the_protocols_promise() {
         .iter()
         .filter(|cell| cell.topology == "round-trips")
         .collect();
-    assert_eq!(fits.len(), 4);
+    assert_eq!(fits.len(), 6);
     for fit in fits {
         if fit.verdict == Verdict::Unsupported {
             let is_required = std::env::var("HOPBENCH_REQUIRE_PEERS").as_deref() == Ok("1");

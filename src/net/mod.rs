@@ -26,6 +26,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use kernel::{Batching, Kernel, KernelListener, SocketBuffers, UdpPort};
+#[cfg(target_os = "linux")]
+pub use tunneled::{Routed, RoutedListener, RoutedSocket, RoutedStream};
 pub use tunneled::{TunnelLimits, Tunneled, TunneledListener, TunneledSocket, TunneledStream};
 pub use wire::{MeteredStream, WireCounters, WireMeter};
 

@@ -4,6 +4,9 @@
 //! what passes through it is the business of whoever holds that. By four ioctls rather than a crate: those
 //! that make TUN devices bring queues, offloads and an asynchronous reader of their own along.
 
+mod books;
+mod queue;
+
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
@@ -11,6 +14,8 @@ use std::mem;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+
+pub use books::InterfaceBooks;
 
 /// Where the kernel hands them out.
 const CLONE_DEVICE: &str = "/dev/net/tun";
@@ -24,8 +29,13 @@ pub struct TunConfig {
     pub address: Ipv4Addr,
     /// Addresses that begin like it, in so many bits, are on the other side.
     pub prefix_bits: u8,
+    /// The one address on the other side, if it does not begin like this side's.
+    pub peer: Option<Ipv4Addr>,
     /// Largest IP packet.
     pub mtu_bytes: u32,
+    /// Packets that the kernel keeps until they are read; further ones it drops. Its own choice, 500, is a
+    /// burst of 750 kB.
+    pub queue_packets: u32,
 }
 
 /// A device that is up. It goes with its descriptor.
@@ -76,6 +86,7 @@ impl Tun {
             name: name_in(&request),
         };
         tun.configure(config).map_err(failed("configure"))?;
+        queue::set(&tun.name, config.queue_packets).map_err(failed("set the queue of"))?;
         Ok(tun)
     }
 
@@ -99,10 +110,23 @@ impl Tun {
         set(libc::SIOCSIFNETMASK, &|message| {
             message.ifr_ifru.ifru_netmask = socket_address(mask);
         })?;
+        if let Some(peer) = config.peer {
+            set(libc::SIOCSIFDSTADDR, &|message| {
+                message.ifr_ifru.ifru_dstaddr = socket_address(peer);
+            })?;
+        }
         set(libc::SIOCSIFFLAGS, &|message| {
             let flags = libc::IFF_UP | libc::IFF_RUNNING | libc::IFF_NOARP | libc::IFF_POINTOPOINT;
             message.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).expect("all are low bits");
         })
+    }
+
+    /// What the kernel drops there, to be asked from the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn books(&self) -> io::Result<InterfaceBooks> {
+        InterfaceBooks::open(&self.name)
     }
 
     /// As the kernel calls it.

@@ -6,6 +6,8 @@
 mod datagram;
 mod host;
 mod port;
+#[cfg(target_os = "linux")]
+mod routed;
 mod stream;
 
 use std::cell::{Cell, RefCell};
@@ -17,6 +19,8 @@ use std::time::{Duration, Instant};
 pub use self::datagram::TunneledSocket;
 use self::host::Host;
 use self::port::TunnelPort;
+#[cfg(target_os = "linux")]
+pub use self::routed::{Routed, RoutedListener, RoutedSocket, RoutedStream};
 pub use self::stream::{TunneledListener, TunneledStream};
 use super::tcp::{Tcp, TcpOptions};
 use super::{

@@ -139,6 +139,14 @@ pub struct MeteredStream {
     meter: WireMeter,
 }
 
+impl MeteredStream {
+    /// Whether both sides have said goodbye, and nothing of it waits to be acknowledged; or whether the
+    /// connection is broken.
+    pub(super) fn has_ended(&self) -> bool {
+        platform::has_ended(self.stream.as_raw_fd())
+    }
+}
+
 impl Drop for MeteredStream {
     fn drop(&mut self) {
         self.meter.closes(self.stream.as_raw_fd());
@@ -235,12 +243,15 @@ mod platform {
     const TIMESTAMP_BYTES: u64 = 12;
     /// Bit of [`Info::options`].
     const TIMESTAMPS: u8 = 1;
+    /// Value of [`Info::state`] (`TCP_CLOSE`).
+    const CLOSE: u8 = 7;
 
     /// The kernel's `struct tcp_info` as far as it is needed, which libc's is not long enough for.
     #[repr(C)]
     #[derive(Default)]
     struct Info {
-        _state_to_backoff: [u8; 5],
+        state: u8,
+        _congestion_to_backoff: [u8; 4],
         options: u8,
         _window_scale: [u8; 2],
         _rto_to_total_retrans: [u32; 24],
@@ -255,8 +266,24 @@ mod platform {
         bytes_sent: u64,
     }
 
+    /// Whether nothing of a connection is left but, perhaps, its time to wait.
+    pub(super) fn has_ended(descriptor: RawFd) -> bool {
+        info(descriptor).is_none_or(|info| info.state == CLOSE)
+    }
+
     /// What the kernel's books say of one connection.
     pub(super) fn tcp(descriptor: RawFd) -> Option<WireCounters> {
+        let info = info(descriptor)?;
+        let packets = u64::from(info.segments_in) + u64::from(info.segments_out);
+        let timestamp_bytes = u64::from(info.options & TIMESTAMPS) * TIMESTAMP_BYTES;
+        let header_bytes = ip_header_bytes(descriptor)? + TCP_HEADER_BYTES + timestamp_bytes;
+        Some(WireCounters {
+            bytes: info.bytes_sent + info.bytes_received + packets * header_bytes,
+            packets,
+        })
+    }
+
+    fn info(descriptor: RawFd) -> Option<Info> {
         let mut info = Info::default();
         let mut bytes = libc::socklen_t::try_from(size_of::<Info>()).expect("208 bytes");
         // SAFETY: `info` is writable for `bytes` bytes, all of it integers, and both outlive the
@@ -271,16 +298,7 @@ mod platform {
             )
         };
         // An older kernel fills less, and then it does not tell what it sent.
-        if outcome != 0 || (bytes as usize) < size_of::<Info>() {
-            return None;
-        }
-        let packets = u64::from(info.segments_in) + u64::from(info.segments_out);
-        let timestamp_bytes = u64::from(info.options & TIMESTAMPS) * TIMESTAMP_BYTES;
-        let header_bytes = ip_header_bytes(descriptor)? + TCP_HEADER_BYTES + timestamp_bytes;
-        Some(WireCounters {
-            bytes: info.bytes_sent + info.bytes_received + packets * header_bytes,
-            packets,
-        })
+        (outcome == 0 && bytes as usize >= size_of::<Info>()).then_some(info)
     }
 
     fn ip_header_bytes(descriptor: RawFd) -> Option<u64> {
@@ -325,5 +343,9 @@ mod platform {
 
     pub(super) fn tcp(_descriptor: RawFd) -> Option<WireCounters> {
         None
+    }
+
+    pub(super) fn has_ended(_descriptor: RawFd) -> bool {
+        true
     }
 }

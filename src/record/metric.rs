@@ -633,6 +633,7 @@ const BY_DROP: &[Known] = by_drop!(
     "no_association" "without an association"
     "misrouted" "misrouted"
     "rate_limited" "beyond the limit of handshakes"
+    "overrun" "the kernel's device was full"
 );
 
 /// What latencies tell together over links of several delays.

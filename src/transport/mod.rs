@@ -37,7 +37,7 @@ pub(crate) use flow::Link;
 pub use flow::{Flow, PONG_LIMIT, User};
 pub use registry::{Delivery, Stack, UnknownStack, find, stacks};
 pub use settings::{
-    Batching, Limits, Settings, SocketBuffers, TlsSettings, TunnelOptions, WireguardKeys,
+    Batching, InnerIp, Limits, Settings, SocketBuffers, TlsSettings, TunnelOptions, WireguardKeys,
 };
 pub use tls::{
     CryptoProvider, KeyExchangeGroup, KeyType, Resumption, TlsOptions, TlsOptionsError, TlsVersion,

@@ -24,6 +24,8 @@ pub struct Settings {
     pub wireguard: Option<WireguardKeys>,
     /// How tunnels are run; both ends must agree.
     pub tunnel: TunnelOptions,
+    /// Whose IP is inside tunnels.
+    pub inner_ip: InnerIp,
     /// Whether one system call may pass several datagrams to or from the kernel.
     pub batching: Batching,
     /// How much the kernel may keep for each socket.
@@ -38,6 +40,18 @@ pub struct Settings {
     /// How often a user pings its stream flow (RFC 5626 §4.4.1), at most once in 20 s; never if it is
     /// `None`. What a server does is answer.
     pub keep_alive: Option<Duration>,
+}
+
+/// Whose UDP and TCP are inside tunnels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InnerIp {
+    /// Our own: it takes no right, and leaves no trace in the system.
+    #[default]
+    User,
+    /// The kernel's, over TUN devices in this process's network namespace, where it must have
+    /// `CAP_NET_ADMIN`, and where the users' inner addresses must be its own.
+    Kernel,
 }
 
 impl Settings {
@@ -83,6 +97,7 @@ impl From<&Settings> for Kernel {
             connect_limit: settings.limits.connect,
             share_port: settings.share_port,
             source: settings.source,
+            device: None,
             batching: settings.batching,
             buffers: settings.socket_buffers,
             meter: WireMeter::default(),

@@ -12,7 +12,7 @@ use super::{
     TransportError, User, WireCounters, tunneled,
 };
 use crate::measure::heap::{self, Part};
-use crate::net::{Kernel, StreamNetwork};
+use crate::net::{DatagramNetwork, Kernel, StreamNetwork};
 
 /// `tcp`.
 pub(super) fn open(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
@@ -21,12 +21,28 @@ pub(super) fn open(settings: &Settings) -> Result<Box<dyn Transport>, TransportE
 
 /// `tcp@clear`.
 pub(super) fn open_clear(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
-    Ok(plain(tunneled::clear(settings), settings))
+    tunneled::carry(tunneled::clear(settings), settings, OnTunnels(settings))
 }
 
 /// `tcp@wireguard`.
 pub(super) fn open_wireguard(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
-    Ok(plain(tunneled::wireguard(settings)?, settings))
+    tunneled::carry(
+        tunneled::wireguard(settings)?,
+        settings,
+        OnTunnels(settings),
+    )
+}
+
+/// The carrier with these settings.
+struct OnTunnels<'s>(&'s Settings);
+
+impl tunneled::Carry for OnTunnels<'_> {
+    fn on<N: StreamNetwork + DatagramNetwork + 'static>(
+        self,
+        network: N,
+    ) -> Result<Box<dyn Transport>, TransportError> {
+        Ok(plain(network, self.0))
+    }
 }
 
 fn plain<N: StreamNetwork + 'static>(network: N, settings: &Settings) -> Box<dyn Transport> {

@@ -1,7 +1,9 @@
 //! The tunnels that carriers are put on, made from [`Settings`].
 
-use super::{Settings, TransportError};
-use crate::net::{TunnelLimits, Tunneled};
+use super::{InnerIp, Settings, Transport, TransportError};
+#[cfg(target_os = "linux")]
+use crate::net::Routed;
+use crate::net::{DatagramNetwork, StreamNetwork, TunnelLimits, Tunneled};
 use crate::tunnel::{Clear, MAX_USERS, Protection, Wireguard};
 
 /// What is below `@clear`.
@@ -34,4 +36,36 @@ fn network<P: Protection>(settings: &Settings, protection: P) -> Tunneled<P> {
         linger: settings.limits.close,
     };
     Tunneled::new(settings.into(), protection, limits, &settings.tunnel)
+}
+
+/// Puts a carrier on a network.
+pub(super) trait Carry {
+    /// What may go wrong is the carrier's own.
+    ///
+    /// # Errors
+    /// When the settings lack what it needs.
+    fn on<N: StreamNetwork + DatagramNetwork + 'static>(
+        self,
+        network: N,
+    ) -> Result<Box<dyn Transport>, TransportError>;
+}
+
+/// Puts a carrier on tunnels, with the IP inside that the settings ask for.
+///
+/// # Errors
+/// Those of the carrier, and where the kernel's IP cannot be inside.
+pub(super) fn carry<P: Protection + 'static>(
+    tunnels: Tunneled<P>,
+    settings: &Settings,
+    carrier: impl Carry,
+) -> Result<Box<dyn Transport>, TransportError> {
+    match settings.inner_ip {
+        InnerIp::User => carrier.on(tunnels),
+        #[cfg(target_os = "linux")]
+        InnerIp::Kernel => carrier.on(Routed::new(tunnels)),
+        #[cfg(not(target_os = "linux"))]
+        InnerIp::Kernel => Err(TransportError::Credentials(
+            "the kernel's IP can be inside tunnels on Linux only".to_owned(),
+        )),
+    }
 }

@@ -16,7 +16,7 @@ use super::{
     tunneled,
 };
 use crate::measure::heap::{self, Part};
-use crate::net::{DatagramNetwork, DatagramSocket, Kernel};
+use crate::net::{DatagramNetwork, DatagramSocket, Kernel, StreamNetwork};
 
 /// `udp`.
 pub(super) fn open(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
@@ -25,12 +25,24 @@ pub(super) fn open(settings: &Settings) -> Result<Box<dyn Transport>, TransportE
 
 /// `udp@clear`.
 pub(super) fn open_clear(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
-    Ok(Box::new(Udp::new(tunneled::clear(settings))))
+    tunneled::carry(tunneled::clear(settings), settings, Plain)
 }
 
 /// `udp@wireguard`.
 pub(super) fn open_wireguard(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
-    Ok(Box::new(Udp::new(tunneled::wireguard(settings)?)))
+    tunneled::carry(tunneled::wireguard(settings)?, settings, Plain)
+}
+
+/// Nothing but datagrams.
+struct Plain;
+
+impl tunneled::Carry for Plain {
+    fn on<N: StreamNetwork + DatagramNetwork + 'static>(
+        self,
+        network: N,
+    ) -> Result<Box<dyn Transport>, TransportError> {
+        Ok(Box::new(Udp::new(network)))
+    }
 }
 
 struct Udp<N> {

@@ -202,6 +202,9 @@ pub enum DropCause {
     /// Opens a tunnel while many do; its sender was told how to show that it is where it says.
     #[error("rate limited")]
     RateLimited,
+    /// Carried, or was to carry, an IP packet that the kernel's device had no room for.
+    #[error("overrun")]
+    Overrun,
 }
 
 /// How many datagrams were dropped, by cause.
@@ -215,6 +218,7 @@ pub struct Drops {
     pub no_association: u64,
     pub misrouted: u64,
     pub rate_limited: u64,
+    pub overrun: u64,
 }
 
 impl Drops {
@@ -228,6 +232,7 @@ impl Drops {
             DropCause::NoAssociation => &mut self.no_association,
             DropCause::Misrouted => &mut self.misrouted,
             DropCause::RateLimited => &mut self.rate_limited,
+            DropCause::Overrun => &mut self.overrun,
         } += 1;
     }
 
@@ -242,6 +247,7 @@ impl Drops {
             no_association: self.no_association + other.no_association,
             misrouted: self.misrouted + other.misrouted,
             rate_limited: self.rate_limited + other.rate_limited,
+            overrun: self.overrun + other.overrun,
         }
     }
 
@@ -255,5 +261,6 @@ impl Drops {
             + self.no_association
             + self.misrouted
             + self.rate_limited
+            + self.overrun
     }
 }

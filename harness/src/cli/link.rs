@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::ValueHint;
 use hopbench::net::link::{LinkConditions, Loss};
+use hopbench::transport::InnerIp;
 
+use super::by_name;
 use crate::path::PathName;
 use crate::scenario::Plan;
 use crate::testbed::Captures;
@@ -20,6 +22,10 @@ pub(crate) struct PathArgs {
     path: Option<PathName>,
     #[command(flatten)]
     link: LinkArgs,
+    /// Whose IP is inside the tunnels of @clear and @wireguard: the kernel's over TUN devices, as deployed VPNs
+    /// have it (the lab's way), or one in user space (the only way over the loopback)
+    #[arg(long, value_name = "WHOSE", value_parser = by_name::<InnerIp>)]
+    inner_ip: Option<InnerIp>,
     /// Write what passes emulated links of the lab to this folder: a pcap file for each link of each block
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     capture: Option<PathBuf>,
@@ -72,6 +78,20 @@ impl PathArgs {
              --one-way-delay-ms 1"
         );
         Ok(())
+    }
+
+    /// Whose IP is inside tunnels, where that is not the usual one on the plan's path.
+    ///
+    /// # Errors
+    /// When it cannot be there.
+    pub(crate) fn inner_ip(&self, plan: &Plan) -> anyhow::Result<Option<InnerIp>> {
+        anyhow::ensure!(
+            plan.path == PathName::Lab || self.inner_ip != Some(InnerIp::Kernel),
+            "the kernel's IP is inside tunnels in network namespaces only, and packets go over the loopback: \
+             add --path lab"
+        );
+        let usual = plan.path.inner_ip();
+        Ok(self.inner_ip.filter(|asked| *asked != usual))
     }
 
     /// Where captures go, if they are wanted.

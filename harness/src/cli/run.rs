@@ -24,7 +24,7 @@ use crate::progress::Progress;
 use crate::report::{self, Format};
 use crate::scenario::{PROFILES, Scenario};
 use crate::testbed::{Captures, Placement, Testbed};
-use crate::variant::Handicap;
+use crate::variant::{Handicap, Variant};
 
 /// Options of a run.
 #[derive(Debug, clap::Args)]
@@ -380,7 +380,10 @@ impl Args {
         if self.budget.is_some() {
             scenario.plan.until_narrow();
         }
-        scenario.plan.usual = self.tunnel.variant()?;
+        scenario.plan.usual = Variant {
+            inner_ip: self.path.inner_ip(&scenario.plan)?,
+            ..self.tunnel.variant()?
+        };
         Ok(scenario)
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct TunnelArgs {
     /// Largest IP packet of TCP within a tunnel, 576 to 65000
     #[arg(long, value_name = "BYTES", default_value_t = TunnelOptions::default().mtu_bytes)]
     tunnel_mtu_bytes: u16,
-    /// Send buffer and receive buffer of TCP within a tunnel, each; at least
+    /// Send buffer and receive buffer of TCP in user space within a tunnel, each; at least
     /// a packet, at most 1048576
     #[arg(long, value_name = "BYTES", default_value_t = TunnelOptions::default().tcp_buffer_bytes)]
     tunnel_tcp_buffer_bytes: u32,
@@ -68,6 +68,7 @@ impl TunnelArgs {
         let Variant {
             tls: _,
             tunnel,
+            inner_ip: _,
             batching,
             buffers,
             handicap: _,

@@ -211,7 +211,7 @@ impl Question for Sampling {
     }
 
     fn demand(&self, site: &Site) -> Demand {
-        Demand::of_cell(site.stack, limits::hops_at_once(&self.plan), Spread::PAIR)
+        Demand::of_cell(site, limits::hops_at_once(&self.plan), Spread::PAIR)
     }
 
     fn expected_seconds(&self, _: Topology) -> f64 {

@@ -211,7 +211,7 @@ impl Question for Counting {
     }
 
     fn demand(&self, site: &Site) -> Demand {
-        Demand::of_cell(site.stack, 1, Spread::PAIR)
+        Demand::of_cell(site, 1, Spread::PAIR)
     }
 
     fn expected_seconds(&self, _: Topology) -> f64 {

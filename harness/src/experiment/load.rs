@@ -318,7 +318,7 @@ impl Question for Load {
         let has_callees = calls(self.plan.workload) && site.topology.layout().callees.is_some();
         let callees = if has_callees { self.plan.users } else { 0 };
         let users = limits::hops_at_once(&self.plan).saturating_add(callees);
-        Demand::of_cell(site.stack, users, Spread::PAIR)
+        Demand::of_cell(site, users, Spread::PAIR)
     }
 
     fn expected_seconds(&self, topology: Topology) -> f64 {

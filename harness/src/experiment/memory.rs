@@ -127,7 +127,7 @@ impl Question for Ramp {
     }
 
     fn demand(&self, site: &Site) -> Demand {
-        let pair = |users| Demand::of_cell(site.stack, users, Spread::PAIR);
+        let pair = |users| Demand::of_cell(site, users, Spread::PAIR);
         match self.stage {
             Stage::Handshaken | Stage::Registered | Stage::InCall => pair(self.most()),
             Stage::Idle => {

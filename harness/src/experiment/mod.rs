@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use hopbench::measure::histogram::{LatencyHistogram, WindowCounts};
 use hopbench::record::{CellId, Ratio};
-use hopbench::transport::{KeyType, Settings, Stack, TlsSettings};
+use hopbench::transport::{InnerIp, KeyType, Settings, Stack, TlsSettings, TunnelOptions};
 use serde_json::{Value, json};
 
 use crate::lab::daemon;
@@ -42,7 +42,7 @@ use crate::progress::Progress;
 use crate::scenario::{Blocks, Plan};
 use crate::testbed::{Failure, Outcome, TUNNELS_PROTECT, Testbed};
 use crate::topology::{Site, Topology};
-use crate::variant::{self, Variant};
+use crate::variant::{self, INNER_IP, TCP_BUFFER_BYTES, Variant};
 
 use collect::Collected;
 pub(crate) use collect::{describes_load, is_mishap};
@@ -398,6 +398,16 @@ impl Bench<'_> {
             ..site.variant
         };
         parameters.extend(variant.recorded([site.stack, site.core]));
+        if [site.stack, site.core]
+            .iter()
+            .any(|stack| stack.tunnel.is_some())
+        {
+            parameters.insert(INNER_IP.into(), json!(site.inner_ip()));
+            if site.inner_ip() == InnerIp::Kernel {
+                // The kernel sizes its own.
+                parameters.remove(TCP_BUFFER_BYTES);
+            }
+        }
         if site.topology != Topology::Direct {
             parameters.insert("tunnels_protect".into(), json!(TUNNELS_PROTECT));
             parameters.insert("uri_scheme".into(), json!("sip"));
@@ -429,10 +439,12 @@ impl Bench<'_> {
         let Variant {
             tls,
             tunnel,
+            inner_ip: _,
             batching,
             buffers,
             handicap: _,
         } = site.variant;
+        check_inner_ip(site)?;
         tls.check()
             .map_err(|reason| Failure::Unsupported(reason.to_string()))?;
         settings.tls = self
@@ -443,10 +455,30 @@ impl Bench<'_> {
                 ..certificates.clone()
             });
         settings.tunnel = tunnel;
+        settings.inner_ip = site.inner_ip();
         settings.batching = batching;
         settings.socket_buffers = buffers;
         Ok(settings)
     }
+}
+
+/// Whether what is asked of the IP inside tunnels can be had.
+fn check_inner_ip(site: &Site) -> Outcome<()> {
+    let reason = match (site.path.links(), site.inner_ip()) {
+        (_, InnerIp::User) => return Ok(()),
+        (None, InnerIp::Kernel) => {
+            "the kernel's IP is inside tunnels in network namespaces only: add --path lab"
+        }
+        (Some(_), InnerIp::Kernel) => {
+            let usual = TunnelOptions::default().tcp_buffer_bytes;
+            if site.variant.tunnel.tcp_buffer_bytes == usual {
+                return Ok(());
+            }
+            "`tcp_buffer_bytes` is of TCP in user space, and the kernel's is inside the tunnel: add \
+             --inner-ip user, or set `socket_send_buffer_bytes` and `socket_receive_buffer_bytes`"
+        }
+    };
+    Err(Failure::Unsupported(reason.to_owned()))
 }
 
 #[cfg(test)]

@@ -251,7 +251,7 @@ impl Question for Narrow {
         let most = self.rate_bits_per_second as f64 / (8.0 * FEWEST_BYTES);
         let most = most * self.hops.overload.unwrap_or(1.0);
         let plan = self.heavy(most, self.hops.queue_seconds, 0);
-        Demand::of_cell(site.stack, limits::hops_at_once(&plan), Spread::PAIR)
+        Demand::of_cell(site, limits::hops_at_once(&plan), Spread::PAIR)
     }
 
     fn expected_seconds(&self, _topology: Topology) -> f64 {

@@ -136,8 +136,8 @@ impl Question for Crowd {
             node_processes: self.scale.workers,
             generator_processes: self.scale.generator_processes,
         };
-        Demand::of_cell(site.stack, self.users + visitors, spread)
-            .beside(Demand::of_generator(site.stack, visitors, 1, false))
+        Demand::of_cell(site, self.users + visitors, spread)
+            .beside(Demand::of_generator(site, visitors, 1, false))
     }
 
     fn expected_seconds(&self, _topology: Topology) -> f64 {

@@ -236,7 +236,7 @@ fn demand(plan: &LoadPlan, site: &Site) -> Demand {
     let has_callees = plan.workload == Workload::Invite && site.topology.layout().callees.is_some();
     let callees = if has_callees { plan.users } else { 0 };
     let users = limits::hops_at_once(plan).saturating_add(callees);
-    Demand::of_cell(site.stack, users, Spread::PAIR)
+    Demand::of_cell(site, users, Spread::PAIR)
 }
 
 impl Algorithm {

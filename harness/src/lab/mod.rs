@@ -72,7 +72,9 @@ fn probe() -> Result<(), LabError> {
         name: "probe%d".into(),
         address: Ipv4Addr::new(198, 18, 0, 1),
         prefix_bits: 30,
+        peer: None,
         mtu_bytes: 1_500,
+        queue_packets: 500,
     };
     namespace.tun(&config).map(drop)
 }

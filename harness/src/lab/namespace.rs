@@ -232,7 +232,9 @@ mod tests {
             name: "hop%d".into(),
             address: Ipv4Addr::new(198, 18, 0, 1),
             prefix_bits: 30,
+            peer: None,
             mtu_bytes: 1_400,
+            queue_packets: 10,
         };
         let tun = namespace.tun(&config).unwrap();
         assert_eq!(tun.name(), "hop0");

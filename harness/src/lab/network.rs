@@ -23,6 +23,9 @@ const PREFIX_BITS: u8 = 30;
 /// Within a tunnel of others, a link's addresses are of the same network's other half: 198.19.N.1 and 198.19.N.2.
 const INSIDE: [u8; 2] = [198, 19];
 
+/// The addresses inside tunnels (`hopbench::tunnel::user_address`).
+const INNER: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 0, 0, 0), 8);
+
 /// Where nodes listen (RFC 3261 §18): each has addresses of its own.
 const SIP_PORT: u16 = 5_060;
 const SIPS_PORT: u16 = 5_061;
@@ -76,6 +79,10 @@ impl Lab {
             stations: stations.collect::<Result<_, _>>()?,
             links: Vec::new(),
         };
+        // Users of tunnels are told by their inner addresses, which are all here.
+        let (prefix, bits) = INNER;
+        lab.users
+            .interfaces(async |interfaces| interfaces.add_local(prefix, bits).await)?;
         for (number, (from, to)) in hops(layout).into_iter().enumerate() {
             let number = u8::try_from(number).expect("a layout has a few links");
             let name = interface_of(number);

@@ -5,14 +5,14 @@
 //! that it delivers later than it should have, and those that a device dropped because it did not read
 //! in time, are counted: figures of such a cell would be the emulator's.
 
-use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hopbench::net::link::{Link, LinkCounters};
+use hopbench::net::tun::InterfaceBooks;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -80,43 +80,6 @@ pub(crate) struct PumpCounters {
     pub(crate) refused: u64,
     /// Packets that were delivered more than 250 µs later than they should have been.
     pub(crate) late: u64,
-}
-
-/// Where the kernel counts what an interface dropped, in the network namespace that it was opened in.
-#[derive(Debug)]
-pub(crate) struct InterfaceBooks {
-    file: File,
-    name: String,
-}
-
-impl InterfaceBooks {
-    /// Of the interface `name`, in the network namespace of the calling thread.
-    ///
-    /// # Errors
-    /// The system's.
-    pub(crate) fn open(name: &str) -> io::Result<Self> {
-        Ok(Self {
-            file: File::open("/proc/thread-self/net/dev")?,
-            name: name.to_owned(),
-        })
-    }
-
-    /// Packets that were to leave by it and did not.
-    fn dropped(&mut self) -> io::Result<u64> {
-        let mut text = String::new();
-        self.file.rewind()?;
-        self.file.read_to_string(&mut text)?;
-        dropped_of(&text, &self.name).ok_or_else(|| {
-            io::Error::other(format!("the kernel's list has no interface {}", self.name))
-        })
-    }
-}
-
-/// In the kernel's list of interfaces: of eight columns for each direction the fourth.
-fn dropped_of(list: &str, name: &str) -> Option<u64> {
-    let mut lines = list.lines().filter_map(|line| line.split_once(':'));
-    let (_, columns) = lines.find(|(interface, _)| interface.trim() == name)?;
-    columns.split_whitespace().nth(8 + 3)?.parse().ok()
 }
 
 impl PumpCounters {

@@ -6,10 +6,13 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
-use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::packet_route::route::{RouteScope, RouteType};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
 
 use super::LabError;
+
+/// Where the kernel looks first: addresses that are its own (`RT_TABLE_LOCAL`).
+const LOCAL_TABLE: u32 = 255;
 
 /// The interfaces of a namespace.
 pub(crate) struct Interfaces(Handle);
@@ -50,14 +53,6 @@ impl Interfaces {
         set.map_err(netlink(format!("set the MTU of {name} to {mtu_bytes}")))
     }
 
-    /// Sets how many packets the kernel keeps that are to leave by an interface. (By netlink, since the ioctl
-    /// for it asks for root of the whole system.)
-    pub(crate) async fn set_queue(&self, name: &str, packets: u32) -> Result<(), LabError> {
-        let link = LinkUnspec::new_with_index(index(name)?).txqueuelen(packets);
-        let set = self.0.link().set(link.build()).execute().await;
-        set.map_err(netlink(format!("have {name} keep {packets} packets")))
-    }
-
     /// Gives an interface an address; those that share its first `prefix_bits` are on the other side.
     pub(crate) async fn add_address(
         &self,
@@ -90,6 +85,18 @@ impl Interfaces {
         };
         let added = self.0.route().add(route.build()).execute().await;
         added.map_err(netlink(format!("route {prefix}/{bits} by {name}")))
+    }
+
+    /// Makes all addresses that begin like `prefix`, in so many bits, this host's own (AnyIP).
+    pub(super) async fn add_local(&self, prefix: Ipv4Addr, bits: u8) -> Result<(), LabError> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(prefix, bits)
+            .output_interface(index("lo")?)
+            .table_id(LOCAL_TABLE)
+            .kind(RouteType::Local)
+            .scope(RouteScope::Host);
+        let added = self.0.route().add(route.build()).execute().await;
+        added.map_err(netlink(format!("make {prefix}/{bits} this host's own")))
     }
 
     /// Makes a pair of interfaces that are each other's wire, one of them here, the other in the namespace

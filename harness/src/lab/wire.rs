@@ -7,12 +7,12 @@ use hopbench::net::link::{Link, LinkConditions};
 use hopbench::net::tun::TunConfig;
 
 use super::LabError;
-use super::pump::{self, InterfaceBooks, Pump};
+use super::pump::{self, Pump};
 use super::tap::Tap;
 use super::veth::End;
 
-/// Packets that a device keeps until the pump reads them. The kernel's default, 500, is a burst of 750 kB.
-const QUEUE_PACKETS: u32 = 10_000;
+/// Packets that a device keeps until the pump reads them.
+pub(super) const QUEUE_PACKETS: u32 = 10_000;
 
 /// Joins two namespaces by links that are as `conditions` say in both directions, past `tap`. `seed` draws
 /// what happens to packets; the pump uses `cpus`, if there are some.
@@ -27,21 +27,23 @@ pub(super) fn join(
     tap: Tap,
     cpus: &[usize],
 ) -> Result<Pump, LabError> {
-    let device = |end: End<'_>| {
+    let device = |end: End<'_>| -> Result<pump::End, LabError> {
         let config = TunConfig {
             name: end.name.to_owned(),
             address: end.address,
             prefix_bits,
+            peer: None,
             mtu_bytes: conditions.mtu_bytes.into(),
+            queue_packets: QUEUE_PACKETS,
         };
         let tun = end.namespace.tun(&config)?;
-        end.namespace.interfaces(async |interfaces| {
-            interfaces.set_queue(end.name, QUEUE_PACKETS).await?;
-            let books = InterfaceBooks::open(end.name);
-            Ok(pump::End {
-                books: Some(books.map_err(LabError::step("read what an interface drops"))?),
-                device: tun.into(),
-            })
+        let books = end.namespace.run(|| {
+            let books = tun.books();
+            books.map_err(LabError::step("read what an interface drops"))
+        })?;
+        Ok(pump::End {
+            books: Some(books),
+            device: tun.into(),
         })
     };
     // Each direction loses other packets than the other one.

@@ -36,7 +36,8 @@ pub(super) fn section(out: &mut String, run: &Run, summary: &Summary<'_>) {
     let _ = writeln!(
         out,
         "## How far is the stand-in from IPsec\n\n\
-         The stand-in is `@wireguard`: boringtun, and TCP of smoltcp in the same process. `@strongswan` is IPsec: \
+         The stand-in is `@wireguard`: boringtun in the SIP processes, with the kernel's TCP inside over a TUN device or, \
+         where a cell's `inner_ip` is `user`, TCP of smoltcp. `@strongswan` is IPsec: \
          IKEv2, and ESP in UDP by strongSwan's `kernel-libipsec`, in user space, too. `@wireguard-go` is WireGuard as \
          IPsec is here, a daemon beside the SIP processes with the kernel's TCP above it: what of a ratio is the \
          daemon's and the kernel's, and what the protocol's, is seen beside it. Processor time of daemons is in that of \

@@ -26,6 +26,8 @@ pub struct Kernel {
     pub share_port: bool,
     /// Where client sockets bind; the kernel chooses if it is `None`.
     pub source: Option<IpAddr>,
+    /// The only interface whose packets they send and receive; any if it is `None`. Linux alone has it.
+    pub device: Option<String>,
     /// Whether datagram sockets pass several datagrams to and from the kernel at once.
     pub batching: Batching,
     /// How much the kernel may keep for each socket.
@@ -75,6 +77,23 @@ impl SocketBuffers {
 }
 
 impl Kernel {
+    /// Keeps a socket to the device, if there is one.
+    #[cfg(target_os = "linux")]
+    fn keep_to_device(&self, socket: &impl AsFd) -> io::Result<()> {
+        match &self.device {
+            Some(device) => SockRef::from(socket).bind_device(Some(device.as_bytes())),
+            None => Ok(()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn keep_to_device(&self, _socket: &impl AsFd) -> io::Result<()> {
+        match &self.device {
+            Some(_) => Err(io::ErrorKind::Unsupported.into()),
+            None => Ok(()),
+        }
+    }
+
     fn source_for(&self, target: SocketAddr) -> IpAddr {
         self.source.unwrap_or(match target {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

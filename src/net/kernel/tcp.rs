@@ -32,6 +32,7 @@ impl StreamNetwork for Kernel {
             // Lets a server restart while old connections linger; a live listener still excludes.
             socket.set_reuseaddr(true)?;
             SockRef::from(&socket).set_reuse_port(self.share_port)?;
+            self.keep_to_device(&socket)?;
             // Accepted connections inherit it.
             self.buffers.apply(&socket)?;
             socket.bind(address)?;
@@ -107,6 +108,7 @@ impl Kernel {
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         }?;
         socket.set_nodelay(true)?;
+        self.keep_to_device(&socket)?;
         self.buffers.apply(&socket)?;
         if let Some(source) = self.source {
             choose_port_on_connect(&socket)?;

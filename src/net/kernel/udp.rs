@@ -42,6 +42,7 @@ impl Kernel {
             // may choose one that strangers of the same user share: this one is shared only then.
             let is_chosen_here = address.port() != 0;
             socket.set_reuse_port(self.share_port && is_chosen_here)?;
+            self.keep_to_device(&socket)?;
             socket.set_recv_buffer_size(SERVER_BUFFER_BYTES)?;
             socket.set_send_buffer_size(SERVER_BUFFER_BYTES)?;
             self.buffers.apply(&socket)?;
@@ -59,6 +60,7 @@ impl Kernel {
     ) -> Result<UdpPort, NetError> {
         let connect = async {
             let socket = UdpSocket::bind(SocketAddr::new(self.source_for(target), 0)).await?;
+            self.keep_to_device(&socket)?;
             self.buffers.apply(&socket)?;
             socket.connect(target).await?;
             socket.writable().await?;

@@ -116,6 +116,12 @@ impl<E: Endpoint> TunnelPort<E> {
         tunnels.into_iter().chain(deadline).min()
     }
 
+    /// Waits for the system to report an error of the outer socket: usually that the server is not there.
+    #[cfg(target_os = "linux")]
+    pub(super) async fn failed(&self) -> io::Error {
+        self.port.failed().await
+    }
+
     /// Drives until something is there; fails when the system says that the server is not.
     pub(super) async fn drive_until<T>(
         &self,

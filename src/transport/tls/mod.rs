@@ -32,7 +32,7 @@ use super::acceptor::{Handshake, Security};
 use super::tcp::Streams;
 use super::{HandshakeKind, Settings, TlsSettings, Transport, TransportError, User, tunneled};
 use crate::measure::heap::{self, Part};
-use crate::net::{Kernel, StreamNetwork};
+use crate::net::{DatagramNetwork, Kernel, StreamNetwork};
 
 /// `tls`.
 pub(super) fn open_server_authenticated(
@@ -48,8 +48,23 @@ pub(super) fn open_mutual(settings: &Settings) -> Result<Box<dyn Transport>, Tra
 
 /// `tls@wireguard`.
 pub(super) fn open_wireguard(settings: &Settings) -> Result<Box<dyn Transport>, TransportError> {
-    let network = tunneled::wireguard(settings)?;
-    open(network, settings, Authentication::Server)
+    tunneled::carry(
+        tunneled::wireguard(settings)?,
+        settings,
+        OnTunnels(settings),
+    )
+}
+
+/// The carrier with these settings.
+struct OnTunnels<'s>(&'s Settings);
+
+impl tunneled::Carry for OnTunnels<'_> {
+    fn on<N: StreamNetwork + DatagramNetwork + 'static>(
+        self,
+        network: N,
+    ) -> Result<Box<dyn Transport>, TransportError> {
+        open(network, self.0, Authentication::Server)
+    }
 }
 
 fn open<N: StreamNetwork + 'static>(

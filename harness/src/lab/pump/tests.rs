@@ -14,6 +14,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair
 
 use super::super::pcap::Capture;
 use super::super::tests::lab_is_possible;
+use super::super::wire;
 use super::*;
 use crate::lab::Namespace;
 
@@ -152,17 +153,6 @@ fn lateness_of_few_packets_is_let_pass_and_of_many_is_told() {
     assert_eq!((since.late, since.links.delivered), (7, 0));
 }
 
-#[test]
-fn finds_what_an_interface_dropped_in_the_kernels_list() {
-    let list = "Inter-|   Receive                            |  Transmit\n \
-                face |bytes    packets errs drop fifo frame compressed multicast|bytes packets errs drop\n    \
-                lo:       1       2    3    4    5     6          7         8        9      10   11   12\n\
-                hop0: 1 2 3 4 5 6 7 8 9 10 11 42 13 14 15 16\n";
-    assert_eq!(dropped_of(list, "hop0"), Some(42));
-    assert_eq!(dropped_of(list, "lo"), Some(12));
-    assert_eq!(dropped_of(list, "hop1"), None);
-}
-
 /// Frames and bytes that tshark finds in a capture; `None` where it is not installed.
 fn counted_by_tshark(capture: &Path) -> Option<(u64, u64)> {
     let output = Command::new("tshark")
@@ -231,13 +221,12 @@ fn device(host: u8) -> (Namespace, End) {
         name: "hop0".into(),
         address: Ipv4Addr::new(198, 18, 0, host),
         prefix_bits: 30,
+        peer: None,
         mtu_bytes: 1_500,
+        queue_packets: wire::QUEUE_PACKETS,
     };
     let device: Tun = namespace.tun(&config).unwrap();
-    let books = namespace
-        .run(|| Ok(InterfaceBooks::open("hop0")))
-        .unwrap()
-        .unwrap();
+    let books = namespace.run(|| Ok(device.books())).unwrap().unwrap();
     let end = End {
         device: device.into(),
         books: Some(books),

@@ -25,6 +25,7 @@ fn kernel(batching: Batching) -> Kernel {
         connect_limit: PATIENCE,
         share_port: false,
         source: None,
+        device: None,
         batching,
         buffers: SocketBuffers::default(),
         meter: WireMeter::default(),
