@@ -201,7 +201,7 @@ fn wrong_usage_is_explained_and_exits_with_2() {
         ),
         (
             &["node", "--batching", "maybe"],
-            &["maybe", "`off` or `on`"],
+            &["maybe", "`off`, `on`, `segments`"],
         ),
         (
             &["node", "--tunnel-mtu-bytes", "100"],

@@ -197,13 +197,20 @@ impl Worker {
         stack: &'static Stack,
         index: u32,
     ) -> Result<Self, TransportError> {
-        // A user sends what one wake-up brings with as few calls as it can: what the server gets is the same.
+        let gathers = !config.gather.is_zero();
+        // A user sends what one wake-up brings with one call, or as few as it can if it gathers: what the server
+        // gets is the same. But a capture on the loopback shows what passes the kernel as one as one packet.
+        let batching = if gathers {
+            Batching::Segments
+        } else {
+            Batching::On
+        };
         let mut settings = Settings {
-            batching: Batching::Segments,
+            batching,
             ..config.settings.clone()
         };
         // What gathers lets more wait for it than a datagram socket usually holds.
-        if !config.gather.is_zero() && !stack.is_stream() {
+        if gathers && !stack.is_stream() {
             let buffers = &mut settings.socket_buffers;
             buffers
                 .socket_receive_buffer_bytes

@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', value_name = "STACK,…")]
     stacks: Vec<String>,
     /// Seconds for which both sides are sampled in each cell
-    #[arg(long, default_value_t = 2.0, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, default_value_t = 4.0, value_name = "SECONDS", value_parser = seconds)]
     seconds: f64,
     /// Interleaved repetitions
     #[arg(long, default_value_t = 3, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100))]

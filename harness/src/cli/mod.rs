@@ -165,7 +165,7 @@ fn words(error: &anyhow::Error) -> String {
         let cause = cause.to_string();
         if words.is_empty() {
             words = cause;
-        } else if !words.ends_with(&cause) {
+        } else if !words.contains(&cause) {
             words = format!("{words}: {cause}");
         }
     }

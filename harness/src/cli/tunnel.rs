@@ -11,6 +11,7 @@ use crate::variant::Variant;
 pub(crate) struct TunnelArgs {
     /// Whether one system call of a node passes several datagrams: off, on, segments (and what it sends in a row, of one
     /// length and to one peer, as one); over UDP and every tunnel. Those of a generator do, as segments
+    /// if it gathers
     #[arg(long, default_value = "off", value_name = "HOW", value_parser = by_name::<Batching>)]
     batching: Batching,
     /// Largest IP packet of TCP within a tunnel, 576 to 65000

@@ -503,14 +503,14 @@ fn method(out: &mut String, run: &Run) {
     let _ = writeln!(out, "## How it was measured\n");
     let blocks = run.cells.iter().map(|cell| cell.repetitions);
     if let (Some(fewest), Some(most)) = (blocks.clone().min(), blocks.max()) {
-        let count = if fewest == most {
-            most.to_string()
-        } else {
-            format!("{fewest} to {most}")
+        let count = match (fewest, most) {
+            (1, 1) => "one block".to_owned(),
+            _ if fewest == most => format!("{most} blocks"),
+            _ => format!("{fewest} to {most} blocks"),
         };
         let _ = writeln!(
             out,
-            "- Each cell was measured in {count} blocks; the blocks of the cells that are compared were interleaved at random. A ratio is formed block by block, and its 95 % interval is over blocks. Ratios survive a change of the machine's speed, absolute figures do not."
+            "- Each cell was measured in {count}; the blocks of the cells that are compared were interleaved at random. A ratio is formed block by block, and its 95 % interval is over blocks. Ratios survive a change of the machine's speed, absolute figures do not."
         );
         let takes_turns = |cell: &Cell| cell.parameters.contains_key("turns");
         if run.cells.iter().any(takes_turns) {
