@@ -45,7 +45,8 @@ fn the_method_finds_what_is_there_and_nothing_else() {
         "--handicap=3",
         "--rate=80",
         "--warm-up=0.03",
-        "--duration=0.1",
+        "--duration=0.2",
+        "--turns=2",
         "--require-coverage=0.3",
         "--require-detection=0.1",
         "--json",
@@ -86,6 +87,7 @@ fn a_demand_that_is_not_met_fails() {
         "--blocks=2",
         "--rate=50",
         "--duration=0.1",
+        "--turns=1",
         "--warm-up=0",
         // Nothing to speak of: two blocks that say otherwise are a matter of 1 in 40, three times in a row.
         "--handicap=0.000001",

@@ -25,7 +25,7 @@ use crate::variant::Handicap;
     130 interrupted, what was measured so far is told.\n\n\
     Three cells of one stack are measured side by side, as in any run: calls over kept hops. The null test \
     compares two that are the same; its 95 % interval should hold 1. The power test compares one whose server \
-    burns a known share of its processor time on top; its interval should lie above 1. Example, about twenty \
+    burns a known share of its processor time on top; its interval should lie above 1. Example, about forty-five \
     minutes:\n  hopbench check-method --require-coverage 0.93 --require-detection 0.90"
 )]
 pub(crate) struct Args {
@@ -36,13 +36,13 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 100, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repetitions: u32,
     /// Blocks of each repetition
-    #[arg(long, default_value_t = 8, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(2..=100))]
+    #[arg(long, default_value_t = 16, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(2..=100))]
     blocks: u32,
     /// What the handicapped server burns, of its own processor time: 0.1 is 10 %
     #[arg(long, default_value_t = 0.1, value_name = "RATIO")]
     handicap: f64,
     /// Calls a second
-    #[arg(long, default_value_t = 500.0, value_name = "RATE")]
+    #[arg(long, default_value_t = 2000.0, value_name = "RATE")]
     rate: f64,
     /// Seconds of load before each measurement
     #[arg(long, default_value_t = 0.1, value_name = "SECONDS")]
