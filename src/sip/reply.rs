@@ -1,6 +1,6 @@
 //! What a response says because its request said it (RFC 3261 §8.2.6.2), and its first line.
 //!
-//! An INVITE has three responses or more that differ in little: what they copy is put together once, as an [`Echo`].
+//! An INVITE has three responses or more that differ in little: what they copy is put together once, as an `Echo`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -122,7 +122,7 @@ impl Echo {
     }
 }
 
-/// Starts a response to `request` with what every response copies: see [`Echo`], which saves work where there are
+/// Starts a response to `request` with what every response copies: see `Echo`, which saves work where there are
 /// several responses to one request.
 pub fn response_head<'b>(
     out: &'b mut Vec<u8>,
