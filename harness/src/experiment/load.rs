@@ -335,6 +335,10 @@ impl InTurns for Load {
         self.turns
     }
 
+    fn rate_per_second(&self) -> f64 {
+        self.plan.rate_per_second
+    }
+
     fn open<'a>(
         &'a self,
         bench: &Bench<'_>,

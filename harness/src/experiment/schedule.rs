@@ -148,22 +148,9 @@ impl<'e> Course<'e> {
         let mut places: Vec<usize> = (0..experiment.trials.len()).collect();
         places.shuffle(order);
         places.retain(|place| self.is_due(&experiment.trials[*place].subject));
-        let is_in_turns = |trial: &Trial| trial.question.in_turns().is_some();
-        if experiment.trials.iter().any(is_in_turns) {
-            let block = self.block;
-            let mut cells: Vec<Option<&mut Collected>> =
-                self.collected.iter_mut().map(Some).collect();
-            let due = places.into_iter().filter_map(|place| {
-                let cell = cells[place].take().expect("each place comes once");
-                Turn::new(&experiment.trials[place], cell, block, bench)
-            });
-            return Ok(turns::measure(due.collect(), bench, order));
-        }
         let mut told = Instant::now();
-        for place in places {
-            let (trial, cell) = (&experiment.trials[place], &mut self.collected[place]);
-            let turn = Turn::new(trial, cell, self.block, bench);
-            if turn.is_some_and(|turn| measure(turn, bench) == Conduct::Interrupted) {
+        for group in turns::groups(&experiment.trials, places) {
+            if self.measure_group(&group, bench, order) == Conduct::Interrupted {
                 return Ok(Conduct::Interrupted);
             }
             // Not everything is told again for each of many short trials.
@@ -173,6 +160,32 @@ impl<'e> Course<'e> {
             }
         }
         Ok(Conduct::Complete)
+    }
+
+    /// Measures one block of the cells at these places.
+    fn measure_group(
+        &mut self,
+        group: &[usize],
+        bench: &Bench<'_>,
+        order: &mut ChaCha8Rng,
+    ) -> Conduct {
+        let (trials, block) = (&self.experiment.trials, self.block);
+        let mut cells: Vec<Option<&mut Collected>> = self.collected.iter_mut().map(Some).collect();
+        let due = group.iter().filter_map(|place| {
+            let cell = cells[*place].take().expect("each place comes once");
+            Turn::new(&trials[*place], cell, block, bench)
+        });
+        let mut in_turns = Vec::new();
+        for turn in due {
+            match turn.trial.question.in_turns() {
+                Some(question) => in_turns.push((turn, question)),
+                None => match measure(turn, bench) {
+                    Conduct::Interrupted => return Conduct::Interrupted,
+                    Conduct::Complete => {}
+                },
+            }
+        }
+        turns::measure(in_turns, bench, order)
     }
 
     /// Why trials whose blocks are automatic end here even if their ratios are wide.

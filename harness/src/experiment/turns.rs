@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::schedule::{Turn, fail, step_of};
-use super::{Bench, Conduct, Sample};
+use super::{Bench, Conduct, Sample, Trial};
 use crate::testbed::{Failure, Outcome};
 use crate::topology::Site;
 
@@ -16,6 +16,10 @@ use crate::topology::Site;
 pub(crate) trait InTurns {
     /// How many turns each block takes.
     fn turns(&self) -> u32;
+
+    /// Operations a second. Cells with the same rate are compared, and take turns with each other; those of
+    /// another one would only make them wait.
+    fn rate_per_second(&self) -> f64;
 
     /// Starts the processes of a block, seeded as by [`Question::measure`](super::Question::measure).
     fn open<'a>(
@@ -38,40 +42,54 @@ pub(crate) trait Block {
 /// A cell that takes part in a block.
 struct Part<'t, 'c> {
     turn: Turn<'t, 'c>,
-    turns: u32,
+    question: &'t dyn InTurns,
     /// Until it is closed, or has failed.
     block: Option<Box<dyn Block + 't>>,
 }
 
+/// Places of cells, in their order, by who is measured together: those that take turns with each other, and
+/// everybody else alone.
+pub(super) fn groups(trials: &[Trial], places: Vec<usize>) -> Vec<Vec<usize>> {
+    let mut groups: Vec<(Option<u64>, Vec<usize>)> = Vec::new();
+    for place in places {
+        let in_turns = trials[place].question.in_turns();
+        let rate = in_turns.map(|question| question.rate_per_second().to_bits());
+        let mut known = groups.iter_mut().filter(|_| rate.is_some());
+        match known.find(|(of_group, _)| *of_group == rate) {
+            Some((_, group)) => group.push(place),
+            None => groups.push((rate, vec![place])),
+        }
+    }
+    groups.into_iter().map(|(_, group)| group).collect()
+}
+
 /// Measures a block of all of `cells`, in the order in which they come and from then on in random ones.
-pub(super) fn measure(
-    cells: Vec<Turn<'_, '_>>,
+pub(super) fn measure<'t>(
+    cells: Vec<(Turn<'t, '_>, &'t dyn InTurns)>,
     bench: &Bench<'_>,
     order: &mut ChaCha8Rng,
 ) -> Conduct {
     let mut parts = Vec::with_capacity(cells.len());
-    for turn in cells {
-        let Some(in_turns) = turn.trial.question.in_turns() else {
-            unreachable!("the cells of an experiment are measured alike");
-        };
+    for (turn, question) in cells {
         let mut part = Part {
             turn,
-            turns: in_turns.turns(),
+            question,
             block: None,
         };
         let site = part.turn.trial.subject.site;
         let number = part.turn.block;
-        let opened = part.step(bench, || in_turns.open(bench, &site, number));
-        match opened {
+        match part.step(bench, || question.open(bench, &site, number)) {
             Ok(block) => part.block = block,
             Err(Interrupted) => return Conduct::Interrupted,
         }
         parts.push(part);
     }
-    let most = parts.iter().map(|part| part.turns).max().unwrap_or(0);
+    let turns = parts.iter().map(|part| part.question.turns());
+    let most = turns.max().unwrap_or(0);
     for number in 0..most {
         parts.shuffle(order);
-        for part in parts.iter_mut().filter(|part| number < part.turns) {
+        let takes_part = |part: &&mut Part<'_, '_>| number < part.question.turns();
+        for part in parts.iter_mut().filter(takes_part) {
             let Some(mut block) = part.block.take() else {
                 continue;
             };
@@ -113,7 +131,7 @@ impl Part<'_, '_> {
         let progress = bench.progress;
         progress.begin(
             step_of(&self.turn).into(),
-            seconds / f64::from(self.turns + 1),
+            seconds / f64::from(self.question.turns() + 1),
         );
         let measured = match measure() {
             Ok(measured) => Ok(Some(measured)),
@@ -139,7 +157,7 @@ mod tests {
 
     use super::*;
     use crate::experiment::collect::Collected;
-    use crate::experiment::{Question, Subject, Trial, cell_id};
+    use crate::experiment::{Question, Subject, cell_id};
     use crate::limits::{Demand, Readings, Spread};
     use crate::progress::Progress;
     use crate::scenario::{Plan, Scenario, Selection};
@@ -154,6 +172,8 @@ mod tests {
     struct Noted {
         name: &'static str,
         fails_in: Option<u32>,
+        /// Without one it takes no turns.
+        rate_per_second: Option<f64>,
     }
 
     struct NotedBlock<'a>(&'a Noted);
@@ -168,7 +188,7 @@ mod tests {
         }
 
         fn in_turns(&self) -> Option<&dyn InTurns> {
-            Some(self)
+            self.rate_per_second.map(|_| self as &dyn InTurns)
         }
 
         fn demand(&self, site: &Site) -> Demand {
@@ -183,6 +203,10 @@ mod tests {
     impl InTurns for Noted {
         fn turns(&self) -> u32 {
             3
+        }
+
+        fn rate_per_second(&self) -> f64 {
+            self.rate_per_second.unwrap()
         }
 
         fn open<'a>(&'a self, _: &Bench<'_>, _: &Site, _: u32) -> Outcome<Box<dyn Block + 'a>> {
@@ -206,27 +230,30 @@ mod tests {
         }
     }
 
-    fn trial(plan: &Plan, name: &'static str, fails_in: Option<u32>) -> Trial {
+    fn trial(plan: &Plan, noted: Noted) -> Trial {
         let site = plan.sites(Topology::Direct, &Selection::default()).unwrap()[0];
         Trial {
             subject: Subject {
-                id: cell_id("throughput", name, &site, "per-call"),
+                id: cell_id("throughput", noted.name, &site, "per-call"),
                 site,
                 parameters: BTreeMap::new(),
                 blocks: 1.into(),
             },
-            question: Box::new(Noted { name, fails_in }),
+            question: Box::new(noted),
         }
     }
 
     #[test]
     fn all_are_open_before_the_first_turn_and_each_has_one_in_every_round() {
         let plan = Scenario::profile("quick").unwrap().plan;
-        let trials = [
-            trial(&plan, "a", None),
-            trial(&plan, "b", Some(1)),
-            trial(&plan, "c", None),
-        ];
+        let trials = [("a", None), ("b", Some(1)), ("c", None)].map(|(name, fails_in)| {
+            let noted = Noted {
+                name,
+                fails_in,
+                rate_per_second: Some(1.0),
+            };
+            trial(&plan, noted)
+        });
         let mut cells = trials
             .each_ref()
             .map(|trial| Collected::new(trial.subject.clone()));
@@ -241,7 +268,10 @@ mod tests {
             budget: None,
         };
         let due = trials.iter().zip(&mut cells);
-        let due = due.filter_map(|(trial, cell)| Turn::new(trial, cell, 0, &bench));
+        let due = due.filter_map(|(trial, cell)| {
+            let turn = Turn::new(trial, cell, 0, &bench)?;
+            Some((turn, trial.question.in_turns()?))
+        });
         let mut order = ChaCha8Rng::seed_from_u64(1);
         let conduct = measure(due.collect(), &bench, &mut order);
         assert_eq!(conduct, Conduct::Complete);
@@ -265,5 +295,21 @@ mod tests {
         let samples = cells.each_ref().map(|cell| cell.samples.len());
         assert_eq!(samples, [1, 0, 1]);
         assert_eq!(cells[1].failure.as_deref(), Some("it broke"));
+    }
+
+    #[test]
+    fn cells_of_one_rate_take_turns_with_each_other_and_with_nobody_else() {
+        let plan = Scenario::profile("quick").unwrap().plan;
+        let rates = [Some(10.0), None, Some(20.0), Some(10.0), None];
+        let trials = rates.map(|rate_per_second| {
+            let noted = Noted {
+                name: "a",
+                fails_in: None,
+                rate_per_second,
+            };
+            trial(&plan, noted)
+        });
+        let found = groups(&trials, vec![3, 1, 2, 4, 0]);
+        assert_eq!(found, [vec![3, 0], vec![1], vec![2], vec![4]]);
     }
 }
