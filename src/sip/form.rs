@@ -13,10 +13,9 @@ pub(super) const BLANKS: usize = 4;
 /// What is filled in, by place.
 pub(super) type Blanks<'a> = [&'a [u8]; BLANKS];
 
-/// What else the text depends on. `O` is who writes.
+/// What else the text depends on, beside its writer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Occasion<'a, O> {
-    pub(super) owner: O,
+pub(super) struct Addressed<'a> {
     /// Who is called, if not whom the accounts say.
     pub(super) callee: &'a str,
     /// The Request-URI within a dialog.
@@ -25,7 +24,7 @@ pub(super) struct Occasion<'a, O> {
     pub(super) routes: &'a str,
 }
 
-/// One kind of request.
+/// One kind of request. `O` is who writes.
 #[derive(Debug)]
 pub(super) struct Form<O> {
     owner: Option<O>,
@@ -67,13 +66,14 @@ impl<O: Copy + PartialEq> Form<O> {
     /// Appends the request to `out`, if there is a form for it.
     pub(super) fn fill(
         &self,
-        occasion: &Occasion<'_, O>,
+        owner: O,
+        addressed: Addressed<'_>,
         blanks: Blanks<'_>,
         out: &mut Vec<u8>,
     ) -> bool {
         let fits = |(place, blank): (&Range<usize>, &[u8])| place.len() == blank.len();
         if self.state != State::Kept
-            || !self.is_for(occasion)
+            || !self.is_for(owner, addressed)
             || !self.places.iter().zip(blanks).all(fits)
         {
             return false;
@@ -87,14 +87,20 @@ impl<O: Copy + PartialEq> Form<O> {
         true
     }
 
-    /// `request` was written piece by piece: its second one on an occasion makes the form.
-    pub(super) fn learn(&mut self, occasion: &Occasion<'_, O>, blanks: Blanks<'_>, request: &[u8]) {
-        if !self.is_for(occasion) {
-            self.owner = Some(occasion.owner);
+    /// `request` was written piece by piece: its second one on the same occasion makes the form.
+    pub(super) fn learn(
+        &mut self,
+        owner: O,
+        addressed: Addressed<'_>,
+        blanks: Blanks<'_>,
+        request: &[u8],
+    ) {
+        if !self.is_for(owner, addressed) {
+            self.owner = Some(owner);
             for (kept, now) in [
-                (&mut self.callee, occasion.callee),
-                (&mut self.target, occasion.target),
-                (&mut self.routes, occasion.routes),
+                (&mut self.callee, addressed.callee),
+                (&mut self.target, addressed.target),
+                (&mut self.routes, addressed.routes),
             ] {
                 kept.clear();
                 kept.push_str(now);
@@ -117,11 +123,11 @@ impl<O: Copy + PartialEq> Form<O> {
         self.state = State::Kept;
     }
 
-    fn is_for(&self, occasion: &Occasion<'_, O>) -> bool {
-        self.owner == Some(occasion.owner)
-            && self.target == occasion.target
-            && self.callee == occasion.callee
-            && self.routes == occasion.routes
+    fn is_for(&self, owner: O, addressed: Addressed<'_>) -> bool {
+        self.owner == Some(owner)
+            && self.target == addressed.target
+            && self.callee == addressed.callee
+            && self.routes == addressed.routes
     }
 }
 
@@ -139,9 +145,8 @@ fn only_place(request: &[u8], blank: &[u8]) -> Option<Range<usize>> {
 mod tests {
     use super::*;
 
-    fn occasion(owner: u32, target: &str) -> Occasion<'_, u32> {
-        Occasion {
-            owner,
+    fn addressed(target: &str) -> Addressed<'_> {
+        Addressed {
             callee: "",
             target,
             routes: "",
@@ -156,7 +161,7 @@ mod tests {
     ) -> Option<String> {
         let mut out = b"before ".to_vec();
         let blanks = blanks.map(str::as_bytes);
-        form.fill(&occasion(owner, target), blanks, &mut out)
+        form.fill(owner, addressed(target), blanks, &mut out)
             .then(|| String::from_utf8_lossy(&out).into_owned())
     }
 
@@ -168,7 +173,7 @@ mod tests {
         request: &str,
     ) {
         let blanks = blanks.map(str::as_bytes);
-        form.learn(&occasion(owner, target), blanks, request.as_bytes());
+        form.learn(owner, addressed(target), blanks, request.as_bytes());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::agent::{Agent, ContactHost, MAGIC_COOKIE};
 use super::emit::Value;
-use super::form::{Blanks, Form, Occasion};
+use super::form::{Addressed, Blanks, Form};
 use super::header::Header;
 
 /// The stationery of the user agent that wrote last, among those of the same accounts. Another one that writes
@@ -59,17 +59,6 @@ pub(super) enum Request {
 
 const REQUESTS: usize = 3;
 
-/// What a request depends on, its writer and what is filled in apart.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Addressed<'a> {
-    /// Who is called, if not whom the accounts say.
-    pub(super) callee: &'a str,
-    /// The Request-URI within a dialog.
-    pub(super) target: &'a str,
-    /// The route set.
-    pub(super) routes: &'a str,
-}
-
 impl Stationery {
     /// Writes a piece of `agent`'s.
     pub(super) fn write(&self, agent: &Agent<'_>, piece: Piece, line: &mut Value<'_>) {
@@ -92,22 +81,12 @@ impl Stationery {
         out: &mut Vec<u8>,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let Addressed {
-            callee,
-            target,
-            routes,
-        } = addressed;
-        let occasion = Occasion {
-            owner: Owner::of(agent),
-            callee,
-            target,
-            routes,
-        };
+        let owner = Owner::of(agent);
         let form = &mut self.forms.borrow_mut()[request as usize];
-        if !form.fill(&occasion, blanks, out) {
+        if !form.fill(owner, addressed, blanks, out) {
             let start = out.len();
             write(out);
-            form.learn(&occasion, blanks, &out[start..]);
+            form.learn(owner, addressed, blanks, &out[start..]);
         }
     }
 }

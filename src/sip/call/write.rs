@@ -6,11 +6,11 @@ use super::{Caller, MEDIA_PORT};
 use crate::sip::agent::{Agent, Branch, hex16, mix};
 use crate::sip::digest::{Identity, Session};
 use crate::sip::emit::{Value, Writer, hex_digits};
-use crate::sip::form::Blanks;
+use crate::sip::form::{Addressed, Blanks};
 use crate::sip::header::{Header, Method};
 use crate::sip::outbox::Outbox;
 use crate::sip::sdp;
-use crate::sip::stationery::{Addressed, Piece, Request};
+use crate::sip::stationery::{Piece, Request};
 
 /// What a request is, and what of it differs beside the call's identity.
 struct Draft<'a> {
