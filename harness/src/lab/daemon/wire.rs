@@ -20,6 +20,8 @@ const PACKET_BYTES_MAX: usize = 65_536;
 const IPV4_HEADER_BYTES: usize = 20;
 const UDP_HEADER_BYTES: usize = 8;
 const UDP: u8 = 17;
+#[cfg(test)]
+const ESP: u8 = 50;
 /// In front of IKE where ESP is at the same port, whose SPI is never zero (RFC 3948 §2.2).
 const NON_ESP_MARKER: [u8; 4] = [0; 4];
 /// Types of WireGuard messages: initiation, response, cookie.
@@ -117,9 +119,15 @@ impl Packet {
         })
     }
 
-    /// Whether it is ESP in UDP (RFC 3948): a keep-alive is of one byte.
+    /// Whether it is ESP (RFC 4303).
     #[cfg(test)]
     pub(super) fn is_esp(&self) -> bool {
+        self.bytes[9] == ESP
+    }
+
+    /// Whether it is ESP in UDP (RFC 3948): a keep-alive is of one byte.
+    #[cfg(test)]
+    pub(super) fn is_esp_in_udp(&self) -> bool {
         self.udp().is_some_and(|(ports, payload)| {
             let [_, nat] = ports_of(self.link);
             ports.contains(&nat) && payload.len() > 8 && !payload.starts_with(&NON_ESP_MARKER)
@@ -133,6 +141,13 @@ impl Packet {
                 && WIREGUARD_HANDSHAKE.contains(&payload[0])
                 && payload[1..4] == [0; 3]
         })
+    }
+
+    /// Whether it is what WireGuard carries (type 4 of its messages).
+    #[cfg(test)]
+    pub(super) fn is_wireguard_data(&self) -> bool {
+        self.udp()
+            .is_some_and(|(_, payload)| payload.len() >= 32 && payload[..4] == [4, 0, 0, 0])
     }
 
     /// Whether these bytes are in it as they are.
