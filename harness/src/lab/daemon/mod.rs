@@ -94,7 +94,7 @@ impl Pair {
         let mut pair = Self {
             daemons,
             probe: Probe::between(hosts)?,
-            tap: Tap::open(hosts[0].namespace, hosts[0].number)?,
+            tap: Tap::open(hosts)?,
         };
         pair.set_up()?;
         Ok(pair)

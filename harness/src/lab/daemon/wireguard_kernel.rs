@@ -71,7 +71,8 @@ impl WireguardKernel {
 
     fn set_configuration(&self) -> io::Result<()> {
         let mut command = self.namespace.command(&self.wg);
-        command.args(["setconf", &self.interface, "/dev/stdin"]);
+        // `/dev/stdin` is a link that udev makes, and a container may be without.
+        command.args(["setconf", &self.interface, "/proc/self/fd/0"]);
         command.stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let mut input = child.stdin.take().expect("it was asked for");
