@@ -86,7 +86,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             link,
             handler,
             partial: Vec::new(),
-            unflushed: false,
+            // Securing the stream may have left something there.
+            unflushed: true,
             close_limit,
             closing: None,
             explain,
