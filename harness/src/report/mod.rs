@@ -15,6 +15,7 @@
 
 mod answer;
 mod breakdown;
+mod caveats;
 mod distribution;
 mod excerpt;
 mod fits;
@@ -25,6 +26,7 @@ mod hops;
 mod html;
 mod instructions;
 mod json;
+mod left_out;
 mod link;
 mod markdown;
 mod narrow;
@@ -32,6 +34,7 @@ mod notices;
 pub(crate) mod page;
 mod palette;
 mod parts;
+mod provenance;
 mod question;
 mod rates;
 mod rfc7502;
