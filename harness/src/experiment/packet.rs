@@ -2,38 +2,26 @@
 //! message around it. Measured beside each block of a cell over WireGuard, since a machine's speed
 //! changes from block to block.
 
-use std::hint::black_box;
-
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
-use hopbench::measure::cpu;
 
-/// Packets of each round.
+use super::pace::Price;
+
+/// Packets of each round, one right after the other.
 const PACKETS: u32 = 400;
-/// Rounds, the fastest of which counts: the bare price is a floor, and whatever else the processor
-/// did meanwhile is none of it.
-const ROUNDS: u32 = 5;
 /// Bytes that WireGuard adds to an IP packet, padding aside: header and authentication tag.
 const WIREGUARD_BYTES: f64 = 32.0;
 /// Headers of the datagram around it.
 const OUTER_BYTES: f64 = 28.0;
 const IPV4_HEADER_BYTES: usize = 20;
 
-/// Processor time of encapsulating and decapsulating one IP packet, in ns, if on the wire it has
-/// `wire_bytes` with all headers.
-pub(super) fn bare_protection_ns(wire_bytes: f64) -> f64 {
+/// Processor time of encapsulating and decapsulating one IP packet, if on the wire it has `wire_bytes`
+/// with all headers, and there are so many a second.
+pub(super) fn bare_protection(wire_bytes: f64, per_second: f64) -> Price {
     let inner_bytes = (wire_bytes - OUTER_BYTES - WIREGUARD_BYTES).round();
     let packet = ip_packet((inner_bytes as usize).clamp(IPV4_HEADER_BYTES, 65_000));
     let mut pair = Pair::handshaken();
-    let rounds = (0..ROUNDS).map(|_| {
-        let before = cpu::thread_ns();
-        for _ in 0..PACKETS {
-            black_box(pair.pass(black_box(&packet)));
-        }
-        cpu::thread_ns() - before
-    });
-    let fastest = rounds.min().expect("there are rounds");
-    fastest as f64 / f64::from(PACKETS)
+    Price::of(PACKETS, per_second, || pair.pass(&packet))
 }
 
 /// An IPv4 packet of this length, as far as boringtun looks at it.
@@ -125,6 +113,7 @@ mod tests {
 
     #[test]
     fn protecting_a_packet_takes_time() {
-        assert!(bare_protection_ns(760.0) > 0.0);
+        let price = bare_protection(760.0, 10_000.0);
+        assert!(price.warm_ns > 0.0 && price.paced_ns > 0.0, "{price:?}");
     }
 }
