@@ -130,6 +130,11 @@ impl Testbed {
         Self { captures, ..self }
     }
 
+    /// Whether this is why no lab can be built, which the user has been told once and for all.
+    pub(crate) fn is_refusal_of_labs(&self, reason: &str) -> bool {
+        matches!(&self.lab, Some(Err(refusal)) if refusal == reason)
+    }
+
     /// By what right labs are built.
     pub(crate) fn lab(&self) -> Outcome<Privilege> {
         match &self.lab {

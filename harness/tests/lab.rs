@@ -163,11 +163,13 @@ fn where_it_is_forbidden_cells_are_unsupported_and_say_what_to_do() {
     site.arguments(&mut command);
     let output = command.stdin(Stdio::null()).output().unwrap();
     let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
         said.contains("unsupported: every cell of the lab"),
         "{said}"
     );
+    let told = said.matches("run as root, or let users").count();
+    assert_eq!(told, 1, "{said}");
     for cell in site.run().cells {
         assert_eq!(cell.verdict, Verdict::Unsupported);
         let reason = cell.reason.unwrap();

@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 100, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repetitions: u32,
     /// Blocks of each repetition
-    #[arg(long, default_value_t = 16, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(2..=100))]
+    #[arg(long, default_value_t = 20, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(2..=100))]
     blocks: u32,
     /// What the handicapped server burns, of its own processor time: 0.1 is 10 %
     #[arg(long, default_value_t = 0.1, value_name = "RATIO")]
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 2000.0, value_name = "RATE")]
     rate: f64,
     /// Seconds of load before each measurement
-    #[arg(long, default_value_t = 0.1, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 0.05, value_name = "SECONDS")]
     warm_up: f64,
     /// Seconds of each measurement
     #[arg(long, default_value_t = 0.3, value_name = "SECONDS")]

@@ -13,7 +13,7 @@ use hopbench::transport::{KeyType, Settings, TlsOptions, TlsSettings, WireguardK
 use super::gate::without_base;
 use super::link::PathArgs;
 use super::tunnel::TunnelArgs;
-use super::{EXIT_FAILED_CELLS, EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, dry_run, names, usage};
+use super::{EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, dry_run, names, usage};
 use crate::environment;
 use crate::experiment::{self, Bench, Conduct, Experiment, Trial};
 use crate::gate::{self, Gate, Outcome, Runs};
@@ -37,7 +37,7 @@ use crate::variant::{Handicap, Variant};
     hopbench run --quiet --json | jq '.ratios[0]'       for programs\n\n\
     Ctrl-C stops a run and keeps what was measured; `hopbench report results/latest` shows it again, \
     `hopbench list` names all stacks, profiles, experiments and metrics.\n\n\
-    Exit codes: 0 all cells ok; 1 the run could not be made, or a gate fails; 2 wrong usage or scenario; \
+    Exit codes: 0 all cells ok; 1 the run could not be made, not one cell either, or a gate fails; 2 wrong usage or scenario; \
     3 some cells failed; 130 interrupted, what was measured is on disk.")]
 pub(crate) struct Args {
     /// A scenario file; without one, the profile's built-in scenario
@@ -321,11 +321,13 @@ pub(super) fn run_id() -> String {
 }
 
 pub(super) fn exit_code(run: &Run, conduct: Conduct, gates_hold: bool) -> u8 {
+    let is_unsupported = |cell: &Cell| cell.verdict == Verdict::Unsupported;
     let has_failed = run.cells.iter().any(|cell| cell.verdict == Verdict::Failed);
     match conduct {
         Conduct::Interrupted => EXIT_INTERRUPTED,
         Conduct::Complete if !gates_hold => EXIT_GATE,
         Conduct::Complete if has_failed => EXIT_FAILED_CELLS,
+        Conduct::Complete if run.cells.iter().all(is_unsupported) => EXIT_ERROR,
         Conduct::Complete => EXIT_OK,
     }
 }

@@ -37,7 +37,7 @@ pub(super) const USER_SECONDS: f64 = 0.5e-3;
 /// not in the processor's caches.
 const TURN_WARM_UP_SECONDS: f64 = 0.02;
 /// What beginning and ending a turn takes.
-const TURN_SECONDS: f64 = 0.035;
+const TURN_SECONDS: f64 = 0.015;
 
 /// Keys of this age are renewed by the next packet (REKEY_AFTER_TIME of WireGuard).
 const REKEY_AFTER: Duration = Duration::from_secs(120);

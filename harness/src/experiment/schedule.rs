@@ -321,8 +321,10 @@ pub(super) fn fail(turn: &mut Turn<'_, '_>, failure: Failure, bench: &Bench<'_>)
         Failure::Failed(reason) => (&mut turn.cell.failure, reason),
         Failure::Unsupported(reason) => (&mut turn.cell.unsupported, reason),
     };
-    let id = &turn.trial.subject.id;
-    bench.progress.note(&format!("{id}: {reason}"));
+    if !bench.testbed.is_refusal_of_labs(&reason) {
+        let id = &turn.trial.subject.id;
+        bench.progress.note(&format!("{id}: {reason}"));
+    }
     *kept = Some(reason);
     Conduct::Complete
 }

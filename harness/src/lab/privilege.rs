@@ -32,7 +32,8 @@ impl Privilege {
 
 /// What can be done where no lab can be built.
 const REMEDY: &str = "run as root, or let users make namespaces (sysctl kernel.unprivileged_userns_clone=1, \
-     kernel.apparmor_restrict_unprivileged_userns=0, user.max_user_namespaces above 0), or give a container \
+     kernel.apparmor_restrict_unprivileged_userns=0, user.max_user_namespaces above 0; \
+     chmod 666 /dev/net/tun where it is not everybody's), or give a container \
      --cap-add SYS_ADMIN --cap-add NET_ADMIN --device /dev/net/tun";
 
 /// Gets this process what a lab takes, where it has not got it: it becomes root of a user namespace, for

@@ -14,9 +14,8 @@ use crate::lab::Namespace;
 use crate::limits;
 use crate::protocol::{LoadOrder, LoadReply};
 
-/// Between the order to run a load and its time zero: all processes have read the order by then. On
-/// top of that, each gets a little for itself, since they may share one processor.
-const HEAD_START: Duration = Duration::from_millis(20);
+/// Between the order to run a load and its time zero, for each process, since they may share one processor:
+/// all have read the order by then.
 const HEAD_START_EACH: Duration = Duration::from_millis(10);
 
 /// A generator at work.
@@ -164,7 +163,7 @@ impl Generators {
         self.order(&LoadOrder::Prepare(plan.clone()))?;
         self.populated(plan.users, watch)?;
         let each = u32::try_from(self.processes.len()).expect("processes were counted in 32 bits");
-        let head_start = HEAD_START + HEAD_START_EACH * each;
+        let head_start = HEAD_START_EACH * each;
         let head_start_ns = u64::try_from(head_start.as_nanos()).expect("it is short");
         self.order(&LoadOrder::Run {
             plan: plan.clone(),
