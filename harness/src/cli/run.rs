@@ -13,7 +13,9 @@ use hopbench::transport::{KeyType, Settings, TlsOptions, TlsSettings, WireguardK
 use super::gate::without_base;
 use super::link::PathArgs;
 use super::tunnel::TunnelArgs;
-use super::{EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, dry_run, names, usage};
+use super::{
+    EXIT_ERROR, EXIT_FAILED_CELLS, EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, dry_run, names, usage,
+};
 use crate::environment;
 use crate::experiment::{self, Bench, Conduct, Experiment, Trial};
 use crate::gate::{self, Gate, Outcome, Runs};

@@ -327,7 +327,11 @@ impl Question for Load {
         let population = self.plan.population().map_or(0, |_| self.plan.users);
         let preparation = PROCESS_SECONDS * processes + USER_SECONDS * f64::from(population);
         let further = f64::from(self.turns - 1) * (TURN_WARM_UP_SECONDS + TURN_SECONDS);
-        let bare = if self.opens_a_hop_each() { pace::SECONDS } else { 0.0 };
+        let bare = if self.opens_a_hop_each() {
+            pace::SECONDS
+        } else {
+            0.0
+        };
         let bare = f64::from(self.turns) * bare;
         self.plan.warm_up_seconds + self.plan.duration_seconds + preparation + further + bare
     }

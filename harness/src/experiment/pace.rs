@@ -35,8 +35,6 @@ pub(super) struct Price {
 impl Price {
     /// Of `work`, of which a round does `count`, at so many a second.
     pub(super) fn of<T>(count: u32, per_second: f64, mut work: impl FnMut() -> T) -> Self {
-        // The first one fills what all share.
-        drop(work());
         Self {
             warm_ns: warm_ns(count, &mut work),
             paced_ns: paced_ns(per_second, &mut work),
@@ -52,7 +50,10 @@ impl Price {
     }
 }
 
-fn warm_ns<T>(count: u32, work: &mut impl FnMut() -> T) -> f64 {
+/// Of the fastest of some rounds of `count`.
+pub(super) fn warm_ns<T>(count: u32, mut work: impl FnMut() -> T) -> f64 {
+    // The first one fills what all share.
+    drop(work());
     let rounds = (0..ROUNDS).map(|_| {
         let before = cpu::thread_ns();
         for _ in 0..count {
@@ -64,7 +65,8 @@ fn warm_ns<T>(count: u32, work: &mut impl FnMut() -> T) -> f64 {
     fastest as f64 / f64::from(count)
 }
 
-fn paced_ns<T>(per_second: f64, work: &mut impl FnMut() -> T) -> f64 {
+/// The mean of some, so many a second.
+pub(super) fn paced_ns<T>(per_second: f64, mut work: impl FnMut() -> T) -> f64 {
     let gap = gap(per_second);
     let count = (SECONDS / gap.as_secs_f64()) as u32;
     let count = count.clamp(COUNT_MIN, COUNT_MAX);

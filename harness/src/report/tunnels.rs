@@ -197,7 +197,7 @@ fn packet_costs(out: &mut String, run: &Run) {
         "\nProtection is what an operation costs beyond its control, for each packet; it holds padding, \
          tables and timers of the tunnel too. boringtun alone seals and opens packets of the cell's mean \
          length in memory right after each block: as fast as it goes, the fastest of some rounds; and one at a time, \
-         at the mean pace of the cell's packets. The first is a floor with warm caches and a processor that never \
+         at the mean pace of the cell's packets, of many tunnels by turns. The first is a floor with warm caches and a processor that never \
          sleeps. The second has slept as the cell does, whose code and keys come from memory again: what is left \
          above it is the tunnel's own.\n"
     );
