@@ -180,6 +180,8 @@ impl Run {
             source,
         })?;
         let text = std::str::from_utf8(&bytes).map_err(|error| no_text(path, &bytes, error))?;
+        // Some editors and shells put a byte order mark there, which a reader may ignore (RFC 8259 §8.1).
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let run: Self = match serde_json::from_str(text) {
             Ok(run) => run,
             Err(_) => read_by_steps(path, text)?,
@@ -372,6 +374,16 @@ mod tests {
         assert_eq!(Run::read(&path).unwrap(), finished);
         let left = fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(left, 1, "nothing but run.json is left in the folder");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.json");
+        run().write(&path).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("\u{feff}{text}")).unwrap();
+        assert_eq!(Run::read(&path).unwrap(), run());
     }
 
     #[test]

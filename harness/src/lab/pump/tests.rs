@@ -265,7 +265,7 @@ fn carries_packets_between_devices() {
     assert_eq!(pump.counters().unwrap().overrun, Some(0));
 }
 
-/// `cargo test --release -p hopbench-harness measures_ -- --ignored --nocapture`
+/// `cargo test --release -p hopbench-harness --bin hopbench measures_ -- --ignored --nocapture`
 #[test]
 #[ignore = "measures: takes ten seconds, wants the machine for itself, and root or user namespaces"]
 fn measures_what_it_forwards_and_how_exact_delays_are() {
