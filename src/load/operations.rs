@@ -27,7 +27,7 @@ use super::outcome::Moment;
 use super::plan::LoadPlan;
 use super::worker::{Role, State, TimerKey, Worker};
 use crate::measure::heap::{self, Part};
-use crate::sip::{Agent, Method, Response};
+use crate::sip::{Agent, Method};
 use crate::transport::{CloseReason, Flow, Handler};
 
 /// How a response starts; everything else is a request.
@@ -183,7 +183,7 @@ impl Worker {
         if !bytes.starts_with(RESPONSE) {
             return self.on_request(state, flow, bytes, now);
         }
-        let Some(response) = Response::parse(bytes) else {
+        let Some(response) = state.responses.parse(bytes) else {
             state.unexpected += 1;
             return;
         };

@@ -133,9 +133,7 @@ impl Pacer {
     /// The pacer of the calling thread, which gathers for so long what comes over streams or as datagrams.
     pub(super) fn new(gather: Duration, is_stream: bool) -> io::Result<Self> {
         use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
-        if gather.is_zero() {
-            sleep_exactly()?;
-        }
+        sleep_exactly()?;
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
         // SAFETY: `Alarm` owns the descriptor, hands out no other one, and never replaces it.

@@ -28,7 +28,7 @@ use super::plan::{Callees, GeneratorConfig, LoadPlan, Workload};
 use crate::measure::cpu;
 use crate::measure::snapshot::ProcessSnapshot;
 use crate::sip::{
-    Accounts, Caller, Outbox, Registration, Reliability, Stationery, TimerQueue, Timing,
+    Accounts, Caller, Outbox, Registration, Reliability, Responses, Stationery, TimerQueue, Timing,
 };
 use crate::transport::{Batching, Flow, Settings, Stack, Transport, TransportError, User};
 
@@ -89,6 +89,7 @@ pub(super) struct State {
     /// Present where calls go to whom chance wants.
     pub(super) lottery: Option<Lottery>,
     pub(super) outbox: Outbox,
+    pub(super) responses: Responses,
     /// Present while a load runs.
     pub(super) recorder: Option<Recorder>,
     /// Which order is carried out: changes whenever one begins, and when the books of one are closed.
@@ -255,6 +256,7 @@ impl Worker {
                     .called
                     .map(|called| Lottery::new(called, config.seed, index)),
                 outbox: Outbox::new(),
+                responses: Responses::default(),
                 recorder: None,
                 order: 0,
                 in_flight: 0,

@@ -140,6 +140,10 @@ const COMMON: &[Known] = &[
         "knee_latency_p99_ns",
         "Latency at the knee, 99th percentile",
     ),
+    lower_ns(
+        "half_knee_lag_p99_ns",
+        "Scheduling lag at half the knee, 99th percentile",
+    ),
     lower("failed_count", Unit::Count, "Failed operations"),
     lower("retransmissions_count", Unit::Count, "Requests sent again"),
     lower(

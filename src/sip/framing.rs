@@ -16,6 +16,7 @@ use std::sync::LazyLock;
 use memchr::memchr;
 use memchr::memmem::Finder;
 
+use super::familiar::{Familiar, free_values};
 pub(crate) use lines::HeaderLines;
 
 /// Longest message that is accepted, from start line to the end of the body.
@@ -131,6 +132,41 @@ pub fn next(buffer: &[u8]) -> Result<Frame, FramingError> {
     Ok(Frame::Message { length })
 }
 
+/// Says what [`next`] does, for whoever looks at many messages: heads that are like an earlier one are not searched
+/// for their end. Remembers what it needs for that, a few of them.
+#[derive(Debug, Default)]
+pub struct Framer {
+    /// How long the message is of which each is the head.
+    lengths: Familiar<usize>,
+}
+
+impl Framer {
+    /// As [`next`].
+    ///
+    /// # Errors
+    /// As [`next`].
+    pub fn next(&mut self, buffer: &[u8]) -> Result<Frame, FramingError> {
+        if let Some(&length) = self.lengths.find(buffer) {
+            return Ok(if length > buffer.len() {
+                Frame::Incomplete
+            } else {
+                Frame::Message { length }
+            });
+        }
+        let frame = next(buffer)?;
+        if let Frame::Message { length } = frame
+            && let Some(end) = find_empty_line(&buffer[..length])
+        {
+            let head = &buffer[..end + 4];
+            let is_read = |line: &[u8]| may_be_content_length(line);
+            self.lengths.learn(head, length, |is_free| {
+                free_values(head, is_free, is_read);
+            });
+        }
+        Ok(frame)
+    }
+}
+
 /// The head of a message whose end cannot be found though its head is whole: `error` is what [`next`]
 /// says of `buffer`. A request deserves an answer before its connection is closed (RFC 3261 §18.3).
 #[must_use]
@@ -200,12 +236,8 @@ fn names_sip(line: &[u8]) -> bool {
 /// The value of `Content-Length` if `line` is one, else what was `found` before.
 fn content_length(line: &[u8], found: Option<usize>) -> Result<Option<usize>, FramingError> {
     // Most lines are not, and show it.
-    let may_be = match line {
-        [b'c' | b'C', ..] => line.get(8).is_some_and(|byte| byte | 0x20 == b'l'),
-        [b'l' | b'L', second, ..] => !is_token_byte(*second),
-        _ => false,
-    };
-    let header = Some(line).filter(|_| may_be).and_then(split_header);
+    let header = Some(line).filter(|line| may_be_content_length(line));
+    let header = header.and_then(split_header);
     let Some((name, value)) = header else {
         return Ok(found);
     };
@@ -219,6 +251,15 @@ fn content_length(line: &[u8], found: Option<usize>) -> Result<Option<usize>, Fr
             second: value,
         }),
         Some(_) | None => Ok(Some(value)),
+    }
+}
+
+/// Whether a header line starts as `Content-Length` does, or as its short form.
+fn may_be_content_length(line: &[u8]) -> bool {
+    match line {
+        [b'c' | b'C', ..] => line.get(8).is_some_and(|byte| byte | 0x20 == b'l'),
+        [b'l' | b'L', second, ..] => !is_token_byte(*second),
+        _ => false,
     }
 }
 
@@ -285,6 +326,29 @@ mod tests {
     use super::*;
 
     const MESSAGE: &[u8] = b"OPTIONS sip:a@b SIP/2.0\r\nVia: x\r\nContent-Length: 4\r\n\r\nbody";
+
+    const LONG: &[u8] =
+        b"OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP c;branch=z9hG4bK1\r\nCall-ID: 1\r\n\
+        Content-Length: 4\r\nCSeq: 1 OPTIONS\r\n\r\nbody and the next";
+
+    #[test]
+    fn a_familiar_head_is_framed_with_what_is_behind_it() {
+        let mut framer = Framer::default();
+        let length = LONG.len() - 13;
+        assert_eq!(framer.next(LONG), Ok(Frame::Message { length }));
+        let other = String::from_utf8_lossy(LONG).replace("Call-ID: 1", "Call-ID: z");
+        assert_eq!(framer.lengths.find(other.as_bytes()), Some(&length));
+        for end in 0..length {
+            let expected = Ok(Frame::Incomplete);
+            assert_eq!(framer.next(&other.as_bytes()[..end]), expected, "{end}");
+        }
+        let longer = other.replace("Length: 4", "Length: 5");
+        let length = length + 1;
+        assert_eq!(
+            framer.next(longer.as_bytes()),
+            Ok(Frame::Message { length })
+        );
+    }
 
     fn message(headers: &str, body: &str) -> Vec<u8> {
         format!("OPTIONS sip:a@b SIP/2.0\r\n{headers}\r\n{body}").into_bytes()
@@ -406,6 +470,29 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever was framed before, a buffer is framed as by whoever sees it first.
+        #[test]
+        fn what_is_known_changes_nothing(
+            changes in proptest::collection::vec(
+                (0..LONG.len(), 0..3_usize, "[\\r\\n :lL0-9a-z]{0,3}", any::<bool>()),
+                1..20,
+            ),
+        ) {
+            let mut framer = Framer::default();
+            let mut last = LONG.to_vec();
+            for (cut, removed, insert, keeps_length) in changes {
+                let removed = if keeps_length { insert.len() } else { removed };
+                let cut = cut.min(last.len());
+                let behind = (cut + removed).min(last.len());
+                let bytes = [&last[..cut], insert.as_bytes(), &last[behind..]].concat();
+                let framed = framer.next(&bytes);
+                prop_assert_eq!(&framed, &next(&bytes), "{}", String::from_utf8_lossy(&bytes));
+                if let (true, Ok(Frame::Message { .. })) = (keeps_length, framed) {
+                    last = bytes;
+                }
+            }
+        }
+
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = next(&bytes);

@@ -39,6 +39,7 @@ pub mod timer;
 pub mod transaction;
 
 mod callee;
+mod familiar;
 mod form;
 mod keyed;
 mod proxy;
@@ -54,7 +55,7 @@ pub use message::{Essentials, Message, ParseError, StartLine};
 pub use outbox::Outbox;
 pub use parse::{Contact, NameAddr, Params, Uri, Via};
 pub use registration::{Registration, RegistrationEvent, RegistrationFailure};
-pub use response::Response;
+pub use response::{Response, Responses};
 pub use server::{
     DATAGRAM_BYTES_MAX, Interface, NextHop, Outbound, Route, Server, ServerConfig, ServerCounters,
     Service, Source, Worker,

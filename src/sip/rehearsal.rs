@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use super::account::Accounts;
 use super::agent::Agent;
 use super::call::{CallEvent, Caller};
-use super::framing;
+use super::framing::{Frame, Framer};
 use super::message::Message;
 use super::outbox::Outbox;
 use super::registration::{Registration, RegistrationEvent};
-use super::response::Response;
+use super::response::Responses;
 use super::server::{Interface, Outbound, Server, ServerConfig, Source};
 use super::stationery::Stationery;
 use super::timer::Timing;
@@ -29,6 +29,7 @@ pub struct Rehearsal {
     flows: u32,
     outbox: Outbox,
     replies: Replies,
+    reader: Reader,
 }
 
 /// One message that was delivered.
@@ -69,6 +70,13 @@ impl Outbound<()> for Replies {
     }
 }
 
+/// What the user's end remembers of what it has read.
+#[derive(Default)]
+struct Reader {
+    framer: Framer,
+    responses: Responses,
+}
+
 /// A flow of the user, and when it is over.
 trait ClientFlow {
     fn start(&mut self, agent: &Agent<'_>, now: Instant, outbox: &mut Outbox);
@@ -78,6 +86,7 @@ trait ClientFlow {
         agent: &Agent<'_>,
         now: Instant,
         message: &[u8],
+        responses: &mut Responses,
         outbox: &mut Outbox,
     ) -> bool;
 }
@@ -92,9 +101,11 @@ impl ClientFlow for Caller {
         agent: &Agent<'_>,
         now: Instant,
         message: &[u8],
+        responses: &mut Responses,
         outbox: &mut Outbox,
     ) -> bool {
-        let response = Response::parse(message).expect("the server's responses are sound");
+        let response = responses.parse(message);
+        let response = response.expect("the server's responses are sound");
         Caller::receive(self, agent, now, &response, outbox) == CallEvent::Completed
     }
 }
@@ -109,6 +120,7 @@ impl ClientFlow for Registration {
         agent: &Agent<'_>,
         now: Instant,
         message: &[u8],
+        _: &mut Responses,
         outbox: &mut Outbox,
     ) -> bool {
         let message = Message::parse(message).expect("the server's messages are sound");
@@ -137,6 +149,7 @@ impl Rehearsal {
             flows: 0,
             outbox: Outbox::new(),
             replies: Replies::default(),
+            reader: Reader::default(),
         }
     }
 
@@ -193,7 +206,8 @@ impl Rehearsal {
             }
             let replies = take(&mut self.replies.0, Way::ToClient, &mut delivered);
             let mut replies = delivered[delivered.len() - replies..].iter();
-            if replies.any(|reply| receive(flow, &agent, now, &reply.bytes, &mut self.outbox)) {
+            let (reader, outbox) = (&mut self.reader, &mut self.outbox);
+            if replies.any(|reply| receive(flow, &agent, now, &reply.bytes, reader, outbox)) {
                 return delivered;
             }
         }
@@ -244,14 +258,15 @@ fn receive(
     agent: &Agent<'_>,
     now: Instant,
     bytes: &[u8],
+    reader: &mut Reader,
     outbox: &mut Outbox,
 ) -> bool {
-    let framed = framing::next(bytes);
+    let framed = reader.framer.next(bytes);
     assert!(
-        matches!(framed, Ok(framing::Frame::Message { length }) if length == bytes.len()),
+        matches!(framed, Ok(Frame::Message { length }) if length == bytes.len()),
         "{framed:?}"
     );
-    flow.receive(agent, now, bytes, outbox)
+    flow.receive(agent, now, bytes, &mut reader.responses, outbox)
 }
 
 #[inline(never)]

@@ -2,14 +2,18 @@
 //!
 //! Most responses say nothing else that anybody wants to know, so that is all that is looked for;
 //! [`Response::whole`] parses the rest when it is asked for. A response that is not written the usual way – folded
-//! lines, white space before colons, quoted parameters – is left to the parser right away.
+//! lines, white space before colons, quoted parameters – is left to the parser right away. And whoever gets many
+//! reads hardly any of them: [`Responses`] knows one that is like an earlier one.
 
-use memchr::memchr3;
+use std::ops::Range;
 
-use super::framing::{HeaderLines, is_token_byte};
+use memchr::{memchr3, memrchr};
+
+use super::familiar::{Familiar, free_values};
+use super::framing::{HeaderLines, find_empty_line, is_token_byte};
 use super::header::Method;
 use super::message::Message;
-use super::parse::CSeq;
+use super::parse::{CSeq, Elements, NameAddr};
 
 /// How a response of SIP/2.0 starts.
 const VERSION: &[u8] = b"SIP/2.0 ";
@@ -25,6 +29,15 @@ pub struct Response<'a> {
     branch: &'a str,
     sequence: u32,
     method: Method,
+    /// The ends of its dialog, where they are known already.
+    ends: Option<DialogEnds<'a>>,
+}
+
+/// What tells the ends of a dialog: the callee's tag, and where it is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DialogEnds<'a> {
+    pub(super) remote_tag: &'a str,
+    pub(super) remote_target: &'a str,
 }
 
 impl<'a> Response<'a> {
@@ -40,6 +53,7 @@ impl<'a> Response<'a> {
                 branch: message.via().ok()?.branch?,
                 sequence,
                 method,
+                ends: None,
             })
         })
     }
@@ -74,9 +88,21 @@ impl<'a> Response<'a> {
         Message::parse(self.bytes).ok()
     }
 
+    /// The ends of the dialog that it makes, if that has no route. `None` if anything is unusual, or is not there.
+    pub(super) fn dialog_ends(&self) -> Option<DialogEnds<'a>> {
+        self.ends.or_else(|| {
+            let (to, contact) = self.ends_of_dialog()?;
+            let contact = NameAddr::parse(Elements::new(contact).next()?)?;
+            Some(DialogEnds {
+                remote_tag: NameAddr::parse(to)?.tag()?,
+                remote_target: contact.uri,
+            })
+        })
+    }
+
     /// The values of `To` and of the first `Contact`, of a response that makes a dialog without a route. `None` if
     /// anything is unusual, or is not there.
-    pub(super) fn ends_of_dialog(&self) -> Option<(&'a str, &'a str)> {
+    fn ends_of_dialog(&self) -> Option<(&'a str, &'a str)> {
         let mut lines = HeaderLines::new(&self.bytes[STATUS_BYTES..]);
         lines.next()?;
         let (mut to, mut contact) = (None, None);
@@ -107,6 +133,115 @@ impl<'a> Response<'a> {
     }
 }
 
+/// Responses of those who send many that are alike.
+#[derive(Debug, Default)]
+pub struct Responses {
+    known: Familiar<Found>,
+}
+
+/// What was found in a response, and where.
+#[derive(Clone, Debug)]
+struct Found {
+    status: u16,
+    sequence: u32,
+    method: Method,
+    branch: Range<usize>,
+    ends: Option<(Range<usize>, Range<usize>)>,
+}
+
+impl Responses {
+    /// As [`Response::parse`].
+    pub fn parse<'a>(&mut self, bytes: &'a [u8]) -> Option<Response<'a>> {
+        if let Some(found) = self.known.find(bytes) {
+            return found.within(bytes);
+        }
+        let Some(response) = scan(bytes) else {
+            return Response::parse(bytes);
+        };
+        if let Some(end) = find_empty_line(bytes)
+            && let Some(found) = Found::of(&response)
+        {
+            let head = &bytes[..end + 4];
+            let free = |is_free: &mut [bool]| found.free(head, is_free);
+            self.known.learn(head, found.clone(), free);
+        }
+        Some(response)
+    }
+}
+
+impl Found {
+    fn of(response: &Response<'_>) -> Option<Self> {
+        let Response {
+            bytes,
+            status,
+            branch,
+            sequence,
+            method,
+            ..
+        } = *response;
+        let makes_dialog = method == Method::Invite && (200..300).contains(&status);
+        let ends = makes_dialog.then(|| response.dialog_ends()).flatten();
+        let place = |text: &str| place_of(text, bytes);
+        Some(Self {
+            status,
+            sequence,
+            method,
+            branch: place(branch)?,
+            ends: ends.and_then(|ends| Some((place(ends.remote_tag)?, place(ends.remote_target)?))),
+        })
+    }
+
+    /// The same, as far as it may differ, in a response that is like the one that this was found in.
+    fn within<'a>(&self, bytes: &'a [u8]) -> Option<Response<'a>> {
+        let text = |place: &Range<usize>| std::str::from_utf8(&bytes[place.clone()]).ok();
+        Some(Response {
+            bytes,
+            status: self.status,
+            branch: text(&self.branch)?,
+            sequence: self.sequence,
+            method: self.method,
+            ends: match &self.ends {
+                None => None,
+                Some((tag, target)) => Some(DialogEnds {
+                    remote_tag: text(tag)?,
+                    remote_target: text(target)?,
+                }),
+            },
+        })
+    }
+
+    /// Frees what nothing of this depends on: lines that were not looked at, branch and tag themselves, and of `Via`
+    /// what is in front of all parameters and what is behind the branch.
+    fn free(&self, head: &[u8], is_free: &mut [bool]) {
+        free_values(head, is_free, |line| match line[0] | 0x20 {
+            b'v' => true,
+            b'c' => names(line, b"cseq") || self.ends.is_some() && names(line, b"contact"),
+            b't' | b'm' => self.ends.is_some(),
+            _ => false,
+        });
+        let branch = self.branch.clone();
+        let start = memrchr(b'\n', &head[..branch.start]).map_or(0, |at| at + 1);
+        let line = &head[start..branch.start];
+        let place = |byte: u8| line.iter().position(|&other| other == byte);
+        if let (Some(colon), Some(parameters)) = (place(b':'), place(b';')) {
+            is_free[start + colon..start + parameters].fill(true);
+        }
+        let behind = &head[branch.start..];
+        let end = memchr::memchr(b'\n', behind).unwrap_or(behind.len());
+        is_free[branch.start..branch.start + end].fill(true);
+        if let Some((tag, _)) = &self.ends {
+            is_free[tag.clone()].fill(true);
+        }
+    }
+}
+
+/// Where a part of `bytes` is in it.
+fn place_of(part: &str, bytes: &[u8]) -> Option<Range<usize>> {
+    let start = (part.as_ptr() as usize).checked_sub(bytes.as_ptr() as usize)?;
+    let place = start..start + part.len();
+    (bytes.get(place.clone()) == Some(part.as_bytes())).then_some(place)
+}
+
 /// The fast way. `None` if anything is unusual.
 fn scan(bytes: &[u8]) -> Option<Response<'_>> {
     let status = status(bytes)?;
@@ -133,6 +268,7 @@ fn scan(bytes: &[u8]) -> Option<Response<'_>> {
                 branch,
                 sequence: cseq.number,
                 method: Method::from_token(cseq.method_text),
+                ends: None,
             });
         }
     }
@@ -274,6 +410,43 @@ mod tests {
         }
     }
 
+    /// What a response says, as whoever reads it asks.
+    fn said(response: Option<Response<'_>>) -> impl PartialEq + std::fmt::Debug + '_ {
+        response.map(|response| {
+            let ends = response.dialog_ends();
+            let Response { status, branch, .. } = response;
+            (status, branch, response.sequence, response.method, ends)
+        })
+    }
+
+    #[test]
+    fn one_that_is_like_an_earlier_one_says_what_it_says_itself() {
+        let mut responses = Responses::default();
+        for text in [USUAL, &USUAL.replace("200 OK", "180 Ringing")] {
+            assert!(responses.parse(text.as_bytes()).is_some());
+        }
+        for (old, new) in [
+            ("0000000100000002", "0000000a0000000b"),
+            ("tag=2", "tag=z"),
+            ("192.0.2.1:5070", "192.0.2.9:6180"),
+            ("Call-ID: c", "Call-ID: X"),
+        ] {
+            let text = USUAL.replace(old, new);
+            assert!(responses.known.find(text.as_bytes()).is_some(), "{new}");
+            let found = responses.parse(text.as_bytes());
+            assert_eq!(said(found), said(Response::parse(text.as_bytes())));
+        }
+        for (old, new) in [
+            ("7 INVITE", "8 INVITE"),
+            ("b@192.0.2.2", "c@192.0.2.2"),
+            (";branch=z", ";brancg=z"),
+            ("Call-ID: c", "Call-ID: ;"),
+        ] {
+            let text = USUAL.replace(old, new);
+            assert!(responses.known.find(text.as_bytes()).is_none(), "{new}");
+        }
+    }
+
     #[test]
     fn what_belongs_to_no_transaction_is_none() {
         for (found, lacks) in [
@@ -290,6 +463,29 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever was read before, a response says what it says to whoever reads it first.
+        #[test]
+        fn what_is_known_changes_nothing(
+            changes in prop::collection::vec(
+                (0..USUAL.len(), 0..3_usize, "[\\r\\n :;,=\"a-zA-Z0-9]{0,3}", any::<bool>()),
+                1..20,
+            ),
+        ) {
+            let mut responses = Responses::default();
+            let mut last = USUAL.to_owned();
+            for (cut, removed, insert, keeps_length) in changes {
+                let removed = if keeps_length { insert.len() } else { removed };
+                let cut = cut.min(last.len());
+                let behind = (cut + removed).min(last.len());
+                let text = format!("{}{insert}{}", &last[..cut], &last[behind..]);
+                let found = responses.parse(text.as_bytes());
+                prop_assert_eq!(said(found), said(Response::parse(text.as_bytes())), "{}", text);
+                if keeps_length && found.is_some() {
+                    last = text;
+                }
+            }
+        }
+
         /// Where the fast way finds something, the parser finds the same, or has a reason to refuse the
         /// head that nobody asked about.
         #[test]

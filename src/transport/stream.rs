@@ -25,10 +25,15 @@ use link::{Pong, State};
 
 use crate::measure::heap::{self, Part};
 use crate::net::scratch;
-use crate::sip::framing::{self, Frame, FramingError, MAX_MESSAGE_BYTES};
+use crate::sip::framing::{self, Frame, Framer, FramingError, MAX_MESSAGE_BYTES};
 
 /// Reads of one connection before other tasks get their turn.
 const READS_PER_POLL: usize = 16;
+
+thread_local! {
+    /// Of all connections of a worker: its peers write alike.
+    static FRAMER: RefCell<Framer> = RefCell::default();
+}
 
 /// A connection at work. Resolves when it has ended and the handler knows.
 ///
@@ -262,7 +267,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 rest = &rest[framing::PONG.len()..];
                 continue;
             }
-            let frame = framing::next(rest).inspect_err(|error| {
+            let frame = frame(rest).inspect_err(|error| {
                 if let Some(head) = framing::unframed_head(rest, error) {
                     self.handler.unframed(&self.flow, head);
                 }
@@ -301,6 +306,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
         connection.handler.closed(&connection.flow, &reason);
         Poll::Ready(())
     }
+}
+
+/// What lies at the start of `bytes`.
+fn frame(bytes: &[u8]) -> Result<Frame, FramingError> {
+    let _scope = heap::part(Part::Buffers);
+    FRAMER.with_borrow_mut(|framer| framer.next(bytes))
 }
 
 /// Appends without reserving more than a message may need.

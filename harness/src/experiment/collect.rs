@@ -27,7 +27,7 @@ pub(crate) struct Collected {
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them. How fast a crowd
 /// comes is what the scenario says.
-const NOT_COMPARED: [&str; 23] = [
+const NOT_COMPARED: [&str; 24] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
@@ -48,6 +48,7 @@ const NOT_COMPARED: [&str; 23] = [
     "search_ceiling_per_second",
     "lowest_rate_latency_p99_ns",
     "knee_latency_p99_ns",
+    "half_knee_lag_p99_ns",
     "overload_offered_per_second",
     "overload_achieved_ratio",
     "fitting_ratio",

@@ -26,6 +26,7 @@ use super::load::play;
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
 use crate::limits::{self, Demand, Spread};
 use crate::scenario::{KneeSweep, Plan, Search, Selection};
+use crate::statistics;
 use crate::testbed::Outcome;
 use crate::topology::{Site, Topology};
 use finding::{End, Finding};
@@ -328,6 +329,10 @@ fn summarised(key: &str, last: &Searched, steps: &[Step]) -> Sample {
     if let Some([lowest, knee]) = last.latencies_p99_ns {
         scalars.insert("lowest_rate_latency_p99_ns".to_owned(), lowest);
         scalars.insert("knee_latency_p99_ns".to_owned(), knee);
+        let lag = finding
+            .per_second
+            .and_then(|knee| half_way_lag_p99_ns(steps, knee));
+        scalars.insert("half_knee_lag_p99_ns".to_owned(), lag);
     }
     let (generator_bound, shortfall) = doubts(finding, steps);
     Sample {
@@ -336,6 +341,19 @@ fn summarised(key: &str, last: &Searched, steps: &[Step]) -> Sample {
         shortfall,
         ..Sample::default()
     }
+}
+
+/// How late the generator was at the lowest rate that is at least half the knee: the median of its loads.
+fn half_way_lag_p99_ns(steps: &[Step], knee_per_second: f64) -> Option<f64> {
+    let rates = steps.iter().map(|step| step.offered_per_second);
+    let rate = rates
+        .filter(|rate| (knee_per_second / 2.0..=knee_per_second).contains(rate))
+        .min_by(f64::total_cmp)?;
+    let lags = steps
+        .iter()
+        .filter(|step| step.offered_per_second == rate)
+        .filter_map(|step| Some(step.lag_p99_ns? as f64));
+    statistics::median(&lags.collect::<Vec<_>>())
 }
 
 /// Why what was found is no figure of the server: because the generator was the limit, or for another
@@ -397,6 +415,26 @@ mod tests {
             outcome,
             ..step::not_taken(offered_per_second, "7 of 100 failed")
         }
+    }
+
+    #[test]
+    fn lateness_is_that_of_the_lowest_rate_from_half_the_knee_on() {
+        let at = |offered_per_second, lag_p99_ns| Step {
+            lag_p99_ns,
+            ..step(offered_per_second, StepOutcome::Held)
+        };
+        let steps = [
+            at(40.0, Some(1)),
+            at(50.0, Some(30)),
+            at(80.0, Some(900)),
+            at(50.0, Some(10)),
+            at(50.0, Some(20)),
+        ];
+        assert_eq!(half_way_lag_p99_ns(&steps, 100.0), Some(20.0));
+        assert_eq!(half_way_lag_p99_ns(&steps, 80.0), Some(1.0));
+        assert_eq!(half_way_lag_p99_ns(&steps, 70.0), Some(1.0));
+        assert_eq!(half_way_lag_p99_ns(&steps, 30.0), None);
+        assert_eq!(half_way_lag_p99_ns(&[at(50.0, None)], 50.0), None);
     }
 
     fn collected(steps: Vec<Step>, finding: &Finding) -> Collected {

@@ -43,8 +43,8 @@ const RECORDS: &str = "bare_records_cpu_ns_per_operation";
 const OVER_FLOOR: &str = "client_cpu_to_floor_ratio";
 
 /// SIPp starts calls in bursts, since it looks at its clock every millisecond when nothing arrives. Ours may be
-/// as late: what is left of the millisecond is for waking up.
-const GATHER_MICROSECONDS: u32 = 900;
+/// as late: what is left of the millisecond is for waking up and for the work of one wake-up.
+const GATHER_MICROSECONDS: u32 = 930;
 
 /// How late calls started, and how long they took to be answered: what gathering costs.
 const DELAYS: [Moment; 2] = [Moment::SchedulingLag, Moment::SessionRequestDelay];

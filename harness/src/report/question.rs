@@ -415,11 +415,12 @@ const SCALE: [Column; 7] = [
 const SESSIONS: [Column; 4] = rate_columns("session_establishment_rate");
 const REGISTRATIONS: [Column; 4] = rate_columns("registration_rate");
 const REREGISTRATIONS: [Column; 4] = rate_columns("reregistration_rate");
-const KNEE: [Column; 5] = [
+const KNEE: [Column; 6] = [
     column("knee", "knee_per_second", Unit::PerSecond),
     column("past, from", "search_ceiling_per_second", Unit::PerSecond),
     column("p99, lowest", "lowest_rate_latency_p99_ns", Unit::Ns),
     column("p99, at knee", "knee_latency_p99_ns", Unit::Ns),
+    column("lag p99, at half", "half_knee_lag_p99_ns", Unit::Ns),
     column("steps", "search_steps_count", Unit::Count),
 ];
 

@@ -14,7 +14,8 @@ const SEARCH_METHOD: &str = "Held is the highest rate at which nothing failed, b
      prints the RFC's own form.";
 /// How the figures of `knee` are formed.
 const KNEE_METHOD: &str = "The knee is the highest offered rate with a success of at least 99.9 % and a 99th percentile of latency of \
-     at most five times that of the lowest rate; `past from` is the lowest rate above it that was offered.";
+     at most five times that of the lowest rate; `past from` is the lowest rate above it that was offered. `lag p99, at half` is how \
+     late the generator started operations at the lowest rate that was offered from half the knee on.";
 
 /// What stands below the tables of a question that is answered by trying rates.
 pub(super) fn section(out: &mut String, run: &Run, question: Question) {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::sip::header::Header;
 use crate::sip::message::Message;
-use crate::sip::parse::{Contact, Elements, NameAddr};
+use crate::sip::parse::Contact;
 use crate::sip::response::Response;
 use crate::sip::text::Text;
 use crate::sip::transaction::ClientTransaction;
@@ -26,11 +26,10 @@ impl Dialog {
     /// The dialog that a 200 to INVITE makes; `None` if it lacks what a dialog needs.
     pub(super) fn of(response: &Response<'_>) -> Option<Self> {
         let usual = || {
-            let (to, contact) = response.ends_of_dialog()?;
-            let target = NameAddr::parse(Elements::new(contact).next()?)?;
+            let ends = response.dialog_ends()?;
             Some(Self {
-                remote_tag: Text::from(NameAddr::parse(to)?.tag()?),
-                remote_target: Text::from(target.uri),
+                remote_tag: Text::from(ends.remote_tag),
+                remote_target: Text::from(ends.remote_target),
                 route_set: None,
             })
         };

@@ -11,11 +11,12 @@ use crate::report::svg::sweep::{Panel, Point, QUANTILES, Sweep};
 use crate::report::svg::{Chart, Drawing, block_file};
 use crate::report::units::{MISSING, Scale, quantity, significant};
 
-const FIGURES: [(&str, &str); 4] = [
+const FIGURES: [(&str, &str); 5] = [
     ("knee_per_second", "knee"),
     ("search_ceiling_per_second", "past the knee, from"),
     ("lowest_rate_latency_p99_ns", "p99 at the lowest rate"),
     ("knee_latency_p99_ns", "p99 at the knee"),
+    ("half_knee_lag_p99_ns", "lag p99 at half the knee"),
 ];
 
 /// The section; nothing where no sweep was made.
