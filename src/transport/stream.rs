@@ -93,8 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             link,
             handler,
             partial: Vec::new(),
-            // Securing the stream may have left something there.
-            unflushed: true,
+            unflushed: false,
             close_limit,
             closing: None,
             explain,

@@ -73,22 +73,6 @@ async fn a_wake_up_writes_once_and_leaves_no_buffer_behind() {
     assert_eq!(connection.link.queue.borrow().bytes.capacity(), 0);
 }
 
-/// Securing a stream may leave its last words in the stream's buffers: nothing need be sent for them to leave.
-#[tokio::test]
-async fn the_first_wake_up_flushes() {
-    let (connection, mut peer, handler) = connection(0, 64 * 1024);
-    let mut stream = tokio::io::BufStream::new(connection.stream);
-    stream.write_all(b"Finished").await.unwrap();
-    let nowhere = SocketAddr::from(([127, 0, 0, 1], 5060));
-    let limit = Duration::from_millis(50);
-    let explain = |error: &io::Error| error.to_string();
-    let mut connection = Connection::new(stream, nowhere, nowhere, 0, handler, limit, explain);
-    assert!(wake_up(&mut connection).await.is_pending());
-    let mut arrived = [0; 8];
-    peer.read_exact(&mut arrived).await.unwrap();
-    assert_eq!(&arrived, b"Finished");
-}
-
 #[tokio::test]
 async fn an_unfinished_message_keeps_no_more_than_it_may_hold() {
     let (mut connection, mut peer, handler) = connection(0, 1024 * 1024);

@@ -6,7 +6,6 @@
 //! server has looked at its certificate: a refused certificate shows as a flow that breaks.
 
 mod config;
-mod cork;
 mod explain;
 mod options;
 mod provider;
@@ -25,7 +24,6 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
-use self::cork::Corked;
 pub use self::options::{
     CryptoProvider, KeyExchangeGroup, KeyType, Resumption, TlsOptions, TlsOptionsError, TlsVersion,
 };
@@ -78,13 +76,13 @@ fn open<N: StreamNetwork + 'static>(
     Ok(Box::new(Streams::new(network, tls, settings.limits)))
 }
 
-/// A secured stream without a driver, for tests that end it in rude ways. Flushing it ends the handshake.
+/// A secured stream without a driver, for tests that end it in rude ways.
 #[cfg(test)]
 pub(super) async fn raw_client<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     stack: &super::Stack,
     settings: &Settings,
     stream: S,
-) -> Result<impl AsyncRead + AsyncWrite + Unpin + use<S>, TransportError> {
+) -> Result<TlsStream<S>, TransportError> {
     let authentication = match stack.carrier {
         "mtls" => Authentication::Mutual,
         _ => Authentication::Server,
@@ -142,29 +140,24 @@ impl Tls {
     }
 
     /// Waits for a handshake, no longer than the limit.
-    async fn complete<T, S: AsyncWrite + Unpin>(
+    async fn complete<T>(
         &self,
-        handshake: impl Future<Output = Result<T, (io::Error, Corked<S>)>>,
+        handshake: impl Future<Output = io::Result<T>>,
         peer: SocketAddr,
     ) -> Result<T, TransportError> {
         let limited = tokio::time::timeout(self.handshake_limit, handshake);
-        let completed = Box::pin(heap::within(Part::TlsSession, limited)).await;
-        let completed = completed.map_err(|_| TransportError::TimedOut {
-            phase: "TLS handshake",
-            peer,
-            limit: self.handshake_limit,
-        })?;
-        match completed {
-            Ok(stream) => Ok(stream),
-            Err((error, corked)) => {
-                corked.handshake_failed().await;
-                Err(TransportError::Handshake {
-                    protocol: "TLS",
-                    peer,
-                    reason: explain::handshake(&error),
-                })
-            }
-        }
+        Box::pin(heap::within(Part::TlsSession, limited))
+            .await
+            .map_err(|_| TransportError::TimedOut {
+                phase: "TLS handshake",
+                peer,
+                limit: self.handshake_limit,
+            })?
+            .map_err(|error| TransportError::Handshake {
+                protocol: "TLS",
+                peer,
+                reason: explain::handshake(&error),
+            })
     }
 }
 
@@ -188,12 +181,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Security<S> for Tls {
         let connecting = {
             let _scope = heap::part(Part::TlsSession);
             let connector = client.connector(user);
-            let corked = Corked::new(stream);
-            let connecting = connector.connect(self.server_name.clone(), corked);
-            connecting.into_fallible()
+            connector.connect(self.server_name.clone(), stream)
         };
         let mut stream = self.complete(connecting, peer).await?;
-        stream.get_mut().0.handshake_ended();
         if let Some(limit) = self.buffer_limit_bytes {
             stream.get_mut().1.set_buffer_limit(Some(limit));
         }
@@ -223,9 +213,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Security<S> for Tls {
         peer: SocketAddr,
     ) -> impl Future<Output = Result<SessionStream<S>, TransportError>> {
         let accepting = async move {
-            let handshake = self.acceptor()?.accept(Corked::new(stream));
-            let mut stream = self.complete(handshake.into_fallible(), peer).await?;
-            stream.get_mut().0.handshake_ended();
+            let handshake = self.acceptor()?.accept(stream);
+            let mut stream = self.complete(handshake, peer).await?;
             if let Some(limit) = self.buffer_limit_bytes {
                 stream.get_mut().1.set_buffer_limit(Some(limit));
             }

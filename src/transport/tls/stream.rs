@@ -7,28 +7,27 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
-use super::cork::Corked;
 use crate::measure::heap::{self, Part, PartScope};
 
 /// Either end of a secured stream. What the stream below allocates is for whatever that says itself.
 ///
 /// Boxed, as rustls' state is more than a kilobyte: the task of a connection stays as small as that of
 /// one without TLS, and is counted apart.
-pub(super) struct SessionStream<S>(Box<TlsStream<Corked<S>>>);
+pub(super) struct SessionStream<S>(Box<TlsStream<S>>);
 
 impl<S: Unpin> SessionStream<S> {
-    pub(super) fn new(stream: TlsStream<Corked<S>>) -> Self {
+    pub(super) fn new(stream: TlsStream<S>) -> Self {
         let _scope = heap::part(Part::TlsSession);
         Self(Box::new(stream))
     }
 
     /// The stream as tokio-rustls has it.
     #[cfg(test)]
-    pub(super) fn into_inner(self) -> TlsStream<Corked<S>> {
+    pub(super) fn into_inner(self) -> TlsStream<S> {
         *self.0
     }
 
-    fn session(self: Pin<&mut Self>) -> (PartScope, Pin<&mut TlsStream<Corked<S>>>) {
+    fn session(self: Pin<&mut Self>) -> (PartScope, Pin<&mut TlsStream<S>>) {
         (
             heap::part(Part::TlsSession),
             Pin::new(&mut *self.get_mut().0),

@@ -23,8 +23,8 @@ const STACKS: [(&str, Authentication); 2] = [
 
 /// Two ends that have shaken hands.
 struct Secured {
-    client: TlsStream<Corked<DuplexStream>>,
-    server: TlsStream<Corked<DuplexStream>>,
+    client: TlsStream<DuplexStream>,
+    server: TlsStream<DuplexStream>,
     kind: HandshakeKind,
 }
 
@@ -32,18 +32,10 @@ struct Secured {
 async fn handshake(client: &Tls, server: &Tls, user: User) -> Secured {
     let (near, far) = duplex(64 * 1024);
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-    let connecting = async {
-        let (mut client, handshake) = client.connect(near, nowhere, user).await?;
-        client.flush().await.unwrap();
-        Ok::<_, TransportError>((client, handshake))
-    };
-    // Both ends flush as a driver does.
-    let accepting = async {
-        let mut server = server.accept(far, nowhere).await?;
-        server.flush().await.unwrap();
-        Ok::<_, TransportError>(server)
-    };
-    let (connected, accepted) = tokio::join!(connecting, accepting);
+    let (connected, accepted) = tokio::join!(
+        client.connect(near, nowhere, user),
+        server.accept(far, nowhere)
+    );
     let ((mut client, handshake), mut server) = (connected.unwrap(), accepted.unwrap());
     server.write_all(b"x").await.unwrap();
     server.flush().await.unwrap();
