@@ -333,7 +333,9 @@ impl LoadReport {
 pub(super) struct Recorder {
     start: Instant,
     end: Instant,
-    moments: Vec<LatencyHistogram>,
+    /// Each made when it is first written to: it is a quarter of a megabyte, which hdrhistogram clears, and no
+    /// load knows all moments.
+    moments: [Option<LatencyHistogram>; Moment::ALL.len()],
     windows: ThroughputWindows,
     kinds: [KindCounts; OperationKind::ALL.len()],
     /// The longest outage of a user that came back.
@@ -347,8 +349,7 @@ impl Recorder {
         Self {
             start,
             end,
-            // Each made, none copied: only what is written to takes memory, and the time to get it.
-            moments: Moment::ALL.map(|_| LatencyHistogram::default()).into(),
+            moments: [const { None }; Moment::ALL.len()],
             windows: ThroughputWindows::new(start),
             kinds: [KindCounts::default(); OperationKind::ALL.len()],
             longest_outage: None,
@@ -365,7 +366,8 @@ impl Recorder {
     }
 
     pub(super) fn record(&mut self, moment: Moment, duration: Duration) {
-        self.moments[moment as usize].record(duration);
+        let histogram = self.moments[moment as usize].get_or_insert_default();
+        histogram.record(duration);
     }
 
     /// An operation is meant to start at `intended`. Returns whether it counts.
@@ -461,10 +463,9 @@ impl Recorder {
             .filter(|_| are_all_back)
             .map(|outage| u64::try_from(outage.as_nanos()).unwrap_or(u64::MAX));
         for (moment, histogram) in Moment::ALL.into_iter().zip(self.moments) {
-            if histogram.count() > 0 {
-                self.report
-                    .latencies
-                    .insert(moment.key().to_owned(), histogram);
+            if let Some(histogram) = histogram {
+                let latencies = &mut self.report.latencies;
+                latencies.insert(moment.key().to_owned(), histogram);
             }
         }
         self.report.windows = self.windows.until(self.end);

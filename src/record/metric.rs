@@ -201,6 +201,15 @@ const COMMON: &[Known] = &[
         Unit::Ratio,
         "CPU of protecting a packet ÷ that of boringtun alone",
     ),
+    lower_ns(
+        "bare_protection_paced_cpu_ns_per_packet",
+        "CPU of boringtun alone for such a packet, at the pace of the cell's",
+    ),
+    lower(
+        "protection_paced_cost_ratio",
+        Unit::Ratio,
+        "CPU of protecting a packet ÷ that of boringtun alone at its pace",
+    ),
     lower(
         "client_cpu_sip_ratio",
         Unit::Ratio,
@@ -293,6 +302,16 @@ const COMMON: &[Known] = &[
         "handshake_cost_ratio",
         Unit::Ratio,
         "CPU of a registration over a new hop ÷ that of the bare handshake and of the same without protection",
+    ),
+    lower_ns(
+        "bare_handshake_paced_cpu_ns",
+        "CPU of the bare handshake, both ends in memory, at the pace of the cell's",
+    ),
+    lower(
+        "handshake_paced_cost_ratio",
+        Unit::Ratio,
+        "CPU of a registration over a new hop ÷ that of the bare handshake at its pace and of the same without \
+         protection",
     ),
     lower_ns(
         "session_request_delay_fixed_ns",

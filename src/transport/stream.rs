@@ -59,7 +59,9 @@ pub(super) type Explain = fn(&io::Error) -> String;
 /// Why a flow is being closed, and until when that may take.
 struct Closing {
     reason: CloseReason,
-    timer: Pin<Box<Sleep>>,
+    /// Once there is something to wait for. Most goodbyes go at once, and a timer would have the worker look at its
+    /// clock again.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// What stops the driver, other than that there is nothing to do.
@@ -194,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.link.state.set(State::Closing);
         self.closing = Some(Box::new(Closing {
             reason,
-            timer: Box::pin(tokio::time::sleep(self.close_limit)),
+            timer: None,
         }));
     }
 
@@ -205,12 +207,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.begin_close(CloseReason::Local);
         }
         let closing = self.closing.as_mut().expect("it has just begun");
-        if closing.timer.as_mut().poll(cx).is_pending() {
-            if !written {
-                return Poll::Pending;
-            }
-            // That the peer is gone already does not matter any more.
-            let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+        // That the peer is gone already does not matter any more.
+        let has_said_goodbye = written && Pin::new(&mut self.stream).poll_shutdown(cx).is_ready();
+        if !has_said_goodbye {
+            let limit = self.close_limit;
+            let sleep = || Box::pin(tokio::time::sleep(limit));
+            ready!(closing.timer.get_or_insert_with(sleep).as_mut().poll(cx));
         }
         Poll::Ready(closing.reason.clone())
     }

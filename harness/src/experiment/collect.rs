@@ -27,7 +27,7 @@ pub(crate) struct Collected {
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them. How fast a crowd
 /// comes is what the scenario says.
-const NOT_COMPARED: [&str; 20] = [
+const NOT_COMPARED: [&str; 24] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
@@ -36,6 +36,10 @@ const NOT_COMPARED: [&str; 20] = [
     "bare_protection_cpu_ns_per_packet",
     "bare_handshake_cpu_ns",
     "handshake_cost_ratio",
+    "bare_protection_paced_cpu_ns_per_packet",
+    "bare_handshake_paced_cpu_ns",
+    "handshake_paced_cost_ratio",
+    "protection_paced_cost_ratio",
     "client_bare_heap_bytes_per_connection",
     "server_bare_heap_bytes_per_connection",
     "protection_cost_ratio",

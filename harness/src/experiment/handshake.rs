@@ -2,51 +2,30 @@
 //! in memory. Measured beside each block of a cell whose operations open hops, since a machine's speed
 //! changes from block to block.
 
-use std::hint::black_box;
-
 use hopbench::bare::{TlsEnds, WireguardEnds};
-use hopbench::measure::cpu;
 use hopbench::transport::{Settings, Stack};
 
-/// Handshakes of each round.
-const HANDSHAKES: u32 = 8;
-/// Rounds, the fastest of which counts: the bare price is a floor, and whatever else the processor did
-/// meanwhile is none of it.
-const ROUNDS: u32 = 5;
+use super::pace::Price;
 
-/// Processor time of both ends, in ns, of the handshakes that open a hop over `stack`; `None` if nothing
-/// protects it.
-pub(super) fn bare_handshake_ns(stack: &Stack, settings: &Settings) -> Option<f64> {
+/// Handshakes of each round, one right after the other.
+const HANDSHAKES: u32 = 8;
+
+/// Processor time of both ends, in ns, of the handshakes that open a hop over `stack`, of which there are so
+/// many a second; `None` if nothing protects it.
+pub(super) fn bare_handshake(stack: &Stack, settings: &Settings, per_second: f64) -> Option<Price> {
     let tls = match stack.via_transport {
         "TLS" => settings.tls.as_ref(),
         _ => None,
     };
     let tls = tls.map(|tls| {
         let ends = TlsEnds::new(tls, stack.carrier == "mtls");
-        fastest_ns(|| ends.connect())
+        Price::of(HANDSHAKES, per_second, || ends.connect())
     });
     let tunnel = (stack.tunnel == Some("wireguard")).then(|| {
         let ends = WireguardEnds::new();
-        fastest_ns(|| ends.connect())
+        Price::of(HANDSHAKES, per_second, || ends.connect())
     });
-    tls.into_iter()
-        .chain(tunnel)
-        .reduce(|one, other| one + other)
-}
-
-/// What `connect` and dropping what it made take, in the fastest round.
-fn fastest_ns<T>(connect: impl Fn() -> T) -> f64 {
-    // The first one fills what all share.
-    drop(connect());
-    let rounds = (0..ROUNDS).map(|_| {
-        let before = cpu::thread_ns();
-        for _ in 0..HANDSHAKES {
-            drop(black_box(connect()));
-        }
-        cpu::thread_ns() - before
-    });
-    let fastest = rounds.min().expect("there are rounds");
-    fastest as f64 / f64::from(HANDSHAKES)
+    tls.into_iter().chain(tunnel).reduce(Price::plus)
 }
 
 #[cfg(test)]
@@ -59,12 +38,16 @@ mod tests {
     #[test]
     fn only_what_is_protected_has_a_handshake() {
         let settings = Settings::generate(0).unwrap();
-        let of = |stack: &str| bare_handshake_ns(find(stack).unwrap(), &settings);
+        let of = |stack: &str| bare_handshake(find(stack).unwrap(), &settings, 500.0);
         for stack in ["udp", "tcp", "udp@clear", "tcp@clear"] {
             assert_eq!(of(stack), None, "{stack}");
         }
         for stack in ["tls", "mtls", "udp@wireguard", "tls@wireguard"] {
-            assert!(of(stack).unwrap() > 0.0, "{stack}");
+            let price = of(stack).unwrap();
+            assert!(
+                price.warm_ns > 0.0 && price.paced_ns > 0.0,
+                "{stack}: {price:?}"
+            );
         }
     }
 }

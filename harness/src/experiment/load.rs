@@ -11,6 +11,7 @@ use hopbench::load::{ArrivalLaw, BackOff, Course, Lifecycle, LoadPlan, Mix, Mome
 use hopbench::transport::{Resumption, Settings};
 use serde_json::{Value, json};
 
+use super::pace::{self, Price};
 use super::turns::{Block, InTurns};
 use super::{Bench, Question, Sample, Subject, Trial, cell_id, handshake, packet, protection};
 use crate::limits::{self, Demand, Spread};
@@ -91,7 +92,7 @@ struct LoadBlock<'a> {
     session: Session,
     opened: Instant,
     /// What the handshakes of a hop cost alone, measured beside each turn where that is asked.
-    bare_handshakes_ns: Vec<f64>,
+    bare_handshakes: Vec<Price>,
     /// What makes those handshakes, likewise.
     settings: Option<Settings>,
 }
@@ -326,7 +327,13 @@ impl Question for Load {
         let population = self.plan.population().map_or(0, |_| self.plan.users);
         let preparation = PROCESS_SECONDS * processes + USER_SECONDS * f64::from(population);
         let further = f64::from(self.turns - 1) * (TURN_WARM_UP_SECONDS + TURN_SECONDS);
-        self.plan.warm_up_seconds + self.plan.duration_seconds + preparation + further
+        let bare = if self.opens_a_hop_each() {
+            pace::SECONDS
+        } else {
+            0.0
+        };
+        let bare = f64::from(self.turns) * bare;
+        self.plan.warm_up_seconds + self.plan.duration_seconds + preparation + further + bare
     }
 }
 
@@ -359,7 +366,7 @@ impl InTurns for Load {
             site: *site,
             session,
             opened,
-            bare_handshakes_ns: Vec::new(),
+            bare_handshakes: Vec::new(),
             settings,
         }))
     }
@@ -370,8 +377,9 @@ impl Block for LoadBlock<'_> {
         self.session.play(&self.load.turn(&self.plan, number))?;
         let stack = self.site.stack;
         let settings = self.settings.as_ref();
-        let bare = settings.and_then(|settings| handshake::bare_handshake_ns(stack, settings));
-        self.bare_handshakes_ns.extend(bare);
+        let rate = self.plan.rate_per_second;
+        let bare = settings.and_then(|settings| handshake::bare_handshake(stack, settings, rate));
+        self.bare_handshakes.extend(bare);
         Ok(())
     }
 
@@ -384,21 +392,27 @@ impl Block for LoadBlock<'_> {
         if load.has_rates && !has_handshakes && is_priced_by_packet(&self.site) {
             let wire = readings.wire.total().filter(|wire| wire.packets > 0);
             let bytes = wire.map(|wire| wire.bytes as f64 / wire.packets as f64);
-            let bare = bytes.map(packet::bare_protection_ns);
-            sample
-                .scalars
-                .insert(protection::BARE_PROTECTION.into(), bare);
+            let each = sample.scalars.get("wire_packets_per_operation");
+            let packets = each.copied().flatten().unwrap_or(1.0);
+            let per_second = packets * load.plan.rate_per_second;
+            let bare = bytes.map(|bytes| packet::bare_protection(bytes, per_second));
+            protection::PACKET.put_bare(&mut sample, bare);
         }
         if self.settings.is_some() {
-            let count = self.bare_handshakes_ns.len() as f64;
-            let mean = self.bare_handshakes_ns.iter().sum::<f64>() / count;
-            sample.scalars.insert(
-                protection::BARE_HANDSHAKE.into(),
-                Some(mean).filter(|mean| mean.is_finite()),
-            );
+            protection::HANDSHAKE.put_bare(&mut sample, mean(&self.bare_handshakes));
         }
         Ok(sample)
     }
+}
+
+/// `None` of nothing.
+fn mean(prices: &[Price]) -> Option<Price> {
+    let sum = prices.iter().copied().reduce(Price::plus)?;
+    let count = prices.len() as f64;
+    Some(Price {
+        warm_ns: sum.warm_ns / count,
+        paced_ns: sum.paced_ns / count,
+    })
 }
 
 /// Whether its operations open hops, or do with those that were opened before.

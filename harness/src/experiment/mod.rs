@@ -17,6 +17,7 @@ mod line;
 mod link;
 mod load;
 mod memory;
+mod pace;
 mod packet;
 mod protection;
 mod rate;

@@ -2,38 +2,36 @@
 //! message around it. Measured beside each block of a cell over WireGuard, since a machine's speed
 //! changes from block to block.
 
-use std::hint::black_box;
-
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
-use hopbench::measure::cpu;
 
-/// Packets of each round.
+use super::pace::{Price, paced_ns, warm_ns};
+
+/// Packets of each round, one right after the other, all of one tunnel.
 const PACKETS: u32 = 400;
-/// Rounds, the fastest of which counts: the bare price is a floor, and whatever else the processor
-/// did meanwhile is none of it.
-const ROUNDS: u32 = 5;
+/// Tunnels that take turns at the pace of the cell, as its users do: each with keys and a window of its own.
+const TUNNELS: usize = 64;
 /// Bytes that WireGuard adds to an IP packet, padding aside: header and authentication tag.
 const WIREGUARD_BYTES: f64 = 32.0;
 /// Headers of the datagram around it.
 const OUTER_BYTES: f64 = 28.0;
 const IPV4_HEADER_BYTES: usize = 20;
 
-/// Processor time of encapsulating and decapsulating one IP packet, in ns, if on the wire it has
-/// `wire_bytes` with all headers.
-pub(super) fn bare_protection_ns(wire_bytes: f64) -> f64 {
+/// Processor time of encapsulating and decapsulating one IP packet, if on the wire it has `wire_bytes`
+/// with all headers, and there are so many a second.
+pub(super) fn bare_protection(wire_bytes: f64, per_second: f64) -> Price {
     let inner_bytes = (wire_bytes - OUTER_BYTES - WIREGUARD_BYTES).round();
     let packet = ip_packet((inner_bytes as usize).clamp(IPV4_HEADER_BYTES, 65_000));
-    let mut pair = Pair::handshaken();
-    let rounds = (0..ROUNDS).map(|_| {
-        let before = cpu::thread_ns();
-        for _ in 0..PACKETS {
-            black_box(pair.pass(black_box(&packet)));
-        }
-        cpu::thread_ns() - before
+    let mut buffers = Buffers::new();
+    let pairs = (0..TUNNELS).map(|_| Pair::handshaken(&mut buffers));
+    let mut pairs: Vec<Pair> = pairs.collect();
+    let warm_ns = warm_ns(PACKETS, || pairs[0].pass(&packet, &mut buffers));
+    let mut turn = 0;
+    let paced_ns = paced_ns(per_second, || {
+        turn = (turn + 1) % TUNNELS;
+        pairs[turn].pass(&packet, &mut buffers)
     });
-    let fastest = rounds.min().expect("there are rounds");
-    fastest as f64 / f64::from(PACKETS)
+    Price { warm_ns, paced_ns }
 }
 
 /// An IPv4 packet of this length, as far as boringtun looks at it.
@@ -49,13 +47,26 @@ fn ip_packet(bytes: usize) -> Vec<u8> {
 struct Pair {
     sender: Tunn,
     receiver: Tunn,
+}
+
+/// Where packets are written: as in a worker, the same for all tunnels.
+struct Buffers {
     sealed: Vec<u8>,
     opened: Vec<u8>,
 }
 
+impl Buffers {
+    fn new() -> Self {
+        Self {
+            sealed: vec![0; 66_000],
+            opened: vec![0; 66_000],
+        }
+    }
+}
+
 impl Pair {
     /// Ready to send packets one way.
-    fn handshaken() -> Self {
+    fn handshaken(buffers: &mut Buffers) -> Self {
         let secrets: [StaticSecret; 2] = std::array::from_fn(|_| {
             let bytes: [u8; 32] = rand::random();
             StaticSecret::from(bytes)
@@ -67,30 +78,34 @@ impl Pair {
         let mut pair = Self {
             sender: end(first, second, 1),
             receiver: end(second, first, 2),
-            sealed: vec![0; 66_000],
-            opened: vec![0; 66_000],
         };
         let mut to_receiver = network(
             pair.sender
-                .format_handshake_initiation(&mut pair.sealed, false),
+                .format_handshake_initiation(&mut buffers.sealed, false),
         );
         // Initiation, response, and the keep-alive that confirms the keys.
         while let Some(datagram) = to_receiver {
-            let answer = network(pair.receiver.decapsulate(None, &datagram, &mut pair.opened));
+            let answer = network(
+                pair.receiver
+                    .decapsulate(None, &datagram, &mut buffers.opened),
+            );
             to_receiver = answer.and_then(|answer| {
-                network(pair.sender.decapsulate(None, &answer, &mut pair.sealed))
+                network(pair.sender.decapsulate(None, &answer, &mut buffers.sealed))
             });
         }
         pair
     }
 
     /// Seals a packet at one end and opens it at the other. Returns its length.
-    fn pass(&mut self, packet: &[u8]) -> usize {
-        let sealed = self.sender.encapsulate(packet, &mut self.sealed);
+    fn pass(&mut self, packet: &[u8], buffers: &mut Buffers) -> usize {
+        let sealed = self.sender.encapsulate(packet, &mut buffers.sealed);
         let TunnResult::WriteToNetwork(datagram) = sealed else {
             unreachable!("the keys are fresh");
         };
-        match self.receiver.decapsulate(None, datagram, &mut self.opened) {
+        match self
+            .receiver
+            .decapsulate(None, datagram, &mut buffers.opened)
+        {
             TunnResult::WriteToTunnelV4(packet, _) => packet.len(),
             TunnResult::Done
             | TunnResult::Err(_)
@@ -117,14 +132,16 @@ mod tests {
 
     #[test]
     fn a_packet_passes_whole() {
-        let mut pair = Pair::handshaken();
+        let mut buffers = Buffers::new();
+        let mut pair = Pair::handshaken(&mut buffers);
         for bytes in [IPV4_HEADER_BYTES, 700, 1_300] {
-            assert_eq!(pair.pass(&ip_packet(bytes)), bytes);
+            assert_eq!(pair.pass(&ip_packet(bytes), &mut buffers), bytes);
         }
     }
 
     #[test]
     fn protecting_a_packet_takes_time() {
-        assert!(bare_protection_ns(760.0) > 0.0);
+        let price = bare_protection(760.0, 10_000.0);
+        assert!(price.warm_ns > 0.0 && price.paced_ns > 0.0, "{price:?}");
     }
 }

@@ -5,19 +5,62 @@ use hopbench::transport::{self, Stack};
 
 use super::Sample;
 use super::collect::Collected;
+use super::pace::Price;
 
-/// What cryptography itself costs for a packet: see [`super::packet`].
-pub(super) const BARE_PROTECTION: &str = "bare_protection_cpu_ns_per_packet";
 const PROTECTION: &str = "protection_cpu_ns_per_packet";
-const COST: &str = "protection_cost_ratio";
-/// What cryptography itself costs to open a hop: see [`super::handshake`].
-pub(super) const BARE_HANDSHAKE: &str = "bare_handshake_cpu_ns";
-const HANDSHAKE_COST: &str = "handshake_cost_ratio";
+
+/// What cryptography itself costs for a packet, see [`super::packet`], and what packets cost against it.
+pub(super) const PACKET: Keys = Keys {
+    bare: "bare_protection_cpu_ns_per_packet",
+    paced: "bare_protection_paced_cpu_ns_per_packet",
+    cost: "protection_cost_ratio",
+    paced_cost: "protection_paced_cost_ratio",
+};
+/// What cryptography itself costs to open a hop, see [`super::handshake`], and what registrations cost
+/// against it.
+pub(super) const HANDSHAKE: Keys = Keys {
+    bare: "bare_handshake_cpu_ns",
+    paced: "bare_handshake_paced_cpu_ns",
+    cost: "handshake_cost_ratio",
+    paced_cost: "handshake_paced_cost_ratio",
+};
+
+/// Metrics of what costs more than cryptography itself.
+pub(super) struct Keys {
+    /// Cryptography alone, again and again.
+    bare: &'static str,
+    /// Cryptography alone, at the pace of the cell.
+    paced: &'static str,
+    /// What the cell takes ÷ either.
+    cost: &'static str,
+    paced_cost: &'static str,
+}
+
+impl Keys {
+    pub(super) fn put_bare(&self, sample: &mut Sample, price: Option<Price>) {
+        let figures = [
+            (self.bare, price.map(|price| price.warm_ns)),
+            (self.paced, price.map(|price| price.paced_ns)),
+        ];
+        for (key, ns) in figures {
+            sample.scalars.insert(key.to_owned(), ns);
+        }
+    }
+
+    /// What `cost` says of either bare price.
+    fn costs(&self, sample: &Sample, cost: impl Fn(f64) -> Option<f64>) -> Figures {
+        let of = |bare| figure(sample, bare).and_then(&cost);
+        vec![
+            (self.cost, of(self.bare)),
+            (self.paced_cost, of(self.paced)),
+        ]
+    }
+}
 
 /// Adds what protection costs to each cell whose packets, or whose handshakes, were priced.
 pub(super) fn add_costs(collected: &mut [Collected]) {
-    add(collected, BARE_PROTECTION, is_same_carrier, packet_costs);
-    add(collected, BARE_HANDSHAKE, |_, _| true, handshake_cost);
+    add(collected, PACKET.bare, is_same_carrier, packet_costs);
+    add(collected, HANDSHAKE.bare, |_, _| true, handshake_cost);
 }
 
 /// Of TLS within a tunnel, the control lacks the protection of TLS as well: what a packet costs there is
@@ -32,21 +75,23 @@ type Figures = Vec<(&'static str, Option<f64>)>;
 /// What protecting a packet costs: processor time of both sides per operation, that of the control taken
 /// off, for each packet of an operation. It holds everything that protection brings, beside the
 /// cryptography that the bare price is of.
-fn packet_costs(sample: &Sample, control: Option<&Sample>, bare: Option<f64>) -> Figures {
+fn packet_costs(sample: &Sample, control: Option<&Sample>) -> Figures {
     let each = || {
         let extra_ns = both_sides(sample)? - both_sides(control?)?;
         Some(extra_ns / figure(sample, "wire_packets_per_operation")?)
     };
     let protection = each();
-    let cost = protection.zip(bare).map(|(ns, bare_ns)| ns / bare_ns);
-    vec![(PROTECTION, protection), (COST, cost)]
+    let mut figures = PACKET.costs(sample, |bare_ns| Some(protection? / bare_ns));
+    figures.push((PROTECTION, protection));
+    figures
 }
 
 /// What registering over a new protected hop costs, against the least that it can: the bare handshake, and
 /// the same registration without protection.
-fn handshake_cost(sample: &Sample, control: Option<&Sample>, bare: Option<f64>) -> Figures {
-    let cost = || Some(both_sides(sample)? / (bare? + both_sides(control?)?));
-    vec![(HANDSHAKE_COST, cost())]
+fn handshake_cost(sample: &Sample, control: Option<&Sample>) -> Figures {
+    HANDSHAKE.costs(sample, |bare_ns| {
+        Some(both_sides(sample)? / (bare_ns + both_sides(control?)?))
+    })
 }
 
 /// Processor time of both sides per operation. A figure that the generator bounded, or that failed, is no
@@ -74,7 +119,7 @@ fn add(
     collected: &mut [Collected],
     bare: &str,
     accepts: fn(&Stack, &Stack) -> bool,
-    costs: fn(&Sample, Option<&Sample>, Option<f64>) -> Figures,
+    costs: fn(&Sample, Option<&Sample>) -> Figures,
 ) {
     let mut found = Vec::new();
     for (index, cell) in collected.iter().enumerate() {
@@ -87,9 +132,9 @@ fn add(
         let is_control = |other: &&Collected| ids.first() == Some(&other.subject.id);
         let control = collected.iter().find(is_control);
         for (block, sample) in &cell.samples {
-            if let Some(bare) = sample.scalars.get(bare) {
+            if sample.scalars.contains_key(bare) {
                 let control = control.and_then(|control| control.samples.get(block));
-                found.push((index, *block, costs(sample, control, *bare)));
+                found.push((index, *block, costs(sample, control)));
             }
         }
     }
@@ -148,7 +193,8 @@ mod tests {
                 ("server_cpu_ns_per_operation", server),
                 ("wire_packets_per_operation", 4.0),
             ];
-            figures.extend(bare.map(|ns| (BARE_PROTECTION, ns)));
+            figures.extend(bare.map(|ns| (PACKET.bare, ns)));
+            figures.extend(bare.map(|ns| (PACKET.paced, 2.0 * ns)));
             cell("throughput", stack, &figures)
         };
         let mut cells = vec![
@@ -158,7 +204,8 @@ mod tests {
         add_costs(&mut cells);
         let figures = &cells[1].samples[&0].scalars;
         assert_eq!(figures[PROTECTION], Some(2_500.0));
-        assert_eq!(figures[COST], Some(1.25));
+        assert_eq!(figures[PACKET.cost], Some(1.25));
+        assert_eq!(figures[PACKET.paced_cost], Some(0.625));
         assert!(!cells[0].samples[&0].scalars.contains_key(PROTECTION));
         // What the generator bounded says nothing of the server.
         let bounded = cells[0].samples.get_mut(&0).unwrap();
@@ -168,7 +215,7 @@ mod tests {
         // Without the control there is no such figure, and that is said.
         cells.remove(0);
         add_costs(&mut cells);
-        assert_eq!(cells[0].samples[&0].scalars[COST], None);
+        assert_eq!(cells[0].samples[&0].scalars[PACKET.cost], None);
     }
 
     #[test]
@@ -178,7 +225,8 @@ mod tests {
                 ("client_cpu_ns_per_operation", client),
                 ("server_cpu_ns_per_operation", server),
             ];
-            figures.extend(bare.map(|ns| (BARE_HANDSHAKE, ns)));
+            figures.extend(bare.map(|ns| (HANDSHAKE.bare, ns)));
+            figures.extend(bare.map(|ns| (HANDSHAKE.paced, ns + 120_000.0)));
             cell("throughput", stack, &figures)
         };
         let mut cells = vec![
@@ -189,12 +237,16 @@ mod tests {
             cpu("tls@wireguard", 500_000.0, 700_000.0, Some(800_000.0)),
         ];
         add_costs(&mut cells);
-        assert_eq!(cells[1].samples[&0].scalars[HANDSHAKE_COST], Some(1.2));
-        assert_eq!(cells[3].samples[&0].scalars[HANDSHAKE_COST], Some(1.2));
-        assert!(!cells[0].samples[&0].scalars.contains_key(HANDSHAKE_COST));
+        assert_eq!(cells[1].samples[&0].scalars[HANDSHAKE.cost], Some(1.2));
+        assert_eq!(
+            cells[1].samples[&0].scalars[HANDSHAKE.paced_cost],
+            Some(1.0)
+        );
+        assert_eq!(cells[3].samples[&0].scalars[HANDSHAKE.cost], Some(1.2));
+        assert!(!cells[0].samples[&0].scalars.contains_key(HANDSHAKE.cost));
         // Without the control there is no such figure, and that is said.
         cells.remove(0);
         add_costs(&mut cells);
-        assert_eq!(cells[0].samples[&0].scalars[HANDSHAKE_COST], None);
+        assert_eq!(cells[0].samples[&0].scalars[HANDSHAKE.cost], None);
     }
 }

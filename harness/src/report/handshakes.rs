@@ -18,28 +18,32 @@ pub(super) fn section(out: &mut String, run: &Run) {
         out,
         "## Handshakes\n\nCPU time of a registration over a new hop, both sides together, and of the bare \
          handshake\n\n\
-         | cell | registration (µs) | bare handshake (µs) | ÷ (bare handshake + unprotected registration) |\n\
-         |---|--:|--:|--:|"
+         | cell | registration (µs) | bare handshake (µs) | ÷ (bare handshake + unprotected registration) | bare, at \
+         this pace (µs) | ÷ (that + unprotected registration) |\n\
+         |---|--:|--:|--:|--:|--:|"
     );
     for cell in rows {
         let metric = |key: &str| cell.metrics.get(key);
-        let cost = metric("handshake_cost_ratio");
+        let cost = |key| metric(key).map_or(MISSING.to_owned(), with_interval);
         let _ = writeln!(
             out,
-            "| `{}` | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} |",
             cell.id,
             microseconds(both_sides(cell)),
             microseconds(value(cell, "bare_handshake_cpu_ns")),
-            cost.map_or(MISSING.to_owned(), with_interval),
+            cost("handshake_cost_ratio"),
+            microseconds(value(cell, "bare_handshake_paced_cpu_ns")),
+            cost("handshake_paced_cost_ratio"),
         );
     }
     let _ = writeln!(
         out,
         "\nThe bare handshake is that of rustls, of boringtun, or of both, both ends in memory, right after each \
-         block; the fastest of some rounds counts. The unprotected registration is that of the stack's control in \
-         the same block. What a cell takes beyond them is what carries the handshake, seals the messages and \
-         closes the hop. It is a floor: its caches are warm and its processor is awake, those of the cell often \
-         are not.\n"
+         turn: as fast as it goes, the fastest of some rounds; and one at a time, as many a second as the cell has. \
+         The first is a floor with warm caches and a processor that never sleeps. The second has slept as the cell \
+         does, whose code, tables and keys come from memory again: a price of the rate, which nothing around the \
+         handshake could save. The unprotected registration is that of the stack's control in the same block. What \
+         a cell takes beyond both is what carries the handshake, seals the messages and closes the hop.\n"
     );
 }
 
@@ -84,11 +88,13 @@ mod tests {
             ("server_cpu_ns_per_operation", 420_000.0),
             ("bare_handshake_cpu_ns", 450_000.0),
             ("handshake_cost_ratio", 1.2),
+            ("bare_handshake_paced_cpu_ns", 510_000.0),
+            ("handshake_paced_cost_ratio", 1.09),
         ] {
             let metric = Metric::of(key, Some(value));
             cell.metrics.insert(key.to_owned(), metric);
         }
-        let row = format!("| `{}` | 720 | 450 | 1.20 |", cell.id);
+        let row = format!("| `{}` | 720 | 450 | 1.20 | 510 | 1.09 |", cell.id);
         assert!(rendered(&run).contains(&row), "{}", rendered(&run));
     }
 }

@@ -170,8 +170,9 @@ fn packet_costs(out: &mut String, run: &Run) {
     let _ = writeln!(
         out,
         "CPU time of protecting a packet, both sides together, and of boringtun alone\n\n\
-         | cell | packets per operation | protection (µs) | boringtun alone (µs) | ratio |\n\
-         |---|--:|--:|--:|--:|"
+         | cell | packets per operation | protection (µs) | boringtun alone (µs) | ratio | alone, at this pace \
+         (µs) | ratio |\n\
+         |---|--:|--:|--:|--:|--:|--:|"
     );
     for cell in rows {
         let metric = |key: &str| cell.metrics.get(key);
@@ -181,20 +182,24 @@ fn packet_costs(out: &mut String, run: &Run) {
         };
         let _ = writeln!(
             out,
-            "| `{}` | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} | {} |",
             cell.id,
             number("wire_packets_per_operation", 1.0),
             number("protection_cpu_ns_per_packet", 1e3),
             number("bare_protection_cpu_ns_per_packet", 1e3),
             metric("protection_cost_ratio").map_or(MISSING.to_owned(), with_interval),
+            number("bare_protection_paced_cpu_ns_per_packet", 1e3),
+            metric("protection_paced_cost_ratio").map_or(MISSING.to_owned(), with_interval),
         );
     }
     let _ = writeln!(
         out,
         "\nProtection is what an operation costs beyond its control, for each packet; it holds padding, \
          tables and timers of the tunnel too. boringtun alone seals and opens packets of the cell's mean \
-         length in memory, one after the other right after each block; the fastest of some rounds counts. \
-         It is a floor: its caches are warm and its processor is awake, those of the cell often are not.\n"
+         length in memory right after each block: as fast as it goes, the fastest of some rounds; and one at a time, \
+         at the mean pace of the cell's packets, of many tunnels by turns. The first is a floor with warm caches and a processor that never \
+         sleeps. The second has slept as the cell does, whose code and keys come from memory again: what is left \
+         above it is the tunnel's own.\n"
     );
 }
 
