@@ -1,4 +1,5 @@
-//! Tunnels that daemons of others make beneath the kernel's sockets, and the stacks over them. Plain data.
+//! Tunnels that others make beneath the kernel's sockets, daemons or the kernel itself, and the stacks over them.
+//! Plain data.
 //!
 //! The library's registry has the stacks whose tunnels are in its own process. A site over a tunnel of
 //! others has a row of that registry all the same: of the carrier alone, since that is all that its
@@ -13,8 +14,14 @@ pub(crate) enum Beneath {
     Strongswan,
     /// The same, authenticated by a shared secret instead of certificates.
     StrongswanPsk,
+    /// strongSwan for IKEv2, by certificates, and the kernel for ESP.
+    StrongswanKernel,
+    /// The same, authenticated by a shared secret instead of certificates.
+    StrongswanKernelPsk,
     /// wireguard-go: WireGuard in user space over TUN, by its authors.
     WireguardGo,
+    /// The kernel's WireGuard.
+    WireguardKernel,
 }
 
 impl Beneath {
@@ -24,7 +31,23 @@ impl Beneath {
         match self {
             Self::Strongswan => "strongswan",
             Self::StrongswanPsk => "strongswan-psk",
+            Self::StrongswanKernel => "strongswan-kernel",
+            Self::StrongswanKernelPsk => "strongswan-kernel-psk",
             Self::WireguardGo => "wireguard-go",
+            Self::WireguardKernel => "wireguard-kernel",
+        }
+    }
+
+    /// Whether threads of the kernel do work for it that is in no process's time.
+    pub(crate) fn has_kernel_threads(self) -> bool {
+        match self {
+            Self::WireguardKernel => true,
+            // The kernel's ESP is done where packets are sent and received, in the time of processes.
+            Self::Strongswan
+            | Self::StrongswanPsk
+            | Self::StrongswanKernel
+            | Self::StrongswanKernelPsk
+            | Self::WireguardGo => false,
         }
     }
 }
@@ -45,7 +68,7 @@ pub(crate) struct Over {
 }
 
 /// All of them, in the order in which lists have them.
-pub(crate) const STACKS: [Over; 5] = [
+pub(crate) const STACKS: [Over; 12] = [
     Over {
         name: "udp@strongswan",
         carrier: "udp",
@@ -75,11 +98,60 @@ pub(crate) const STACKS: [Over; 5] = [
         summary: "SIP over TLS inside an IPsec tunnel of strongSwan: protected twice",
     },
     Over {
+        name: "udp@strongswan-kernel",
+        carrier: "udp",
+        beneath: Beneath::StrongswanKernel,
+        stand_in: Some("udp@wireguard"),
+        summary: "SIP over UDP in an IPsec tunnel of strongSwan (IKEv2) and the kernel (ESP)",
+    },
+    Over {
+        name: "tcp@strongswan-kernel",
+        carrier: "tcp",
+        beneath: Beneath::StrongswanKernel,
+        stand_in: Some("tcp@wireguard"),
+        summary: "SIP over TCP in an IPsec tunnel of strongSwan (IKEv2) and the kernel (ESP)",
+    },
+    Over {
+        name: "tcp@strongswan-kernel-psk",
+        carrier: "tcp",
+        beneath: Beneath::StrongswanKernelPsk,
+        stand_in: Some("tcp@wireguard"),
+        summary: "The same, both ends authenticated by a shared secret instead of certificates",
+    },
+    Over {
+        name: "tls@strongswan-kernel",
+        carrier: "tls",
+        beneath: Beneath::StrongswanKernel,
+        stand_in: Some("tls@wireguard"),
+        summary: "SIP over TLS inside such a tunnel: protected twice",
+    },
+    Over {
         name: "tcp@wireguard-go",
         carrier: "tcp",
         beneath: Beneath::WireguardGo,
         stand_in: Some("tcp@wireguard"),
         summary: "SIP over TCP in a WireGuard tunnel of wireguard-go (user space)",
+    },
+    Over {
+        name: "udp@wireguard-kernel",
+        carrier: "udp",
+        beneath: Beneath::WireguardKernel,
+        stand_in: Some("udp@wireguard"),
+        summary: "SIP over UDP in a tunnel of the kernel's WireGuard",
+    },
+    Over {
+        name: "tcp@wireguard-kernel",
+        carrier: "tcp",
+        beneath: Beneath::WireguardKernel,
+        stand_in: Some("tcp@wireguard"),
+        summary: "SIP over TCP in a tunnel of the kernel's WireGuard",
+    },
+    Over {
+        name: "tls@wireguard-kernel",
+        carrier: "tls",
+        beneath: Beneath::WireguardKernel,
+        stand_in: Some("tls@wireguard"),
+        summary: "SIP over TLS in a tunnel of the kernel's WireGuard: protected twice",
     },
 ];
 

@@ -11,7 +11,7 @@ use hopbench::record::Ratio;
 use serde::Serialize;
 
 use crate::experiment::{self, Bench, Conduct, Experiment};
-use crate::path::PathName;
+use crate::path::{LinkEmulator, PathName};
 use crate::rate::OfferedRate;
 use crate::scenario::{Blocks, Plan, Throughput};
 use crate::statistics::proportion::Proportion;
@@ -123,6 +123,7 @@ impl Check {
             core_stacks: Vec::new(),
             path: PathName::Loopback,
             lab: LinkConditions::default(),
+            link_emulator: LinkEmulator::default(),
             usual: Variant::default(),
             setup: None,
             memory: None,

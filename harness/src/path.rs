@@ -8,14 +8,37 @@ use hopbench::transport::InnerIp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::lab::netem::queue_packets;
+
 /// Where packets go.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) enum Path {
     /// The kernel's loopback.
     #[default]
     Loopback,
-    /// Network namespaces, and a link for each hop, whose both directions are like this.
-    Lab(LinkConditions),
+    /// Network namespaces, and a link for each hop, whose both directions are like this by the doing of that one.
+    Lab(LinkConditions, LinkEmulator),
+}
+
+/// Who makes the lab's links slow, narrow and lossy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LinkEmulator {
+    /// hopbench itself, between two TUN devices: its seed says what is lost, and its tap sees all packets.
+    #[default]
+    Hopbench,
+    /// The kernel's netem, on a veth pair: no packet passes user space.
+    Netem,
+}
+
+impl LinkEmulator {
+    /// As cells record it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hopbench => "hopbench",
+            Self::Netem => "netem",
+        }
+    }
 }
 
 /// A path by its name alone, as scenarios and the command line have it.
@@ -44,7 +67,7 @@ impl Path {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Loopback => "loopback",
-            Self::Lab(_) => "lab",
+            Self::Lab(..) => "lab",
         }
     }
 
@@ -52,7 +75,19 @@ impl Path {
     pub(crate) fn links(&self) -> Option<&LinkConditions> {
         match self {
             Self::Loopback => None,
-            Self::Lab(conditions) => Some(conditions),
+            Self::Lab(conditions, _) => Some(conditions),
+        }
+    }
+
+    /// Who emulates them, if somebody does. netem is there wherever it is asked for, so that cells without a delay
+    /// differ in nothing else from those with one.
+    pub(crate) fn emulator(&self) -> Option<LinkEmulator> {
+        match self {
+            Self::Lab(_, LinkEmulator::Netem) => Some(LinkEmulator::Netem),
+            Self::Lab(conditions, LinkEmulator::Hopbench) if conditions.is_impaired() => {
+                Some(LinkEmulator::Hopbench)
+            }
+            Self::Loopback | Self::Lab(..) => None,
         }
     }
 
@@ -60,7 +95,7 @@ impl Path {
     pub(crate) fn inner_ip(&self) -> InnerIp {
         match self {
             Self::Loopback => PathName::Loopback,
-            Self::Lab(_) => PathName::Lab,
+            Self::Lab(..) => PathName::Lab,
         }
         .inner_ip()
     }
@@ -70,13 +105,17 @@ impl Path {
         let Some(conditions) = self.links() else {
             return BTreeMap::new();
         };
-        let emulation = if conditions.is_impaired() {
-            "hopbench"
-        } else {
-            "none"
-        };
+        let emulation = self.emulator().map_or("none", LinkEmulator::name);
         let mut parameters = parameters(conditions);
         parameters.insert("link_emulation".into(), json!(emulation));
+        let is_narrow = conditions.rate_bits_per_second.is_some();
+        if is_narrow && self.emulator() == Some(LinkEmulator::Netem) {
+            // Its queue is of packets, not of bytes.
+            parameters.insert(
+                "link_queue_packets".into(),
+                json!(queue_packets(conditions)),
+            );
+        }
         parameters
     }
 
@@ -88,6 +127,10 @@ impl Path {
         let usual = parameters(&LinkConditions::default());
         let mut parameters = parameters(conditions);
         parameters.retain(|key, value| usual.get(key) != Some(value));
+        if self.emulator() == Some(LinkEmulator::Netem) {
+            let name = LinkEmulator::Netem.name();
+            parameters.insert("link_emulation".into(), json!(name));
+        }
         parameters
     }
 }
@@ -154,19 +197,24 @@ mod tests {
     fn an_id_says_only_what_differs_from_a_link_that_does_nothing() {
         assert!(Path::Loopback.distinguishing().is_empty());
         assert!(Path::Loopback.recorded().is_empty());
-        let plain = Path::Lab(LinkConditions::default());
+        let hopbench = LinkEmulator::Hopbench;
+        let plain = Path::Lab(LinkConditions::default(), hopbench);
         assert!(plain.distinguishing().is_empty());
         assert_eq!(plain.recorded()["link_emulation"], "none");
-        let slow = Path::Lab(LinkConditions {
+        let conditions = LinkConditions {
             loss: Loss::Independent { ratio: 0.02 },
             ..LinkConditions::with_round_trip_ms(100.0)
-        });
+        };
+        let slow = Path::Lab(conditions, hopbench);
         let expected = [
             ("link_loss_ratio".to_owned(), json!(0.02)),
             ("one_way_delay_ms".to_owned(), json!(50.0)),
         ];
         assert_eq!(slow.distinguishing(), BTreeMap::from(expected));
         assert_eq!(slow.recorded()["link_emulation"], "hopbench");
+        let netem = Path::Lab(conditions, LinkEmulator::Netem);
+        assert_eq!(netem.recorded()["link_emulation"], "netem");
+        assert_eq!(netem.distinguishing()["link_emulation"], "netem");
     }
 
     #[test]
@@ -188,7 +236,7 @@ mod tests {
         for text in other {
             let conditions: LinkConditions = serde_json::from_str(text).unwrap();
             conditions.check().unwrap();
-            let distinguishing = Path::Lab(conditions).distinguishing();
+            let distinguishing = Path::Lab(conditions, LinkEmulator::Hopbench).distinguishing();
             assert!(!distinguishing.is_empty(), "{text}");
             assert!(!seen.contains(&distinguishing), "{text}");
             seen.push(distinguishing);

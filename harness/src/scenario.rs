@@ -22,7 +22,8 @@ use serde::Deserialize;
 
 use crate::beneath::{self, Beneath};
 use crate::gate::Gate;
-use crate::path::{Path, PathName};
+use crate::lab::netem;
+use crate::path::{LinkEmulator, Path, PathName};
 use crate::topology::{Site, Topology};
 use crate::variant::Variant;
 pub(crate) use blocks::{Automatic, Blocks};
@@ -64,6 +65,9 @@ pub(crate) struct Plan {
     /// How both directions of each of the lab's links are, if that is where they go.
     #[serde(default)]
     pub(crate) lab: LinkConditions,
+    /// Who makes them so.
+    #[serde(default)]
+    pub(crate) link_emulator: LinkEmulator,
     /// What must hold of the figures, as `hopbench gate` has it.
     #[serde(default)]
     pub(crate) gates: Vec<String>,
@@ -231,7 +235,7 @@ impl Plan {
     pub(crate) fn path(&self) -> Path {
         match self.path {
             PathName::Loopback => Path::Loopback,
-            PathName::Lab => Path::Lab(self.lab),
+            PathName::Lab => Path::Lab(self.lab, self.link_emulator),
         }
     }
 
@@ -254,6 +258,20 @@ impl Plan {
         {
             *blocks = blocks.until_narrow();
         }
+    }
+
+    /// # Errors
+    /// For links that whoever is to emulate them cannot.
+    pub(crate) fn check_links(&self) -> anyhow::Result<()> {
+        if self.path != PathName::Lab || self.link_emulator != LinkEmulator::Netem {
+            return Ok(());
+        }
+        let link = self.link.iter().flat_map(|link| link.conditions(&self.lab));
+        let rate = self.rate.iter().flat_map(|rate| rate.conditions(&self.lab));
+        for conditions in [self.lab].into_iter().chain(link).chain(rate) {
+            netem::stages(&conditions)?;
+        }
+        Ok(())
     }
 
     /// Those of `listed` that are cells of these stacks, each over the usual way of this plan.
@@ -286,6 +304,7 @@ impl Plan {
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         self.gates()?;
         self.lab.check().context("in `lab`")?;
+        self.check_links()?;
         ensure!(
             !self.stacks.is_empty(),
             "`stacks` is empty: name at least one stack"

@@ -8,6 +8,7 @@ use hopbench::net::link::LinkConditions;
 use super::EXIT_ERROR;
 use super::link::LinkArgs;
 use crate::lab::{self, Lab, Place};
+use crate::path::LinkEmulator;
 use crate::topology::Topology;
 
 /// Options of a lab.
@@ -44,10 +45,12 @@ pub(crate) fn lab(args: &Args) -> anyhow::Result<u8> {
         )));
     }
     let mut conditions = LinkConditions::default();
-    args.link.apply(&mut conditions).map_err(super::usage)?;
+    let mut emulator = LinkEmulator::default();
+    let applied = args.link.apply(&mut conditions, &mut emulator);
+    applied.map_err(super::usage)?;
     // Before there is a second thread.
     lab::acquire()?;
-    let lab = Lab::build(&layout, &conditions, rand::random(), &[], None)?;
+    let lab = Lab::build(&layout, (&conditions, emulator), rand::random(), &[], None)?;
     let place = args.at.checked_sub(1).map_or(Place::Users, Place::Station);
     let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".into());
     let (program, arguments) = match args.command.split_first() {

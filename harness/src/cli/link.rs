@@ -8,7 +8,7 @@ use hopbench::net::link::{LinkConditions, Loss};
 use hopbench::transport::InnerIp;
 
 use super::by_name;
-use crate::path::PathName;
+use crate::path::{LinkEmulator, PathName};
 use crate::scenario::Plan;
 use crate::testbed::Captures;
 
@@ -53,6 +53,9 @@ pub(crate) struct LinkArgs {
     /// Largest IP packet that passes a link of the lab
     #[arg(long, value_name = "BYTES")]
     link_mtu_bytes: Option<u16>,
+    /// Who makes links so: hopbench itself, or the kernel's netem, whose packets pass no process
+    #[arg(long, value_enum, value_name = "WHO")]
+    link_emulator: Option<LinkEmulator>,
 }
 
 impl PathArgs {
@@ -64,14 +67,22 @@ impl PathArgs {
         if let Some(path) = self.path {
             plan.path = path;
         }
-        self.link.apply(&mut plan.lab)?;
+        self.link.apply(&mut plan.lab, &mut plan.link_emulator)?;
+        plan.check_links()?;
         anyhow::ensure!(
-            plan.path == PathName::Lab || plan.lab == LinkConditions::default(),
+            plan.path == PathName::Lab
+                || plan.lab == LinkConditions::default()
+                    && plan.link_emulator == LinkEmulator::Hopbench,
             "delays, losses, rates and MTUs are those of the lab's links, and packets go over the loopback: \
              add --path lab"
         );
         let asks_of_links = plan.link.is_some() || plan.rate.is_some();
         let is_emulated = plan.path == PathName::Lab && (plan.lab.is_impaired() || asks_of_links);
+        anyhow::ensure!(
+            self.capture.is_none() || plan.link_emulator == LinkEmulator::Hopbench,
+            "captures are of links that hopbench emulates, and the kernel's netem is to do it: leave \
+             --link-emulator out, or --capture"
+        );
         anyhow::ensure!(
             self.capture.is_none() || is_emulated,
             "captures are of emulated links, and there are none: add --path lab and, for example, \
@@ -109,11 +120,16 @@ impl PathArgs {
 }
 
 impl LinkArgs {
-    /// Puts them into `conditions`.
+    /// Puts them into `conditions` and `emulator`.
     ///
     /// # Errors
     /// When a value is not allowed.
-    pub(crate) fn apply(&self, conditions: &mut LinkConditions) -> anyhow::Result<()> {
+    pub(crate) fn apply(
+        &self,
+        conditions: &mut LinkConditions,
+        emulator: &mut LinkEmulator,
+    ) -> anyhow::Result<()> {
+        put(emulator, self.link_emulator);
         let LinkConditions {
             one_way_delay_ms,
             one_way_jitter_ms,

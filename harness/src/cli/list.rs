@@ -9,7 +9,7 @@ use hopbench::transport;
 use super::EXIT_OK;
 use crate::beneath;
 use crate::experiment;
-use crate::lab::daemon;
+use crate::lab::{self, daemon};
 use crate::scenario::{PROFILES, Scenario};
 use crate::topology;
 
@@ -48,19 +48,21 @@ pub(crate) fn list(args: &Args) -> anyhow::Result<u8> {
                 }
                 let _ = writeln!(
                     text,
-                    "\nStacks over tunnels that daemons of others make (`--path lab`), and whether this machine has them:"
+                    "\nStacks over tunnels that others make (`--path lab`), and whether this machine has them:"
                 );
+                // The kernel is asked in a namespace. Where there can be none, each line says so.
+                let _ = lab::acquire();
                 for over in &beneath::STACKS {
                     let _ = writeln!(
                         text,
-                        "  {:<18} {:<10} {}",
+                        "  {:<25} {:<4} {}",
                         over.name, over.carrier, over.summary
                     );
                     let found = match daemon::find(over.beneath) {
                         Ok(program) => format!("runs {}", program.display()),
                         Err(missing) => missing.to_string(),
                     };
-                    let _ = writeln!(text, "  {:<18} {:<10} {found}", "", "");
+                    let _ = writeln!(text, "  {:<25} {:<4} {found}", "", "");
                 }
             }
             What::Topologies => {

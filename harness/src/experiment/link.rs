@@ -130,7 +130,7 @@ pub(super) fn trials(links: &Links, plan: &Plan) -> anyhow::Result<Vec<Trial>> {
             for conditions in links.conditions(&plan.lab) {
                 conditions.check()?;
                 let site = Site {
-                    path: Path::Lab(conditions),
+                    path: Path::Lab(conditions, plan.link_emulator),
                     ..site
                 };
                 trials.push(load.trial("link", &site, &links.blocks));
@@ -249,6 +249,7 @@ mod tests {
 
     use super::*;
     use crate::experiment::cell_id;
+    use crate::path::LinkEmulator;
     use crate::variant::Variant;
 
     fn site(stack: &str, variant: &str, round_trip_ms: f64) -> Site {
@@ -258,7 +259,10 @@ mod tests {
             core: find(stack).unwrap(),
             variant: toml::from_str::<Variant>(variant).unwrap(),
             authenticate_calls: false,
-            path: Path::Lab(LinkConditions::with_round_trip_ms(round_trip_ms)),
+            path: Path::Lab(
+                LinkConditions::with_round_trip_ms(round_trip_ms),
+                LinkEmulator::Hopbench,
+            ),
             beneath: None,
         }
     }
@@ -316,10 +320,11 @@ mod tests {
         }
         // Loss is no part of a line.
         let mut lossy = site("tls", "", 100.0);
-        lossy.path = Path::Lab(LinkConditions {
+        let conditions = LinkConditions {
             loss: Loss::Independent { ratio: 0.02 },
             ..LinkConditions::with_round_trip_ms(100.0)
-        });
+        };
+        lossy.path = Path::Lab(conditions, LinkEmulator::Hopbench);
         cells.push(cell(lossy, 5e9, 9.0));
         let fits = fits(&cells);
         assert_eq!(fits.len(), 2);

@@ -74,7 +74,7 @@ pub(super) fn trials(hops: &NarrowHops, plan: &Plan) -> anyhow::Result<Vec<Trial
             for conditions in hops.conditions(&plan.lab) {
                 conditions.check()?;
                 let site = Site {
-                    path: Path::Lab(conditions),
+                    path: Path::Lab(conditions, plan.link_emulator),
                     ..site
                 };
                 trials.extend(conditions.rate_bits_per_second.map(|rate_bits_per_second| {

@@ -6,6 +6,8 @@
 
 pub(crate) mod daemon;
 mod namespace;
+pub(crate) mod netem;
+mod netlink;
 mod network;
 mod pcap;
 mod privilege;

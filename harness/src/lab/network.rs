@@ -8,12 +8,14 @@ use hopbench::transport::{Stack, WireCounters};
 
 use super::daemon::Host;
 use super::namespace::Namespace;
+use super::netem::Netem;
 use super::pcap::Capture;
 use super::pump::Pump;
 use super::reading::{LinkReading, retransmitted_segments};
 use super::tap::Tap;
 use super::veth::{self, End};
 use super::{LabError, wire};
+use crate::path::LinkEmulator;
 use crate::topology::{Layout, Link};
 
 /// Links have the addresses of the network that is for measuring (RFC 2544 Appendix C.2.2): 198.18.N.1 at
@@ -46,8 +48,17 @@ struct LabLink {
     from: Place,
     /// The station that accepts them.
     to: usize,
-    /// Carries packets; `None` where a plain wire does.
-    pump: Option<Pump>,
+    carrier: Carrier,
+}
+
+/// What carries packets over a link.
+enum Carrier {
+    /// Nothing: it is a plain wire.
+    Wire,
+    /// The emulator of this process.
+    Pump(Pump),
+    /// The kernel's.
+    Netem(Netem),
 }
 
 /// Who is at an end of a link.
@@ -60,15 +71,16 @@ pub(crate) enum Place {
 }
 
 impl Lab {
-    /// Builds what `layout` takes, with links that are as `conditions` say in both directions. `seed` draws
-    /// what is lost and how delays vary; threads that carry packets use `cpus`, if there are some. What passes
-    /// emulated links is written to files whose names begin with `capture`, if that is given.
+    /// Builds what `layout` takes, with links that are as `conditions` say in both directions, which is `emulator`'s
+    /// doing. `seed` draws what is lost and how delays vary; threads that carry packets use `cpus`, if there are
+    /// some: neither is netem's. What passes links that are emulated here is written to files whose names begin with
+    /// `capture`, if that is given.
     ///
     /// # Errors
     /// For the first part that cannot be built.
     pub(crate) fn build(
         layout: &Layout,
-        conditions: &LinkConditions,
+        (conditions, emulator): (&LinkConditions, LinkEmulator),
         seed: u64,
         cpus: &[usize],
         capture: Option<&Path>,
@@ -91,16 +103,21 @@ impl Lab {
                 name: &name,
                 address: address(NETWORK, number, host),
             });
-            let pump = if conditions.is_impaired() {
-                let seed = seed.wrapping_add(u64::from(number) << 32);
-                let tap = tap(capture, &name)?;
-                let ends = [near, far];
-                Some(wire::join(ends, PREFIX_BITS, conditions, seed, tap, cpus)?)
-            } else {
-                veth::join(near, far, PREFIX_BITS, conditions.mtu_bytes.into())?;
-                None
+            let ends = [near, far];
+            let carrier = match emulator {
+                LinkEmulator::Netem => Carrier::Netem(Netem::join(ends, PREFIX_BITS, conditions)?),
+                LinkEmulator::Hopbench if !conditions.is_impaired() => {
+                    veth::join(near, far, PREFIX_BITS, conditions.mtu_bytes.into())?;
+                    Carrier::Wire
+                }
+                LinkEmulator::Hopbench => {
+                    let seed = seed.wrapping_add(u64::from(number) << 32);
+                    let tap = tap(capture, &name)?;
+                    let pump = wire::join(ends, PREFIX_BITS, conditions, seed, tap, cpus)?;
+                    Carrier::Pump(pump)
+                }
             };
-            lab.links.push(LabLink { from, to, pump });
+            lab.links.push(LabLink { from, to, carrier });
         }
         Ok(lab)
     }
@@ -118,7 +135,7 @@ impl Lab {
     /// # Errors
     /// When a link has failed.
     pub(crate) fn overwhelmed(&self) -> Result<Option<String>, LabError> {
-        for pump in self.links.iter().filter_map(|link| link.pump.as_ref()) {
+        for pump in self.links.iter().filter_map(LabLink::pump) {
             let counters = pump.counters();
             let counters = counters.map_err(LabError::step("carry packets between devices"))?;
             if let Some(reason) = counters.overwhelmed() {
@@ -128,25 +145,22 @@ impl Lab {
         Ok(None)
     }
 
-    /// What has passed the link of an interface of this kind at `place`; `None` where a plain wire carries it.
-    pub(crate) fn seen(&self, place: usize, link: Link) -> Option<WireCounters> {
+    /// What has passed the link of an interface of this kind at `place`; `None` where nobody counts it.
+    ///
+    /// # Errors
+    /// When the link has failed.
+    pub(crate) fn seen(&self, place: usize, link: Link) -> Result<Option<WireCounters>, LabError> {
         let (number, _) = self.end(place, link);
-        let pump = self.links[usize::from(number)].pump.as_ref()?;
-        Some(pump.with_tap(|tap| tap.seen().total()))
+        let reading = self.links[usize::from(number)].reading()?;
+        Ok(reading.map(|reading| reading.onward.plus(reading.back)))
     }
 
-    /// What has passed the link that callers use; `None` where a plain wire carries it.
+    /// What has passed the link that callers use; `None` where nobody counts it.
     ///
     /// # Errors
     /// When the link has failed.
     pub(crate) fn users_link(&self) -> Result<Option<LinkReading>, LabError> {
-        let Some(pump) = &self.links[0].pump else {
-            return Ok(None);
-        };
-        let counters = pump.counters();
-        let counters = counters.map_err(LabError::step("carry packets between devices"))?;
-        let seen = pump.with_tap(|tap| tap.seen());
-        Ok(Some(LinkReading::new(seen, counters.links.queue_full)))
+        self.links[0].reading()
     }
 
     /// Segments that the kernel's TCP has sent again everywhere.
@@ -159,10 +173,18 @@ impl Lab {
     }
 
     /// Has emulated links send what comes from now on at another rate; `None` for as fast as it comes.
-    pub(crate) fn set_rate(&self, bits_per_second: Option<u64>) {
-        for pump in self.links.iter().filter_map(|link| link.pump.as_ref()) {
-            pump.set_rate(bits_per_second);
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn set_rate(&self, bits_per_second: Option<u64>) -> Result<(), LabError> {
+        for link in &self.links {
+            match &link.carrier {
+                Carrier::Wire => {}
+                Carrier::Pump(pump) => pump.set_rate(bits_per_second),
+                Carrier::Netem(netem) => netem.set_rate(bits_per_second)?,
+            }
         }
+        Ok(())
     }
 
     /// The link of an interface of this kind at `place`, and which end of it that is.
@@ -227,10 +249,33 @@ impl Lab {
     }
 }
 
+impl LabLink {
+    fn pump(&self) -> Option<&Pump> {
+        match &self.carrier {
+            Carrier::Pump(pump) => Some(pump),
+            Carrier::Wire | Carrier::Netem(_) => None,
+        }
+    }
+
+    /// What has passed; `None` where nobody counts it.
+    fn reading(&self) -> Result<Option<LinkReading>, LabError> {
+        match &self.carrier {
+            Carrier::Wire => Ok(None),
+            Carrier::Pump(pump) => {
+                let counters = pump.counters();
+                let counters = counters.map_err(LabError::step("carry packets between devices"))?;
+                let seen = pump.with_tap(|tap| tap.seen());
+                Ok(Some(LinkReading::new(seen, counters.links.queue_full)))
+            }
+            Carrier::Netem(netem) => netem.reading(),
+        }
+    }
+}
+
 impl Drop for Lab {
     /// Captures end here; what could not be written is told, since figures do without it.
     fn drop(&mut self) {
-        for pump in self.links.iter().filter_map(|link| link.pump.as_ref()) {
+        for pump in self.links.iter().filter_map(LabLink::pump) {
             if let Err(error) = pump.with_tap(Tap::finish) {
                 eprintln!("hopbench: a capture is not complete: {error}");
             }
@@ -311,7 +356,9 @@ mod tests {
         }
         for topology in [Topology::Direct, Topology::Trapezoid, Topology::Chain(1)] {
             let layout = topology.layout();
-            let lab = Lab::build(&layout, &LinkConditions::default(), 1, &[], None).unwrap();
+            let conditions = LinkConditions::default();
+            let links = (&conditions, LinkEmulator::Hopbench);
+            let lab = Lab::build(&layout, links, 1, &[], None).unwrap();
             for (place, station) in layout.stations.iter().enumerate() {
                 for link in &station.interfaces {
                     let tls = transport::find("tls").unwrap();

@@ -54,6 +54,30 @@ pub(super) fn retransmitted_segments(namespace: &Namespace) -> Result<u64, LabEr
     })
 }
 
+/// What an interface of the calling thread's namespace has sent so far, with what is in front of IP packets.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub(super) fn interface_counters(interface: &str) -> Result<WireCounters, LabError> {
+    let path = "/proc/thread-self/net/dev";
+    let read = std::fs::read_to_string(path).and_then(|text| {
+        sent_of(&text, interface)
+            .ok_or_else(|| std::io::Error::other(format!("expected {interface} in {path}")))
+    });
+    read.map_err(LabError::step("read what an interface has sent"))
+}
+
+/// In the kernel's table of interfaces: what was received, in eight columns, and then what was sent.
+fn sent_of(table: &str, interface: &str) -> Option<WireCounters> {
+    let mut rows = table.lines().filter_map(|line| line.split_once(':'));
+    let (_, row) = rows.find(|(name, _)| name.trim() == interface)?;
+    let mut sent = row.split_whitespace().skip(8);
+    Some(WireCounters {
+        bytes: sent.next()?.parse().ok()?,
+        packets: sent.next()?.parse().ok()?,
+    })
+}
+
 /// In the kernel's list of counters: a line of names, a line of values.
 fn retransmitted_of(counters: &str) -> Option<u64> {
     let mut tcp = counters
@@ -76,5 +100,17 @@ mod tests {
         assert_eq!(retransmitted_of(counters), Some(17));
         assert_eq!(retransmitted_of("Tcp: RtoAlgorithm\nTcp: 1\n"), None);
         assert_eq!(retransmitted_of(""), None);
+    }
+
+    #[test]
+    fn what_was_sent_stands_behind_what_was_received() {
+        let table = "Inter-|   Receive  |  Transmit\n face |bytes packets |bytes packets\n\
+                     \u{20}   lo: 1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 0\n  hop0:5 6 0 0 0 0 0 0 7 8 0 0 0 0 0 0\n";
+        let expected = WireCounters {
+            bytes: 7,
+            packets: 8,
+        };
+        assert_eq!(sent_of(table, "hop0"), Some(expected));
+        assert_eq!(sent_of(table, "hop1"), None);
     }
 }

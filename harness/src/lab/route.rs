@@ -5,9 +5,10 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::net::if_::if_nametoindex;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
+use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::{RouteScope, RouteType};
-use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
+use rtnetlink::{Handle, LinkUnspec, LinkVeth, LinkWireguard, RouteMessageBuilder, new_connection};
 
 use super::LabError;
 
@@ -114,10 +115,60 @@ impl Interfaces {
         let added = self.0.link().add(pair).execute().await;
         added.map_err(netlink(format!("make the veth pair {name} and {other}")))
     }
+
+    /// Makes an interface of the kernel's WireGuard, which has no keys yet.
+    pub(super) async fn add_wireguard(&self, name: &str) -> Result<(), LabError> {
+        let added = self.0.link().add(LinkWireguard::new(name).build());
+        let added = added.execute().await;
+        added.map_err(netlink(format!("make the WireGuard interface {name}")))
+    }
+
+    /// Removes an interface.
+    pub(super) async fn remove(&self, name: &str) -> Result<(), LabError> {
+        let removed = self.0.link().del(index(name)?).execute().await;
+        removed.map_err(netlink(format!("remove {name}")))
+    }
+
+    /// Sets the hardware address of an interface.
+    pub(super) async fn set_hardware_address(
+        &self,
+        name: &str,
+        address: HardwareAddress,
+    ) -> Result<(), LabError> {
+        let link = LinkUnspec::new_with_index(index(name)?).address(address.to_vec());
+        let set = self.0.link().set(link.build()).execute().await;
+        set.map_err(netlink(format!("set the hardware address of {name}")))
+    }
+
+    /// Has `neighbour` be at that hardware address, so that nobody asks for it.
+    pub(super) async fn add_neighbour(
+        &self,
+        name: &str,
+        neighbour: Ipv4Addr,
+        address: HardwareAddress,
+    ) -> Result<(), LabError> {
+        let add = self.0.neighbours().add(index(name)?, neighbour.into());
+        let add = add
+            .link_layer_address(&address)
+            .state(NeighbourState::Permanent);
+        let added = add.execute().await;
+        added.map_err(netlink(format!("say where {neighbour} is")))
+    }
+
+    /// Has segments pass an interface one by one, instead of many as one that is taken apart at the end.
+    pub(super) async fn segment_early(&self, name: &str) -> Result<(), LabError> {
+        let link = LinkUnspec::new_with_index(index(name)?);
+        let link = link.append_extra_attribute(LinkAttribute::GsoMaxSegs(1));
+        let set = self.0.link().set(link.build()).execute().await;
+        set.map_err(netlink(format!("have segments pass {name} one by one")))
+    }
 }
 
+/// Of an Ethernet interface.
+pub(super) type HardwareAddress = [u8; 6];
+
 /// As the kernel numbers it in the calling thread's namespace.
-fn index(name: &str) -> Result<u32, LabError> {
+pub(super) fn index(name: &str) -> Result<u32, LabError> {
     if_nametoindex(name)
         .map_err(io::Error::from)
         .map_err(LabError::step(format!("find the interface {name}")))

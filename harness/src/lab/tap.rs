@@ -41,6 +41,7 @@ impl Direction {
 
 impl Seen {
     /// Both directions together.
+    #[cfg(test)]
     pub(crate) fn total(self) -> WireCounters {
         self.onward.plus(self.back)
     }

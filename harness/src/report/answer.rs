@@ -122,6 +122,13 @@ fn described(stack: &str) -> String {
         Some("strongswan-psk") => {
             format!("{name} in an IPsec tunnel of strongSwan, by a shared secret")
         }
+        Some("strongswan-kernel") => {
+            format!("{name} in an IPsec tunnel of strongSwan and the kernel")
+        }
+        Some("strongswan-kernel-psk") => {
+            format!("{name} in an IPsec tunnel of strongSwan and the kernel, by a shared secret")
+        }
+        Some("wireguard-kernel") => format!("{name} in a tunnel of the kernel's WireGuard"),
         Some("wireguard-go") => format!("{name} in a WireGuard tunnel of wireguard-go"),
         Some(other) => format!("{name} in tunnel `{other}`"),
     }

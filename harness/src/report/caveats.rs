@@ -21,7 +21,7 @@ enum Concern {
 }
 
 /// What the reader must know beside the figures.
-const CAVEATS: [(Concern, &str); 17] = [
+const CAVEATS: [(Concern, &str); 19] = [
     (
         Concern::Loopback,
         "The path is loopback: there is no round-trip time, so what a handshake's extra round trips cost on a real link does not show in any latency here.",
@@ -65,6 +65,14 @@ const CAVEATS: [(Concern, &str); 17] = [
     (
         Concern::Stack("@strongswan"),
         "IPsec is strongSwan's in user space (`kernel-libipsec`), with an inner MTU of 1,400 bytes, and one association for all users. Its figures do not predict the kernel's ESP.",
+    ),
+    (
+        Concern::Stack("@strongswan-kernel"),
+        "IPsec is strongSwan's for IKEv2 and the kernel's for ESP (`xfrm`), as it is, without UDP, and one association for all users. The kernel decrypts where a packet arrives, which over a veth pair is in the time of who sent it: trust the sum of both sides' CPU time, not its parts.",
+    ),
+    (
+        Concern::Stack("@wireguard-kernel"),
+        "WireGuard is the kernel's, one tunnel for all users. Its threads do the work in no process's time, so CPU time an operation is not told.",
     ),
     (
         Concern::Stack("@clear"),

@@ -42,7 +42,8 @@ pub(super) fn section(out: &mut String, run: &Run, summary: &Summary<'_>) {
          IPsec is here, a daemon beside the SIP processes with the kernel's TCP above it: what of a ratio is the \
          daemon's and the kernel's, and what the protocol's, is seen beside it. Processor time of daemons is in that of \
          their side. Users of the stand-in have a tunnel each, so their time to registered holds its handshake; that of the \
-         others does not, since their association is there already. The kernel's ESP is another matter, and not measured.\n"
+         others does not, since their association is there already. {}\n",
+        kernel_words(run)
     );
     if !prices.is_empty() {
         let headings = summary.blocks.iter().map(|block| &block.headline_name);
@@ -63,6 +64,17 @@ pub(super) fn section(out: &mut String, run: &Run, summary: &Summary<'_>) {
         out.push('\n');
     }
     setups(out, &cells);
+}
+
+/// Who protects packets in the kernel, if somebody does.
+fn kernel_words(run: &Run) -> &'static str {
+    let is_kernels = |cell: &Cell| cell.verdict == Verdict::Ok && cell.stack.contains("-kernel");
+    if run.cells.iter().any(is_kernels) {
+        "`@strongswan-kernel` and `@wireguard-kernel` have the kernel itself protect packets; what its WireGuard's threads \
+         take of processors is in nobody's time, and not told."
+    } else {
+        "The kernel's ESP is another matter, and not measured."
+    }
 }
 
 /// What it takes to set up an association that all users share.

@@ -112,8 +112,12 @@ impl PriceKind {
     fn between(stack: &str, control: &str) -> Self {
         let plain = |stack: &str| matches!(stack, "udp" | "tcp");
         match (stack.split_once('@'), control.split_once('@')) {
-            (Some((_, "strongswan" | "strongswan-psk")), Some((_, "wireguard"))) => Self::Ipsec,
-            (Some((_, "wireguard-go")), Some((_, "wireguard"))) => Self::OtherWireguard,
+            (Some((_, tunnel)), Some((_, "wireguard"))) if tunnel.starts_with("strongswan") => {
+                Self::Ipsec
+            }
+            (Some((_, "wireguard-go" | "wireguard-kernel")), Some((_, "wireguard"))) => {
+                Self::OtherWireguard
+            }
             (Some((_, "clear")), None) => Self::Tunnelling,
             (Some(_), None) => Self::TunnellingAndProtection,
             (Some(_) | None, Some(_)) => Self::Protection,
@@ -650,6 +654,9 @@ mod tests {
             ("tcp@strongswan", "tcp", TunnellingAndProtection),
             ("tcp@strongswan", "tcp@wireguard", Ipsec),
             ("tcp@wireguard-go", "tcp@wireguard", OtherWireguard),
+            ("tls@strongswan-kernel", "tls@wireguard", Ipsec),
+            ("tcp@strongswan-kernel-psk", "tcp@wireguard", Ipsec),
+            ("udp@wireguard-kernel", "udp@wireguard", OtherWireguard),
         ];
         for (stack, control, kind) in table {
             assert_eq!(

@@ -7,11 +7,12 @@ use hopbench::load::Callees;
 use hopbench::measure::snapshot::ProcessSnapshot;
 use hopbench::node::{InterfaceConfig, NodeConfig, NodeCounters, RouteConfig, WORKERS_MAX};
 use hopbench::sip::{Accounts, DATAGRAM_BYTES_MAX};
-use hopbench::transport::{Settings, Stack, WireCounters};
+use hopbench::transport::{Batching, Settings, Stack, WireCounters};
 
 use super::tunnel::SharedTunnels;
 use super::{Failure, NodeProcesses, Outcome, Testbed};
-use crate::lab::{Lab, LinkReading, Namespace, Place};
+use crate::lab::{Lab, LinkReading, Namespace, Place, netem};
+use crate::path::LinkEmulator;
 use crate::protocol::WireReading;
 use crate::topology::{Layout, Link, Site, Station};
 
@@ -135,12 +136,29 @@ impl Testbed {
             return Ok(None);
         };
         self.lab()?;
+        let emulator = site.path.emulator().unwrap_or_default();
+        if emulator == LinkEmulator::Netem {
+            check_netem(site)?;
+        }
         let capture = self.captures.as_ref().map(|captures| captures.next(site));
         let cpus = &self.placement.load;
-        Lab::build(layout, conditions, seed, cpus, capture.as_deref())
-            .map(Some)
-            .map_err(Failure::from)
+        let links = (conditions, emulator);
+        let lab = Lab::build(layout, links, seed, cpus, capture.as_deref())?;
+        Ok(Some(lab))
     }
+}
+
+/// Whether the kernel has netem, and sees each packet of a site.
+fn check_netem(site: &Site) -> Outcome<()> {
+    let refused = |reason: String| Err(Failure::Unsupported(reason));
+    if site.variant.batching == Batching::Segments {
+        return refused(
+            "datagrams that a process sends as one (`batching`) pass netem as one, with one delay and one fate: \
+             leave the links to --link-emulator hopbench"
+                .to_owned(),
+        );
+    }
+    netem::probe().or_else(|error| refused(error.to_string()))
 }
 
 /// How many workers each node gets.
@@ -243,9 +261,9 @@ impl Nodes {
         let Some((lab, rate)) = narrow else {
             return work();
         };
-        lab.set_rate(None);
+        lab.set_rate(None)?;
         let done = work();
-        lab.set_rate(Some(rate));
+        lab.set_rate(Some(rate))?;
         done
     }
 
@@ -333,10 +351,14 @@ impl Nodes {
             let count = reading.interfaces.len();
             (0..count).map(move |interface| (node, interface))
         });
-        let bytes = |(node, interface)| Some(self.crossed(node, interface, &readings)?.bytes);
+        let bytes = interfaces.map(|(node, interface)| {
+            let crossed = self.crossed(node, interface, &readings)?;
+            Ok(crossed.map(|crossed| crossed.bytes))
+        });
+        let bytes = bytes.collect::<Outcome<Vec<Option<u64>>>>()?;
         Ok(Wire {
-            hops: hops.collect(),
-            interface_bytes: interfaces.map(bytes).sum(),
+            hops: hops.collect::<Outcome<_>>()?,
+            interface_bytes: bytes.into_iter().sum(),
             sip_bytes: readings.iter().map(|reading| reading.sip_bytes).sum(),
         })
     }
@@ -348,11 +370,14 @@ impl Nodes {
         node: usize,
         interface: usize,
         readings: &[WireReading],
-    ) -> Option<WireCounters> {
+    ) -> Outcome<Option<WireCounters>> {
         let link = self.layout.stations[node].interfaces[interface];
-        let tapped = self.lab.as_ref().and_then(|lab| lab.seen(node, link));
+        let tapped = match &self.lab {
+            Some(lab) => lab.seen(node, link)?,
+            None => None,
+        };
         let of_sockets = readings[node].interfaces[interface];
-        tapped.or_else(|| of_sockets.filter(|_| self.tunnels.is_none()))
+        Ok(tapped.or_else(|| of_sockets.filter(|_| self.tunnels.is_none())))
     }
 }
 

@@ -112,11 +112,14 @@ impl Load {
     fn put_costs(&self, sample: &mut Sample, readings: &Readings) {
         let report = &readings.report;
         let client = readings.client;
+        let is_whole = readings.is_cpu_time_whole;
         let client = client.map(|client| cpu_ns_per_operation(client, report));
+        let client = client.filter(|_| is_whole);
         put(sample, "client_cpu_ns_per_operation", client);
         let servers = readings.servers.iter();
         let server = servers.map(|node| cpu_ns_per_operation(*node, report));
-        put(sample, "server_cpu_ns_per_operation", Some(server.sum()));
+        let server = is_whole.then(|| server.sum());
+        put(sample, "server_cpu_ns_per_operation", server);
         if self.plan.workload == Workload::Invite {
             let attempts = report.offered as f64;
             let established = report.answered as f64 / attempts;
@@ -351,7 +354,9 @@ fn put_each_node(sample: &mut Sample, readings: &Readings, has_rates: bool) {
     }
     for (index, usage) in readings.servers.iter().copied().enumerate() {
         let key = format!("node_{}_cpu_ns_per_operation", index + 1);
-        put(sample, &key, Some(cpu_ns_per_operation(usage, report)));
+        let each = readings.is_cpu_time_whole;
+        let each = each.then(|| cpu_ns_per_operation(usage, report));
+        put(sample, &key, each);
     }
     for (index, hop) in readings.wire.hops.iter().enumerate() {
         let each = operations(report).zip(*hop);
@@ -408,6 +413,7 @@ mod tests {
             overwhelmed_links: None,
             tunnel_setups: None,
             has_tunnel: true,
+            is_cpu_time_whole: true,
         }
     }
 

@@ -6,6 +6,7 @@ use hopbench::measure::socket;
 use hopbench::node::NodeCounters;
 
 use super::calls;
+use crate::beneath::Beneath;
 use crate::experiment::Bench;
 use crate::lab::{LinkReading, Place};
 use crate::testbed::{Crew, Failure, Generators, Nodes, Outcome, TunnelSetups, Wire};
@@ -17,6 +18,7 @@ pub(super) struct Session {
     load: Generators,
     nodes: Nodes,
     has_tunnel: bool,
+    is_cpu_time_whole: bool,
     drops_before: Option<u64>,
     wire_before: Wire,
     link_before: Option<LinkReading>,
@@ -58,6 +60,8 @@ pub(in crate::experiment) struct Readings {
     pub(in crate::experiment) overwhelmed_links: Option<String>,
     /// Whether a hop lies in a tunnel.
     pub(super) has_tunnel: bool,
+    /// Whether the time of processes is all that the work took.
+    pub(super) is_cpu_time_whole: bool,
 }
 
 /// Runs a load in one turn against nodes of its own, which let in so many calls a second at most if they
@@ -103,6 +107,7 @@ impl Session {
         }
         Ok(Self {
             has_tunnel: site.stack.tunnel.is_some() || site.core.tunnel.is_some(),
+            is_cpu_time_whole: !site.beneath.is_some_and(Beneath::has_kernel_threads),
             drops_before,
             wire_before: nodes.wire()?,
             link_before: nodes.users_link()?,
@@ -176,6 +181,7 @@ impl Session {
             drops: drops.map(|(after, before)| after.saturating_sub(before) as f64),
             tunnel_setups: nodes.tunnels().map(|tunnels| tunnels.setups().clone()),
             has_tunnel: self.has_tunnel,
+            is_cpu_time_whole: self.is_cpu_time_whole,
         })
     }
 }

@@ -1,12 +1,13 @@
-//! Tunnels that daemons of others make between two hosts of the lab: strongSwan's IPsec, wireguard-go. SIP
-//! entities there know nothing of them: they have plain carriers over the inner addresses, and the kernel's
-//! TCP/IP.
+//! Tunnels that others make between two hosts of the lab: strongSwan's IPsec, with ESP by itself or by the kernel,
+//! wireguard-go, the kernel's WireGuard. SIP entities there know nothing of them: they have plain carriers over the
+//! inner addresses, and the kernel's TCP/IP.
 //!
-//! One pair of daemons, and one security association of theirs, carries all users of a hop, as between two
+//! One pair of ends, and one security association of theirs, carries all users of a hop, as between two
 //! sites. What setting it up costs is measured apart, by making it anew ([`Pair::set_up`]).
 //!
 //! Not here: tunnels in this process, which are the library's.
 
+mod kernel;
 mod probe;
 mod process;
 mod programs;
@@ -16,6 +17,7 @@ mod tests;
 mod vici;
 mod wire;
 mod wireguard_go;
+mod wireguard_kernel;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -26,9 +28,10 @@ use crate::beneath::Beneath;
 
 use probe::Probe;
 pub(crate) use programs::{Missing, find};
-use strongswan::{Authentication, Strongswan};
+use strongswan::{Authentication, Esp, Kind, Strongswan};
 use wire::Tap;
 use wireguard_go::WireguardGo;
+use wireguard_kernel::WireguardKernel;
 
 /// A host at one end of a tunnel.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +59,7 @@ pub(crate) struct Pair {
 enum Daemons {
     Strongswan([Strongswan; 2]),
     WireguardGo([WireguardGo; 2]),
+    WireguardKernel([WireguardKernel; 2]),
 }
 
 /// What it took to set a tunnel up.
@@ -78,21 +82,19 @@ impl Pair {
     /// When a program is missing ([`DaemonError::Missing`]) or fails, with what it has said.
     pub(crate) fn start(beneath: Beneath, hosts: [Host<'_>; 2]) -> Result<Self, DaemonError> {
         let program = find(beneath)?;
-        let daemons = match beneath {
-            Beneath::Strongswan => Daemons::Strongswan(Strongswan::pair(
-                &program,
-                Authentication::Certificates,
-                hosts,
-            )?),
-            Beneath::StrongswanPsk => {
-                Daemons::Strongswan(Strongswan::pair(&program, Authentication::Psk, hosts)?)
+        let daemons = match maker(beneath) {
+            Maker::Strongswan(kind) => {
+                Daemons::Strongswan(Strongswan::pair(&program, kind, hosts)?)
             }
-            Beneath::WireguardGo => Daemons::WireguardGo(WireguardGo::pair(&program, hosts)?),
+            Maker::WireguardGo => Daemons::WireguardGo(WireguardGo::pair(&program, hosts)?),
+            Maker::WireguardKernel => {
+                Daemons::WireguardKernel(WireguardKernel::pair(&program, hosts)?)
+            }
         };
         let mut pair = Self {
             daemons,
             probe: Probe::between(hosts)?,
-            tap: Tap::open(hosts[0].namespace, hosts[0].number)?,
+            tap: Tap::open(hosts)?,
         };
         pair.set_up()?;
         Ok(pair)
@@ -112,7 +114,7 @@ impl Pair {
                 Some(begin.elapsed())
             }
             // The first packet asks for a handshake.
-            Daemons::WireguardGo(_) => None,
+            Daemons::WireguardGo(_) | Daemons::WireguardKernel(_) => None,
         };
         if let Err(error) = self.probe.pass() {
             self.check()?;
@@ -122,7 +124,9 @@ impl Pair {
         let exchanged = self.tap.drain()?;
         let exchanged = exchanged.iter().filter(|packet| match &self.daemons {
             Daemons::Strongswan(_) => packet.is_ike(),
-            Daemons::WireguardGo(_) => packet.is_wireguard_handshake(),
+            Daemons::WireguardGo(_) | Daemons::WireguardKernel(_) => {
+                packet.is_wireguard_handshake()
+            }
         });
         let bytes: Vec<u64> = exchanged.map(|packet| packet.ip_bytes()).collect();
         Ok(SetUp {
@@ -140,6 +144,7 @@ impl Pair {
                 server.await_end()
             }
             Daemons::WireguardGo(ends) => ends.iter_mut().try_for_each(WireguardGo::forget),
+            Daemons::WireguardKernel(ends) => ends.iter().try_for_each(WireguardKernel::forget),
         }
     }
 
@@ -153,13 +158,16 @@ impl Pair {
             .try_for_each(|process| process.check())
     }
 
-    /// User and system time of the daemons so far: the caller's, the server's.
+    /// User and system time of the daemons so far: the caller's, the server's. What the kernel does is not in it.
     ///
     /// # Errors
     /// When one of them is gone.
     pub(crate) fn cpu_time(&mut self) -> Result<[Duration; 2], DaemonError> {
-        let [caller, server] = self.processes();
-        Ok([caller.cpu_time()?, server.cpu_time()?])
+        let mut times = [Duration::ZERO; 2];
+        for (time, process) in times.iter_mut().zip(self.processes()) {
+            *time = process.cpu_time()?;
+        }
+        Ok(times)
     }
 
     /// What strongSwan says of the association that it has made, as names and values.
@@ -167,30 +175,56 @@ impl Pair {
     fn agreed(&mut self) -> Vec<(&'static str, String)> {
         match &mut self.daemons {
             Daemons::Strongswan([caller, _]) => caller.agreed().unwrap_or_default(),
-            Daemons::WireguardGo(_) => Vec::new(),
+            Daemons::WireguardGo(_) | Daemons::WireguardKernel(_) => Vec::new(),
         }
     }
 
-    fn processes(&mut self) -> [&mut process::Process; 2] {
+    /// The caller's and the server's, if there are some.
+    fn processes(&mut self) -> Vec<&mut process::Process> {
         match &mut self.daemons {
-            Daemons::Strongswan(ends) => ends.each_mut().map(|end| &mut end.process),
-            Daemons::WireguardGo(ends) => ends.each_mut().map(|end| &mut end.process),
+            Daemons::Strongswan(ends) => ends.iter_mut().map(|end| &mut end.process).collect(),
+            Daemons::WireguardGo(ends) => ends.iter_mut().map(|end| &mut end.process).collect(),
+            Daemons::WireguardKernel(_) => Vec::new(),
         }
     }
 
     fn failed(&mut self, reason: String) -> DaemonError {
-        let [caller, _] = self.processes();
-        caller.failed(reason)
+        match self.processes().first() {
+            Some(caller) => caller.failed(reason),
+            None => DaemonError::Kernel(reason),
+        }
     }
+}
+
+/// Who makes a tunnel, and how.
+enum Maker {
+    Strongswan(Kind),
+    WireguardGo,
+    WireguardKernel,
+}
+
+fn maker(beneath: Beneath) -> Maker {
+    let (authentication, esp) = match beneath {
+        Beneath::Strongswan => (Authentication::Certificates, Esp::User),
+        Beneath::StrongswanPsk => (Authentication::Psk, Esp::User),
+        Beneath::StrongswanKernel => (Authentication::Certificates, Esp::Kernel),
+        Beneath::StrongswanKernelPsk => (Authentication::Psk, Esp::Kernel),
+        Beneath::WireguardGo => return Maker::WireguardGo,
+        Beneath::WireguardKernel => return Maker::WireguardKernel,
+    };
+    Maker::Strongswan(Kind {
+        authentication,
+        esp,
+    })
 }
 
 /// What a cell records of a tunnel: how it protects packets, and for whom. strongSwan takes no other proposals
 /// than ours, and tests hold that it has agreed on them.
 pub(crate) fn recorded(beneath: Beneath) -> impl Iterator<Item = (String, serde_json::Value)> {
-    let protection = match beneath {
-        Beneath::Strongswan => strongswan::recorded(Authentication::Certificates),
-        Beneath::StrongswanPsk => strongswan::recorded(Authentication::Psk),
-        Beneath::WireguardGo => wireguard_go::recorded(),
+    let protection = match maker(beneath) {
+        Maker::Strongswan(kind) => strongswan::recorded(kind),
+        Maker::WireguardGo => wireguard_go::recorded(),
+        Maker::WireguardKernel => wireguard_kernel::recorded(),
     };
     let users = [("users", "share one association of two hosts")];
     let named = protection.into_iter().chain(users);
@@ -216,6 +250,9 @@ pub(crate) enum DaemonError {
         /// The last of what it has said.
         said: String,
     },
+    /// The kernel's tunnel does not carry packets.
+    #[error("the kernel's tunnel failed: {0}")]
+    Kernel(String),
     /// Something of the system.
     #[error("cannot {0}: {1}")]
     Io(String, io::Error),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::kernel;
 use crate::beneath::Beneath;
 
 /// Where daemons lie that an ordinary user's path does not lead to.
@@ -16,19 +17,27 @@ const PLUGINS: [&str; 4] = [
     "/usr/libexec/ipsec/plugins",
 ];
 /// Those that do not come with the daemon, with Debian's packages.
-const EXTRA_PLUGINS: [(&str, &str); 3] = [
-    ("kernel-libipsec", "libcharon-extra-plugins"),
+const EXTRA_PLUGINS: [(&str, &str); 2] = [
     ("gcm", "libstrongswan-standard-plugins"),
     ("openssl", "libstrongswan-standard-plugins"),
 ];
+/// What does ESP in user space, and in which package it is.
+const USER_ESP: (&str, &str) = ("kernel-libipsec", "libcharon-extra-plugins");
 const TUN: &str = "/dev/net/tun";
 
-/// What a daemon needs and this machine has not got.
+/// What a tunnel needs and this machine has not got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
     /// What was looked for.
     what: String,
     remedy: String,
+}
+
+impl Missing {
+    pub(super) fn new(what: String, remedy: impl Into<String>) -> Self {
+        let remedy = remedy.into();
+        Self { what, remedy }
+    }
 }
 
 impl fmt::Display for Missing {
@@ -39,7 +48,7 @@ impl fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
-/// The program of a daemon, if everything that it needs is there.
+/// The program that makes a tunnel, if everything that it needs is there.
 ///
 /// # Errors
 /// For the first thing that is not, with what to install.
@@ -50,24 +59,38 @@ pub(crate) fn find(beneath: Beneath) -> Result<PathBuf, Missing> {
         .collect();
     let plugins = PLUGINS.map(PathBuf::from);
     let program = find_in(beneath, &folders, &plugins)?;
-    openable(Path::new(TUN)).map_err(|error| Missing {
-        what: format!("{TUN} cannot be opened ({error})"),
-        remedy: "`modprobe tun`; or run as root; or give a container --device /dev/net/tun".into(),
-    })?;
+    match beneath {
+        Beneath::Strongswan | Beneath::StrongswanPsk | Beneath::WireguardGo => {
+            openable(Path::new(TUN))?;
+        }
+        Beneath::StrongswanKernel | Beneath::StrongswanKernelPsk => kernel::has_esp()?,
+        Beneath::WireguardKernel => kernel::has_wireguard()?,
+    }
     Ok(program)
 }
 
-fn openable(device: &Path) -> std::io::Result<()> {
+fn openable(device: &Path) -> Result<(), Missing> {
     let opened = std::fs::File::options().read(true).write(true).open(device);
+    let opened = opened.map_err(|error| {
+        Missing::new(
+            format!("{} cannot be opened ({error})", device.display()),
+            "`modprobe tun`; or run as root; or give a container --device /dev/net/tun",
+        )
+    });
     opened.map(drop)
 }
 
 fn find_in(beneath: Beneath, folders: &[PathBuf], plugins: &[PathBuf]) -> Result<PathBuf, Missing> {
-    let (names, package): (&[&str], &str) = match beneath {
+    let charon: (&[&str], &str) = (&["charon-systemd", "charon"], "charon-systemd");
+    let ((names, package), needed) = match beneath {
         Beneath::Strongswan | Beneath::StrongswanPsk => {
-            (&["charon-systemd", "charon"], "charon-systemd")
+            (charon, [&[USER_ESP], EXTRA_PLUGINS.as_slice()].concat())
         }
-        Beneath::WireguardGo => (&["wireguard-go"], "wireguard-go"),
+        Beneath::StrongswanKernel | Beneath::StrongswanKernelPsk => {
+            (charon, EXTRA_PLUGINS.to_vec())
+        }
+        Beneath::WireguardGo => ((["wireguard-go"].as_slice(), "wireguard-go"), Vec::new()),
+        Beneath::WireguardKernel => ((["wg"].as_slice(), "wireguard-tools"), Vec::new()),
     };
     let mut places = names.iter().flat_map(|name| {
         let places = folders.iter();
@@ -75,25 +98,23 @@ fn find_in(beneath: Beneath, folders: &[PathBuf], plugins: &[PathBuf]) -> Result
     });
     let program = places.find(|file| is_executable(file));
     let program = program.ok_or_else(|| not_installed(names[0], package))?;
-    if beneath != Beneath::WireguardGo {
-        for (plugin, package) in EXTRA_PLUGINS {
-            let file = format!("libstrongswan-{plugin}.so");
-            if !plugins.iter().any(|folder| folder.join(&file).exists()) {
-                return Err(not_installed(
-                    &format!("strongSwan's plug-in {plugin}"),
-                    package,
-                ));
-            }
+    for (plugin, package) in needed {
+        let file = format!("libstrongswan-{plugin}.so");
+        if !plugins.iter().any(|folder| folder.join(&file).exists()) {
+            return Err(not_installed(
+                &format!("strongSwan's plug-in {plugin}"),
+                package,
+            ));
         }
     }
     Ok(program)
 }
 
 fn not_installed(what: &str, package: &str) -> Missing {
-    Missing {
-        what: format!("{what} is not installed"),
-        remedy: format!("`apt-get install {package}` on Debian provides it"),
-    }
+    Missing::new(
+        format!("{what} is not installed"),
+        format!("`apt-get install {package}` on Debian provides it"),
+    )
 }
 
 fn is_executable(file: &Path) -> bool {
@@ -138,5 +159,22 @@ mod tests {
             missing,
             "wireguard-go is not installed: `apt-get install wireguard-go` on Debian provides it"
         );
+        let missing = find(Beneath::WireguardKernel).unwrap_err().to_string();
+        assert!(
+            missing.contains("`apt-get install wireguard-tools`"),
+            "{missing}"
+        );
+    }
+
+    #[test]
+    fn where_the_kernel_does_esp_no_plug_in_has_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = [folder.path().to_owned()];
+        for name in ["charon", "libstrongswan-gcm.so", "libstrongswan-openssl.so"] {
+            put(folder.path(), name);
+        }
+        let found = find_in(Beneath::StrongswanKernelPsk, &folders, &folders);
+        assert_eq!(found.unwrap(), folder.path().join("charon"));
+        assert!(find_in(Beneath::StrongswanPsk, &folders, &folders).is_err());
     }
 }

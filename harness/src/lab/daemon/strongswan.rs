@@ -1,6 +1,6 @@
 //! strongSwan's daemon charon as one end of an IPsec tunnel: IKEv2 (RFC 7296), ESP with AES-128-GCM
-//! (RFC 4303, RFC 4106) in tunnel mode, in UDP (RFC 3948) since its plug-in `kernel-libipsec` does ESP in user
-//! space, over a TUN device `ipsec0` of its own.
+//! (RFC 4303, RFC 4106) in tunnel mode. ESP is done by its plug-in `kernel-libipsec` in user space, over a TUN device
+//! `ipsec0` of its own, and then in UDP (RFC 3948); or by the kernel, and then as it is.
 //!
 //! Each has a configuration, a control socket and a `/run` of its own; nothing of the system's is read but
 //! the program and its plug-ins.
@@ -31,10 +31,43 @@ const PORTS: [u16; 2] = [500, 4500];
 const ROUTES: u16 = 220;
 /// How long a command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
-/// In the order in which they may claim a feature: ESP is for `kernel-libipsec`, and what is left, addresses
-/// and routes, for `kernel-netlink`.
-const PLUGINS: &str = "random nonce aes sha1 sha2 hmac kdf pem pkcs1 pkcs8 x509 pubkey constraints gcm openssl \
-     kernel-libipsec kernel-netlink socket-default vici";
+/// What the daemon needs whoever does ESP.
+const PLUGINS: &str =
+    "random nonce aes sha1 sha2 hmac kdf pem pkcs1 pkcs8 x509 pubkey constraints gcm openssl";
+
+/// Of one pair of daemons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// How the ends prove who they are.
+    pub(super) authentication: Authentication,
+    /// Who does ESP.
+    pub(super) esp: Esp,
+}
+
+/// Who protects packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Esp {
+    /// The daemon.
+    User,
+    /// The kernel.
+    Kernel,
+}
+
+impl Esp {
+    /// In the order in which they may claim a feature: where ESP is for `kernel-libipsec`, what is left, addresses
+    /// and routes, is for `kernel-netlink`.
+    fn plugins(self) -> &'static str {
+        match self {
+            Self::User => "kernel-libipsec kernel-netlink",
+            Self::Kernel => "kernel-netlink",
+        }
+    }
+
+    /// What does ESP in user space does it in UDP: it pretends that there is a NAT (RFC 7296 §2.23).
+    fn is_in_udp(self) -> bool {
+        self == Self::User
+    }
+}
 
 /// How the ends prove who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,21 +79,30 @@ pub(super) enum Authentication {
 }
 
 /// What [`IKE_PROPOSAL`], [`ESP_PROPOSAL`] and the configuration come to.
-pub(super) fn recorded(authentication: Authentication) -> Vec<(&'static str, &'static str)> {
+pub(super) fn recorded(kind: Kind) -> Vec<(&'static str, &'static str)> {
     vec![
         ("security_protocol", "IKEv2, ESP"),
         ("cipher_suite", "AES_GCM_16-128"),
         ("key_exchange_group", "CURVE_25519"),
         ("mode", "tunnel"),
-        ("encapsulation", "udp"),
+        (
+            "encapsulation",
+            if kind.esp.is_in_udp() { "udp" } else { "none" },
+        ),
         (
             "authentication",
-            match authentication {
+            match kind.authentication {
                 Authentication::Certificates => "certificates, ECDSA P-256",
                 Authentication::Psk => "shared secret",
             },
         ),
-        ("implementation", "strongSwan, kernel-libipsec (user space)"),
+        (
+            "implementation",
+            match kind.esp {
+                Esp::User => "strongSwan, kernel-libipsec (user space)",
+                Esp::Kernel => "strongSwan, Linux (kernel)",
+            },
+        ),
     ]
 }
 
@@ -68,7 +110,7 @@ pub(super) fn recorded(authentication: Authentication) -> Vec<(&'static str, &'s
 pub(super) struct Strongswan {
     pub(super) process: Process,
     vici: Vici,
-    authentication: Authentication,
+    kind: Kind,
     // Last: the daemon's files outlive it.
     _folder: tempfile::TempDir,
 }
@@ -83,29 +125,26 @@ impl Strongswan {
     /// A daemon on each host, neither of them initiating yet.
     pub(super) fn pair(
         program: &Path,
-        authentication: Authentication,
+        kind: Kind,
         hosts: [Host<'_>; 2],
     ) -> Result<[Self; 2], DaemonError> {
-        let secrets = Secrets::generate(authentication)?;
+        let secrets = Secrets::generate(kind.authentication)?;
         let start = |place: usize| -> Result<Self, DaemonError> {
             let host = hosts[place];
-            let mut end = Self::start(program, authentication, host)?;
+            let mut end = Self::start(program, kind, host)?;
             end.load(&secrets, place, [host, hosts[1 - place]])?;
             Ok(end)
         };
         Ok([start(0)?, start(1)?])
     }
 
-    fn start(
-        program: &Path,
-        authentication: Authentication,
-        host: Host<'_>,
-    ) -> Result<Self, DaemonError> {
+    fn start(program: &Path, kind: Kind, host: Host<'_>) -> Result<Self, DaemonError> {
         let failed = |error| DaemonError::Io("write strongSwan's configuration".into(), error);
         let folder = tempfile::tempdir().map_err(failed)?;
         let configuration = folder.path().join("strongswan.conf");
         let control = folder.path().join("vici");
-        fs::write(&configuration, configuration_of(&control, host.number)).map_err(failed)?;
+        let text = configuration_of(&control, host.number, kind.esp);
+        fs::write(&configuration, text).map_err(failed)?;
         // Routes into the tunnel are for packets from an address that the host has.
         host.namespace
             .interfaces(async |interfaces| interfaces.add_address("lo", host.inner, 32).await)?;
@@ -119,7 +158,7 @@ impl Strongswan {
         Ok(Self {
             process,
             vici,
-            authentication,
+            kind,
             _folder: folder,
         })
     }
@@ -156,7 +195,7 @@ impl Strongswan {
             local = local.list("certs", &[&ends[place].chain_pem]);
         }
         let remote = Section::new().value("id", NAMES[1 - place]);
-        let connection = connection(hosts, self.authentication, local, remote);
+        let connection = connection(hosts, self.kind, local, remote);
         let connections = Section::new().section(CONNECTION, connection);
         self.request("load-conn", &connections).map(drop)
     }
@@ -255,13 +294,8 @@ impl Secrets {
 }
 
 /// What both ends have to say of a connection.
-fn connection(
-    [own, other]: [Host<'_>; 2],
-    authentication: Authentication,
-    local: Section,
-    remote: Section,
-) -> Section {
-    let method = match authentication {
+fn connection([own, other]: [Host<'_>; 2], kind: Kind, local: Section, remote: Section) -> Section {
+    let method = match kind.authentication {
         Authentication::Certificates => "pubkey",
         Authentication::Psk => "psk",
     };
@@ -273,8 +307,7 @@ fn connection(
         .list("remote_ts", &[&format!("{}/32", other.inner)]);
     Section::new()
         .value("version", "2")
-        // What does ESP in user space does it in UDP: pretends that there is a NAT (RFC 7296 §2.23).
-        .value("encap", "yes")
+        .value("encap", if kind.esp.is_in_udp() { "yes" } else { "no" })
         // The addresses stay.
         .value("mobike", "no")
         .list("proposals", &[IKE_PROPOSAL])
@@ -297,15 +330,45 @@ fn remote_port(number: u8) -> u16 {
     if number == 0 { ike } else { nat }
 }
 
-fn configuration_of(control: &Path, number: u8) -> String {
+fn configuration_of(control: &Path, number: u8, esp: Esp) -> String {
     let [ike, nat] = ports_of(number);
     let routes = ROUTES + u16::from(number);
+    let plugins = esp.plugins();
     format!(
-        "charon {{\n  load = {PLUGINS}\n  port = {ike}\n  port_nat_t = {nat}\n  \
+        "charon {{\n  load = {PLUGINS} {plugins} socket-default vici\n  port = {ike}\n  port_nat_t = {nat}\n  \
          routing_table = {routes}\n  routing_table_prio = {routes}\n  \
          filelog {{ \n    stdout {{\n      default = 1\n    }}\n  }}\n  \
          plugins {{\n    vici {{\n      socket = unix://{}\n    }}\n  }}\n}}\n\
          charon-systemd {{\n  journal {{\n    default = -1\n  }}\n}}\n",
         control.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_esp_is_what_the_configuration_says() {
+        let text = |esp| configuration_of(Path::new("/tmp/vici"), 1, esp);
+        let [user, kernel] = [Esp::User, Esp::Kernel].map(text);
+        assert!(user.contains("openssl kernel-libipsec kernel-netlink socket-default vici\n"));
+        assert!(kernel.contains("openssl kernel-netlink socket-default vici\n"));
+        for text in [user, kernel] {
+            assert!(text.contains("port = 501\n  port_nat_t = 4501\n"), "{text}");
+            assert!(text.contains("routing_table = 221\n"), "{text}");
+        }
+    }
+
+    #[test]
+    fn esp_is_in_udp_where_it_is_done_in_user_space() {
+        for (esp, encapsulation) in [(Esp::User, "udp"), (Esp::Kernel, "none")] {
+            let authentication = Authentication::Psk;
+            let told = recorded(Kind {
+                authentication,
+                esp,
+            });
+            assert!(told.contains(&("encapsulation", encapsulation)), "{told:?}");
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! What an eavesdropper sees on an interface: a packet socket.
+//! What an eavesdropper sees on a wire: a packet socket at each of its ends, for what is sent there. What is received
+//! they would show, too, but the kernel also shows there what it has decrypted, as if that had come by the wire.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -9,24 +10,31 @@ use nix::sys::socket::{
     AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
 };
 
-use super::DaemonError;
 use super::strongswan::ports_of;
+use super::{DaemonError, Host};
+use crate::lab::LabError;
 use crate::lab::network::interface_of;
-use crate::lab::{LabError, Namespace};
 
+/// That a packet leaves (`PACKET_OUTGOING`, packet(7)).
+const OUTGOING: u8 = 4;
 /// Packets that wait to be read, as the kernel counts their memory.
 const BUFFER_BYTES: usize = 32 * 1024 * 1024;
 const PACKET_BYTES_MAX: usize = 65_536;
 const IPV4_HEADER_BYTES: usize = 20;
 const UDP_HEADER_BYTES: usize = 8;
 const UDP: u8 = 17;
+#[cfg(test)]
+const ESP: u8 = 50;
 /// In front of IKE where ESP is at the same port, whose SPI is never zero (RFC 3948 §2.2).
 const NON_ESP_MARKER: [u8; 4] = [0; 4];
 /// Types of WireGuard messages: initiation, response, cookie.
 const WIREGUARD_HANDSHAKE: [u8; 3] = [1, 2, 3];
 
-/// Sees every packet that an interface sends and receives from now on.
-pub(super) struct Tap {
+/// Sees every packet that is sent over a wire from now on, whether it arrives or not.
+pub(super) struct Tap([TapEnd; 2]);
+
+/// One end of the wire.
+struct TapEnd {
     socket: OwnedFd,
     interface: usize,
     /// Of the link.
@@ -42,11 +50,33 @@ pub(super) struct Packet {
 }
 
 impl Tap {
-    /// Of a namespace's interface at the link of this number.
-    pub(super) fn open(namespace: &Namespace, number: u8) -> Result<Self, DaemonError> {
+    /// Between these hosts.
+    pub(super) fn open([one, other]: [Host<'_>; 2]) -> Result<Self, DaemonError> {
+        Ok(Self([TapEnd::open(one)?, TapEnd::open(other)?]))
+    }
+
+    /// Forgets what was seen so far.
+    pub(super) fn clear(&mut self) -> Result<(), DaemonError> {
+        self.drain().map(drop)
+    }
+
+    /// The IPv4 packets that were seen since the last time: one end's, and then the other's.
+    pub(super) fn drain(&mut self) -> Result<Vec<Packet>, DaemonError> {
+        let mut found = Vec::new();
+        for end in &self.0 {
+            end.drain_into(&mut found)?;
+        }
+        Ok(found)
+    }
+}
+
+impl TapEnd {
+    /// Of a host's interface at its link.
+    fn open(host: Host<'_>) -> Result<Self, DaemonError> {
+        let number = host.number;
         let interface = interface_of(number);
         let interface = interface.as_str();
-        let tap = namespace.run(|| {
+        let tap = host.namespace.run(|| {
             let open = || {
                 let socket = socket(
                     AddressFamily::Packet,
@@ -73,18 +103,14 @@ impl Tap {
         Ok(tap?)
     }
 
-    /// Forgets what was seen so far.
-    pub(super) fn clear(&mut self) -> Result<(), DaemonError> {
-        self.drain().map(drop)
-    }
-
-    /// The IPv4 packets that were seen since the last time.
-    pub(super) fn drain(&mut self) -> Result<Vec<Packet>, DaemonError> {
+    /// Puts what was seen since the last time behind `found`.
+    fn drain_into(&self, found: &mut Vec<Packet>) -> Result<(), DaemonError> {
         let mut buffer = vec![0; PACKET_BYTES_MAX];
-        let mut found = Vec::new();
         loop {
             match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
-                Ok((length, Some(address))) if address.ifindex() == self.interface => {
+                Ok((length, Some(address)))
+                    if address.ifindex() == self.interface && address.pkttype() == OUTGOING =>
+                {
                     let packet = &buffer[..length];
                     if packet.len() >= IPV4_HEADER_BYTES && packet[0] >> 4 == 4 {
                         found.push(Packet {
@@ -94,7 +120,7 @@ impl Tap {
                     }
                 }
                 Ok(_) | Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Ok(found),
+                Err(Errno::EAGAIN) => return Ok(()),
                 Err(error) => {
                     return Err(DaemonError::Io("read a packet socket".into(), error.into()));
                 }
@@ -117,9 +143,15 @@ impl Packet {
         })
     }
 
-    /// Whether it is ESP in UDP (RFC 3948): a keep-alive is of one byte.
+    /// Whether it is ESP (RFC 4303).
     #[cfg(test)]
     pub(super) fn is_esp(&self) -> bool {
+        self.bytes[9] == ESP
+    }
+
+    /// Whether it is ESP in UDP (RFC 3948): a keep-alive is of one byte.
+    #[cfg(test)]
+    pub(super) fn is_esp_in_udp(&self) -> bool {
         self.udp().is_some_and(|(ports, payload)| {
             let [_, nat] = ports_of(self.link);
             ports.contains(&nat) && payload.len() > 8 && !payload.starts_with(&NON_ESP_MARKER)
@@ -133,6 +165,13 @@ impl Packet {
                 && WIREGUARD_HANDSHAKE.contains(&payload[0])
                 && payload[1..4] == [0; 3]
         })
+    }
+
+    /// Whether it is what WireGuard carries (type 4 of its messages).
+    #[cfg(test)]
+    pub(super) fn is_wireguard_data(&self) -> bool {
+        self.udp()
+            .is_some_and(|(_, payload)| payload.len() >= 32 && payload[..4] == [4, 0, 0, 0])
     }
 
     /// Whether these bytes are in it as they are.

@@ -48,8 +48,8 @@ impl WireguardGo {
         let folder = tempfile::tempdir()
             .map_err(|error| DaemonError::Io("make a folder for wireguard-go".into(), error))?;
         let mut command = own.namespace.command(program);
-        let interface = format!("wg{}", own.number);
-        let port = PORT + u16::from(own.number);
+        let interface = interface_of(own.number);
+        let port = port_of(own.number);
         command.args(["-f", &interface]).env("LOG_LEVEL", "error");
         // It asks once more if it is meant, where the kernel has WireGuard.
         command.env("WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD", "1");
@@ -107,6 +107,16 @@ impl WireguardGo {
             Err(error) => Err(refused(error.to_string())),
         }
     }
+}
+
+/// What the interface at the link of this number is called.
+pub(super) fn interface_of(number: u8) -> String {
+    format!("wg{number}")
+}
+
+/// Where both ends listen that are at the link of this number: see [`PORT`].
+pub(super) fn port_of(number: u8) -> u16 {
+    PORT + u16::from(number)
 }
 
 /// The protocol has one way only.
