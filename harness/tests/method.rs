@@ -32,7 +32,7 @@ fn measured(scenario: &str, args: &[&str]) -> (Run, String) {
     (Run::read(&read("run.json")).unwrap(), report)
 }
 
-/// A small version of what `hopbench check-method` does in twenty minutes, whose verdict does not depend
+/// A small version of what `hopbench check-method` does in three quarters of an hour, whose verdict does not depend
 /// on luck. With six blocks an interval holds the truth in 96.9 % of repetitions, whatever the noise, so
 /// that fewer than two of five do has a probability of 5 in a million. The server is handicapped by 300 %,
 /// not 10 %, and one detection is demanded: for one, each of six blocks has to say that it took more.
