@@ -5,6 +5,7 @@
 //! and `measure`. Not here: who runs it, in which process and against what; that is the harness'.
 
 mod arrivals;
+mod edges;
 mod generator;
 mod keep_alive;
 mod operations;

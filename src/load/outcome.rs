@@ -151,6 +151,10 @@ pub struct LoadReport {
     pub after: Option<ProcessSnapshot>,
     /// Largest share of one worker's time that went into CPU, from 0 to 1.
     pub busiest_worker_ratio: f64,
+    /// The same, and the time in which it could have run but another thread had its processor, as far as
+    /// the system tells.
+    #[serde(default)]
+    pub most_awake_worker_ratio: f64,
 }
 
 /// Operations of one kind.
@@ -265,19 +269,19 @@ impl LoadReport {
     /// between the two is no part of either.
     pub fn merge_later(&mut self, mut later: Self) {
         let seconds = self.window_seconds + later.window_seconds;
-        let busy_seconds = self.busiest_worker_ratio * self.window_seconds
-            + later.busiest_worker_ratio * later.window_seconds;
+        let mean = |one: f64, other: f64| {
+            let sum = one * self.window_seconds + other * later.window_seconds;
+            if seconds > 0.0 { sum / seconds } else { 0.0 }
+        };
+        let busy = mean(self.busiest_worker_ratio, later.busiest_worker_ratio);
+        let awake = mean(self.most_awake_worker_ratio, later.most_awake_worker_ratio);
         let mut operations = std::mem::take(&mut self.windows.operations);
         operations.append(&mut later.windows.operations);
         // Tunnels count from the generator's start on.
         let tunnel_drops = later.tunnel_drops;
         self.merge(later);
         self.window_seconds = seconds;
-        self.busiest_worker_ratio = if seconds > 0.0 {
-            busy_seconds / seconds
-        } else {
-            0.0
-        };
+        (self.busiest_worker_ratio, self.most_awake_worker_ratio) = (busy, awake);
         self.windows = WindowCounts { operations };
         self.tunnel_drops = tunnel_drops;
         self.recovery_ns = None;
@@ -326,6 +330,8 @@ impl LoadReport {
         self.before = self.before.take().or(other.before);
         self.after = self.after.take().or(other.after);
         self.busiest_worker_ratio = self.busiest_worker_ratio.max(other.busiest_worker_ratio);
+        let awake = self.most_awake_worker_ratio;
+        self.most_awake_worker_ratio = awake.max(other.most_awake_worker_ratio);
     }
 }
 

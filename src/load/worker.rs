@@ -16,6 +16,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use super::arrivals::Schedule;
+use super::edges::{Edge, Edges};
 use super::generator::Progress;
 use super::keep_alive::KeepAlive;
 use super::operations::{
@@ -25,7 +26,6 @@ use super::operations::{
 use super::outcome::{LoadReport, Recorder, Standing};
 use super::pacer::Pacer;
 use super::plan::{Callees, GeneratorConfig, LoadPlan, Workload};
-use crate::measure::cpu;
 use crate::measure::snapshot::ProcessSnapshot;
 use crate::sip::{
     Accounts, Caller, Outbox, Registration, Reliability, Responses, Stationery, TimerQueue, Timing,
@@ -320,13 +320,15 @@ impl Worker {
             }
             self.fire_timers(now);
             if edges.before.is_none() && now >= window_start {
-                edges.before = Some((on_edge(Progress::MeasurementBegins), cpu::thread_ns(), now));
+                let reading = || on_edge(Progress::MeasurementBegins);
+                edges.before = Some(Edge::begins(reading, now));
                 if is_avalanche {
                     self.drop_all_hops(self.share_of(plan.users), plan.back_off, now);
                 }
             }
             if edges.after.is_none() && now >= window_end {
-                edges.after = Some((on_edge(Progress::MeasurementEnds), cpu::thread_ns(), now));
+                let reading = || on_edge(Progress::MeasurementEnds);
+                edges.after = Some(Edge::ends(reading, now));
                 self.state.borrow_mut().wake_below = 1;
             }
             let next = schedule.next();
@@ -391,16 +393,7 @@ impl Worker {
         report.unsent = std::mem::take(&mut state.unsent);
         report.lost_hops = std::mem::take(&mut state.lost_hops);
         report.tunnel_drops = self.transport.tunnel_drops();
-        if let (Some((first, first_cpu_ns, start)), Some((last, last_cpu_ns, end))) =
-            (edges.before, edges.after)
-        {
-            let cpu_ns = last_cpu_ns.saturating_sub(first_cpu_ns) as f64;
-            // A worker that met both edges in one turn was late by a whole measurement.
-            let elapsed_ns = (end - start).as_nanos().max(1) as f64;
-            report.busiest_worker_ratio = (cpu_ns / elapsed_ns).min(1.0);
-            report.before = Some(first);
-            report.after = Some(last);
-        }
+        edges.tell(&mut report);
         report
     }
 
@@ -509,11 +502,4 @@ impl Worker {
         let user = u32::try_from(flow.id()).expect("client flows are numbered by user");
         (user - self.first_user) / self.workers
     }
-}
-
-/// Readings where the measurement begins and ends: of the process, of this thread, of the clock.
-#[derive(Default)]
-struct Edges {
-    before: Option<(ProcessSnapshot, u64, Instant)>,
-    after: Option<(ProcessSnapshot, u64, Instant)>,
 }

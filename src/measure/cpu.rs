@@ -19,6 +19,14 @@ pub fn thread_ns() -> u64 {
     clock_ns(CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// Time in which the calling thread could have run since it started, but another one had its processor, in ns;
+/// `None` where the system does not tell (Linux with `CONFIG_SCHED_INFO` does).
+#[must_use]
+pub fn thread_waited_ns() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// Time since an arbitrary moment, in ns; on one machine it is the same moment for every process,
 /// so that the readings of two processes can be laid side by side.
 #[must_use]

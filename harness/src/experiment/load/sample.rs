@@ -221,9 +221,11 @@ pub(in crate::experiment) fn generator_bound(
         .latencies
         .get(Moment::SchedulingLag.key())?
         .median_ns()?;
-    // A generator that was so late that nothing ended has no latency to be a part of.
+    // A generator that was so late that nothing ended has no latency to be a part of, and of one that never slept
+    // all latency may be its own.
     let latency_ns = latency.and_then(LatencyHistogram::median_ns);
-    let is_much = latency_ns.is_none_or(|latency_ns| lag_ns > latency_ns / 10);
+    let is_much = latency_ns.is_none_or(|latency_ns| lag_ns > latency_ns / 10)
+        || report.most_awake_worker_ratio > BUSY_RATIO_MAX;
     (lag_ns > LAG_NS_MAX && is_much).then(|| {
         format!(
             "half of the operations started more than {} µs late: the generator did not get \
@@ -472,6 +474,27 @@ mod tests {
             let reason = reason.unwrap_or_else(|| panic!("nothing found: {expected}"));
             assert!(reason.contains(expected), "{reason}");
         }
+    }
+
+    #[test]
+    fn a_generator_that_is_late_and_never_sleeps_is_the_limit() {
+        let of = |ns: u64| {
+            let mut histogram = LatencyHistogram::new();
+            histogram.record_ns(ns);
+            histogram
+        };
+        let bound = |lag_ns, latency_ns, most_awake_worker_ratio| {
+            let report = LoadReport {
+                latencies: BTreeMap::from([(Moment::SchedulingLag.key().to_owned(), of(lag_ns))]),
+                most_awake_worker_ratio,
+                ..LoadReport::default()
+            };
+            generator_bound(&report, Some(&of(latency_ns))).is_some()
+        };
+        assert!(bound(2_000_000, 10_000_000, 0.5), "much of the latency");
+        assert!(!bound(2_000_000, 100_000_000, 0.5), "hardly any of it");
+        assert!(bound(2_000_000, 100_000_000, 0.95), "all may be its own");
+        assert!(!bound(500_000, 1_000_000, 0.95), "it was in time");
     }
 
     #[test]
