@@ -38,16 +38,14 @@ impl Beneath {
         }
     }
 
-    /// Whether threads of the kernel do work for it that is in no process's time.
-    pub(crate) fn has_kernel_threads(self) -> bool {
+    /// Whether all that it does is in the time of the processes of either side, over links that are emulated or not.
+    pub(crate) fn is_cpu_time_whole(self, is_emulated: bool) -> bool {
         match self {
-            Self::WireguardKernel => true,
-            // The kernel's ESP is done where packets are sent and received, in the time of processes.
-            Self::Strongswan
-            | Self::StrongswanPsk
-            | Self::StrongswanKernel
-            | Self::StrongswanKernelPsk
-            | Self::WireguardGo => false,
+            // Threads of the kernel do it.
+            Self::WireguardKernel => false,
+            // Who brings a packet decrypts it: its sender, or a link's emulator.
+            Self::StrongswanKernel | Self::StrongswanKernelPsk => !is_emulated,
+            Self::Strongswan | Self::StrongswanPsk | Self::WireguardGo => true,
         }
     }
 }

@@ -38,6 +38,13 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// Whether what a tunnel of others does is in the time of the processes of either side.
+    pub(crate) fn is_cpu_time_whole(&self) -> bool {
+        let is_emulated = self.path.emulator().is_some();
+        self.beneath
+            .is_none_or(|beneath| beneath.is_cpu_time_whole(is_emulated))
+    }
+
     /// Of the users' hops, as results have it: with what is beneath.
     pub(crate) fn stack_name(&self) -> &'static str {
         let over = self

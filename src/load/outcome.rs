@@ -339,8 +339,8 @@ impl LoadReport {
 pub(super) struct Recorder {
     start: Instant,
     end: Instant,
-    /// Each made when it is first written to: it is a quarter of a megabyte, which hdrhistogram clears, and no
-    /// load knows all moments.
+    /// A quarter of a megabyte each, which hdrhistogram clears: made before a warm-up, so that it is no part of
+    /// what is measured. Where there is none, each is made when it is first written to, as no load knows all moments.
     moments: [Option<LatencyHistogram>; Moment::ALL.len()],
     windows: ThroughputWindows,
     kinds: [KindCounts; OperationKind::ALL.len()],
@@ -350,12 +350,12 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// `start` and `end` bound the measurement.
-    pub(super) fn new(start: Instant, end: Instant) -> Self {
+    /// `start` and `end` bound the measurement, which a warm-up may go before.
+    pub(super) fn new(start: Instant, end: Instant, warms_up: bool) -> Self {
         Self {
             start,
             end,
-            moments: [const { None }; Moment::ALL.len()],
+            moments: Moment::ALL.map(|_| warms_up.then(LatencyHistogram::new)),
             windows: ThroughputWindows::new(start),
             kinds: [KindCounts::default(); OperationKind::ALL.len()],
             longest_outage: None,
@@ -469,7 +469,7 @@ impl Recorder {
             .filter(|_| are_all_back)
             .map(|outage| u64::try_from(outage.as_nanos()).unwrap_or(u64::MAX));
         for (moment, histogram) in Moment::ALL.into_iter().zip(self.moments) {
-            if let Some(histogram) = histogram {
+            if let Some(histogram) = histogram.filter(|histogram| !histogram.is_empty()) {
                 let latencies = &mut self.report.latencies;
                 latencies.insert(moment.key().to_owned(), histogram);
             }
@@ -495,6 +495,7 @@ mod tests {
                 operations: operations.to_vec(),
             },
             busiest_worker_ratio: busy_ratio,
+            most_awake_worker_ratio: busy_ratio + 0.1,
             recovery_ns: Some(7),
             before: Some(ProcessSnapshot::take_without_rss()),
             after: Some(ProcessSnapshot::take_without_rss()),
@@ -516,6 +517,7 @@ mod tests {
         assert_eq!((first.offered, first.completed_in_window), (24, 24));
         assert_eq!(first.failed(), 2);
         assert!((first.busiest_worker_ratio - 0.3).abs() < 1e-9);
+        assert!((first.most_awake_worker_ratio - 0.4).abs() < 1e-9);
         assert_eq!(first.tunnel_drops, Some(Drops::default()));
         assert_eq!(first.recovery_ns, None);
         assert!(first.before.is_none() && first.after.is_none());
@@ -528,6 +530,7 @@ mod tests {
         assert!((first.window_seconds - 0.3).abs() < 1e-9);
         assert_eq!(first.windows.operations, [5, 6, 7]);
         assert!((first.busiest_worker_ratio - 0.6).abs() < 1e-9);
+        assert!((first.most_awake_worker_ratio - 0.7).abs() < 1e-9);
         assert!(first.before.is_some());
     }
 }

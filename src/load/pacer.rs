@@ -19,8 +19,7 @@ use std::io;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// A start so near that the thread sleeps until then: what the system lets a thread sleep too long
-/// unless it is asked not to (`PR_SET_TIMERSLACK`).
+/// A start so near that the thread sleeps until then: to set a timer and to ask for sockets takes about as long.
 const IMMINENT: Duration = Duration::from_micros(50);
 
 /// Starts and messages of one wake-up that are enough: what is received meanwhile fits the buffers of a connection

@@ -293,7 +293,8 @@ impl Worker {
         let give_up = window_end + Duration::from_secs_f64(plan.drain_seconds);
         {
             let mut state = self.state.borrow_mut();
-            state.recorder = Some(Recorder::new(window_start, window_end));
+            let warms_up = plan.warm_up_seconds > 0.0;
+            state.recorder = Some(Recorder::new(window_start, window_end, warms_up));
             let turns = Turns::new(self.share_of(plan.users), plan, state.next_user);
             state.begin_order(turns, 0);
             state.kinds = Kinds::new(plan, self.index);

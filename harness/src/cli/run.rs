@@ -39,7 +39,7 @@ use crate::variant::{Handicap, Variant};
     hopbench run --quiet --json | jq '.ratios[0]'       for programs\n\n\
     Ctrl-C stops a run and keeps what was measured; `hopbench report results/latest` shows it again, \
     `hopbench list` names all stacks, profiles, experiments and metrics.\n\n\
-    Exit codes: 0 all cells ok; 1 the run could not be made, not one cell either, or a gate fails; 2 wrong usage or scenario; \
+    Exit codes: 0 all cells ok; 1 the run could not be made, or every cell is unsupported, or a gate fails; 2 wrong usage or scenario; \
     3 some cells failed; 130 interrupted, what was measured is on disk.")]
 pub(crate) struct Args {
     /// A scenario file; without one, the profile's built-in scenario

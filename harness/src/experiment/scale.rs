@@ -127,7 +127,13 @@ impl Question for Crowd {
     fn measure(&self, bench: &Bench<'_>, site: &Site, block: u32) -> Outcome<Sample> {
         let seed = bench.seed.wrapping_add(u64::from(block));
         let mut scene = Scene::start(self, bench, site, seed)?;
-        Ok(sample::sample(self, &scene.play(self, bench, site, seed)?))
+        let mut sample = sample::sample(self, &scene.play(self, bench, site, seed)?);
+        if !site.is_cpu_time_whole() {
+            let scalars = sample.scalars.iter_mut();
+            let of_cpu = scalars.filter(|(key, _)| key.contains("_cpu_"));
+            of_cpu.for_each(|(_, value)| *value = None);
+        }
+        Ok(sample)
     }
 
     fn demand(&self, site: &Site) -> Demand {

@@ -68,7 +68,7 @@ const CAVEATS: [(Concern, &str); 19] = [
     ),
     (
         Concern::Stack("@strongswan-kernel"),
-        "IPsec is strongSwan's for IKEv2 and the kernel's for ESP (`xfrm`), as it is, without UDP, and one association for all users. The kernel decrypts where a packet arrives, which over a veth pair is in the time of who sent it: trust the sum of both sides' CPU time, not its parts.",
+        "IPsec is strongSwan's for IKEv2 and the kernel's for ESP (`xfrm`), as it is, without UDP, and one association for all users. The kernel decrypts where a packet arrives, which over a veth pair is in the time of who sent it: trust the sum of both sides' CPU time, not its parts. Over emulated links it is in nobody's time, and CPU time is not told.",
     ),
     (
         Concern::Stack("@wireguard-kernel"),
@@ -104,7 +104,14 @@ impl Concern {
     fn is_about(&self, cell: &Cell) -> bool {
         match self {
             Self::Loopback => cell.path == "loopback",
-            Self::Stack(ending) => cell.stack.ends_with(ending),
+            Self::Stack(ending) => {
+                let stack = cell.stack.as_str();
+                // How the ends know each other changes nothing of it.
+                stack
+                    .strip_suffix("-psk")
+                    .unwrap_or(stack)
+                    .ends_with(ending)
+            }
             Self::InnerIp(whose) => {
                 // Earlier runs do not tell: it was always in user space.
                 let is_kernels = cell.parameters.get("inner_ip") == Some(&"kernel".into());

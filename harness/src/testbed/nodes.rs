@@ -11,6 +11,7 @@ use hopbench::transport::{Batching, Settings, Stack, WireCounters};
 
 use super::tunnel::SharedTunnels;
 use super::{Failure, NodeProcesses, Outcome, Testbed};
+use crate::beneath::Beneath;
 use crate::lab::{Lab, LinkReading, Namespace, Place, netem};
 use crate::path::LinkEmulator;
 use crate::protocol::WireReading;
@@ -151,10 +152,12 @@ impl Testbed {
 /// Whether the kernel has netem, and sees each packet of a site.
 fn check_netem(site: &Site) -> Outcome<()> {
     let refused = |reason: String| Err(Failure::Unsupported(reason));
-    if site.variant.batching == Batching::Segments {
+    let sends_several_as_one =
+        site.variant.batching == Batching::Segments || site.beneath == Some(Beneath::WireguardGo);
+    if sends_several_as_one {
         return refused(
-            "datagrams that a process sends as one (`batching`) pass netem as one, with one delay and one fate: \
-             leave the links to --link-emulator hopbench"
+            "datagrams that a process sends as one (`batching`, and wireguard-go's) pass netem as one, with one \
+             delay and one fate: leave the links to --link-emulator hopbench"
                 .to_owned(),
         );
     }

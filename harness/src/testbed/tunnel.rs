@@ -64,6 +64,9 @@ impl SharedTunnels {
         }
         let first = tunnels.first_mut().expect("a lab has a link at least");
         let setups = set_up_repeatedly(&mut first.pair)?;
+        for tunnel in &mut tunnels {
+            tunnel.pair.stop_listening();
+        }
         Ok(Self { tunnels, setups })
     }
 

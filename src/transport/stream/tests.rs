@@ -150,6 +150,50 @@ async fn what_came_before_the_end_is_answered() {
     }
 }
 
+/// All has been written, but the end cannot be told: what lies below never comes to it.
+#[tokio::test]
+async fn closing_a_flow_whose_goodbye_does_not_leave_takes_no_longer_than_the_limit() {
+    struct Stuck;
+
+    impl AsyncRead for Stuck {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    let handler = Rc::new(Answering::default());
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 5060));
+    let limit = Duration::from_millis(50);
+    let explain = |error: &io::Error| error.to_string();
+    let connection = Connection::new(Stuck, nowhere, nowhere, 0, handler.clone(), limit, explain);
+    connection.flow().send(MESSAGE).unwrap();
+    connection.flow().close();
+    connection.await;
+    assert_eq!(*handler.closed.borrow(), [CloseReason::Local]);
+}
+
 /// A peer's last words are read also when they arrive together with its end.
 #[tokio::test]
 async fn the_reason_of_a_refusal_is_told_though_writing_fails_first() {

@@ -224,12 +224,21 @@ pub(in crate::experiment) fn generator_bound(
     // A generator that was so late that nothing ended has no latency to be a part of, and of one that never slept
     // all latency may be its own.
     let latency_ns = latency.and_then(LatencyHistogram::median_ns);
-    let is_much = latency_ns.is_none_or(|latency_ns| lag_ns > latency_ns / 10)
-        || report.most_awake_worker_ratio > BUSY_RATIO_MAX;
-    (lag_ns > LAG_NS_MAX && is_much).then(|| {
+    let is_much = latency_ns.is_none_or(|latency_ns| lag_ns > latency_ns / 10);
+    let awake = report.most_awake_worker_ratio;
+    let is_always_awake = awake > BUSY_RATIO_MAX;
+    (lag_ns > LAG_NS_MAX && (is_much || is_always_awake)).then(|| {
+        let why = if is_always_awake {
+            format!(
+                "a worker of the generator used its processor or waited for it {:.0} % of the time; lower the \
+                 rate or add workers",
+                awake * 100.0
+            )
+        } else {
+            "the generator did not get its processor".to_owned()
+        };
         format!(
-            "half of the operations started more than {} µs late: the generator did not get \
-             its processor",
+            "half of the operations started more than {} µs late: {why}",
             lag_ns / 1_000
         )
     })

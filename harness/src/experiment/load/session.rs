@@ -6,7 +6,6 @@ use hopbench::measure::socket;
 use hopbench::node::NodeCounters;
 
 use super::calls;
-use crate::beneath::Beneath;
 use crate::experiment::Bench;
 use crate::lab::{LinkReading, Place};
 use crate::testbed::{Crew, Failure, Generators, Nodes, Outcome, TunnelSetups, Wire};
@@ -61,7 +60,7 @@ pub(in crate::experiment) struct Readings {
     /// Whether a hop lies in a tunnel.
     pub(super) has_tunnel: bool,
     /// Whether the time of processes is all that the work took.
-    pub(super) is_cpu_time_whole: bool,
+    pub(in crate::experiment) is_cpu_time_whole: bool,
 }
 
 /// Runs a load in one turn against nodes of its own, which let in so many calls a second at most if they
@@ -107,7 +106,7 @@ impl Session {
         }
         Ok(Self {
             has_tunnel: site.stack.tunnel.is_some() || site.core.tunnel.is_some(),
-            is_cpu_time_whole: !site.beneath.is_some_and(Beneath::has_kernel_threads),
+            is_cpu_time_whole: site.is_cpu_time_whole(),
             drops_before,
             wire_before: nodes.wire()?,
             link_before: nodes.users_link()?,

@@ -34,6 +34,12 @@ pub(super) fn taken(plan: &LoadPlan, criteria: &Criteria, readings: &Readings) -
         .iter()
         .map(|node| node.cpu_ns as f64 / node.elapsed_ns as f64)
         .sum();
+    // Where a part of it is in nobody's time, nobody knows.
+    let busy = if readings.is_cpu_time_whole {
+        busy
+    } else {
+        f64::NAN
+    };
     // What the server refuses is its own doing, however busy anybody is.
     let is_slow = report.failed() == 0 && failed > 0;
     let bound = generator_bound(report, waited)

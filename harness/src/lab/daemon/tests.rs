@@ -90,9 +90,9 @@ fn talk(namespaces: &[Namespace; 2]) {
 
 /// What was on the wire while the ends talked.
 fn overheard(site: &mut Site) -> Vec<wire::Packet> {
-    site.pair.tap.clear().unwrap();
+    site.pair.tap.as_mut().unwrap().clear().unwrap();
     talk(&site.namespaces);
-    let seen = site.pair.tap.drain().unwrap();
+    let seen = site.pair.tap.as_mut().unwrap().drain().unwrap();
     let bytes: u64 = seen.iter().map(wire::Packet::ip_bytes).sum();
     assert!(
         bytes > 20 * 100 * SIP.len() as u64,
