@@ -358,7 +358,9 @@ impl InTurns for Load {
         };
         let opened = Instant::now();
         let session = Session::open(&plan, bench, site, None)?;
-        let has_bare = self.opens_a_hop_each() && site.topology == Topology::Direct;
+        // Beneath a tunnel of others there is more than a handshake.
+        let has_bare =
+            self.opens_a_hop_each() && site.topology == Topology::Direct && site.beneath.is_none();
         let settings = has_bare.then(|| bench.settings_for(site, 0)).transpose()?;
         Ok(Box::new(LoadBlock {
             load: self,
