@@ -335,6 +335,9 @@ impl LoadReport {
     }
 }
 
+/// Samples that wait to be written to their histograms.
+const SAMPLES: usize = 1_024;
+
 /// Collects one worker's part while a load runs.
 pub(super) struct Recorder {
     start: Instant,
@@ -342,6 +345,9 @@ pub(super) struct Recorder {
     /// A quarter of a megabyte each, which hdrhistogram clears: made before a warm-up, so that it is no part of
     /// what is measured. Where there is none, each is made when it is first written to, as no load knows all moments.
     moments: [Option<LatencyHistogram>; Moment::ALL.len()],
+    /// Not written to their histograms yet. A worker that has slept finds no histogram in its caches any more, and each
+    /// sample would wait for memory; many in a row wait together.
+    samples: Vec<(Moment, Duration)>,
     windows: ThroughputWindows,
     kinds: [KindCounts; OperationKind::ALL.len()],
     /// The longest outage of a user that came back.
@@ -356,6 +362,7 @@ impl Recorder {
             start,
             end,
             moments: Moment::ALL.map(|_| warms_up.then(LatencyHistogram::new)),
+            samples: Vec::with_capacity(SAMPLES),
             windows: ThroughputWindows::new(start),
             kinds: [KindCounts::default(); OperationKind::ALL.len()],
             longest_outage: None,
@@ -372,8 +379,18 @@ impl Recorder {
     }
 
     pub(super) fn record(&mut self, moment: Moment, duration: Duration) {
-        let histogram = self.moments[moment as usize].get_or_insert_default();
-        histogram.record(duration);
+        if self.samples.len() == SAMPLES {
+            self.write_samples();
+        }
+        self.samples.push((moment, duration));
+    }
+
+    #[cold]
+    fn write_samples(&mut self) {
+        for (moment, duration) in self.samples.drain(..) {
+            let histogram = self.moments[moment as usize].get_or_insert_default();
+            histogram.record(duration);
+        }
     }
 
     /// An operation is meant to start at `intended`. Returns whether it counts.
@@ -430,6 +447,7 @@ impl Recorder {
         mut self,
         never_started: impl Iterator<Item = OperationKind>,
     ) -> LoadReport {
+        self.write_samples();
         let mut causes = [
             ("the hop was not open before the drain ended", 0),
             (

@@ -12,6 +12,9 @@ const HEADS: usize = 8;
 const HEAD_BYTES_MAX: usize = 1_024;
 /// Bytes that are compared in one go. Shorter heads are not remembered.
 const BLOCK_BYTES: usize = 32;
+type Block = [u8; BLOCK_BYTES];
+/// A bit for each byte of a block.
+type Mask = u32;
 /// What is learnt from heads that come once is for nothing: so often at first, then only now and then.
 const PATIENCE_MAX: u32 = 64;
 const COST: u32 = 4;
@@ -23,8 +26,9 @@ pub(crate) struct Familiar<F> {
     heads: Vec<Head<F>>,
     /// A slot for each.
     bytes: Vec<[u8; HEAD_BYTES_MAX]>,
-    /// Whether each byte may be another letter or digit.
-    is_free: Vec<[bool; HEAD_BYTES_MAX]>,
+    /// Which bytes may be another letter or digit, of each block. As bits, since who has slept finds nothing of this in
+    /// its caches.
+    free: Vec<[Mask; HEAD_BYTES_MAX / BLOCK_BYTES]>,
     /// The one that the latest message was like.
     latest: usize,
     /// The one that is replaced next, once there are as many as may be.
@@ -36,6 +40,8 @@ pub(crate) struct Familiar<F> {
 #[derive(Debug)]
 struct Head<F> {
     length: usize,
+    /// Which of its last bytes may be another letter or digit: a block that may begin within another one.
+    free_at_end: Mask,
     found: F,
     /// Which one followed it last.
     follower: usize,
@@ -46,7 +52,7 @@ impl<F> Default for Familiar<F> {
         Self {
             heads: Vec::new(),
             bytes: Vec::new(),
-            is_free: Vec::new(),
+            free: Vec::new(),
             latest: 0,
             oldest: 0,
             patience: PATIENCE_MAX / 2,
@@ -56,7 +62,8 @@ impl<F> Default for Familiar<F> {
 }
 
 impl<F> Familiar<F> {
-    /// What was found in a head like the one that `bytes` start with.
+    /// What was found in a head like the one that `bytes` start with: it has the same bytes, or an ASCII letter or
+    /// digit in place of another. Unsafe code relies on that.
     pub(crate) fn find(&mut self, bytes: &[u8]) -> Option<&F> {
         let expected = self.heads.get(self.latest)?.follower;
         let place = if self.is_like(expected, bytes) {
@@ -85,10 +92,17 @@ impl<F> Familiar<F> {
         if self.bytes.is_empty() {
             self.heads.reserve_exact(HEADS);
             self.bytes = vec![[0; HEAD_BYTES_MAX]; HEADS];
-            self.is_free = vec![[false; HEAD_BYTES_MAX]; HEADS];
+            self.free = vec![[0; HEAD_BYTES_MAX / BLOCK_BYTES]; HEADS];
+        }
+        let mut is_free = [false; HEAD_BYTES_MAX];
+        let is_free = &mut is_free[..length];
+        free(is_free);
+        for (is_free, byte) in is_free.iter_mut().zip(head) {
+            *is_free &= byte.is_ascii_alphanumeric();
         }
         let mut known = Head {
             length,
+            free_at_end: mask(&is_free[length - BLOCK_BYTES..]),
             found,
             follower: 0,
         };
@@ -102,11 +116,8 @@ impl<F> Familiar<F> {
             place
         };
         self.bytes[place][..length].copy_from_slice(head);
-        let is_free = &mut self.is_free[place][..length];
-        is_free.fill(false);
-        free(is_free);
-        for (is_free, byte) in is_free.iter_mut().zip(head) {
-            *is_free &= byte.is_ascii_alphanumeric();
+        for (free, is_free) in self.free[place].iter_mut().zip(is_free.chunks(BLOCK_BYTES)) {
+            *free = mask(is_free);
         }
         self.heads[self.latest].follower = place;
         self.latest = place;
@@ -123,39 +134,91 @@ impl<F> Familiar<F> {
 
     /// Whether `bytes` start with a head that differs from the one at `place` only where it may.
     fn is_like(&self, place: usize, bytes: &[u8]) -> bool {
-        let length = self.heads[place].length;
+        let Head {
+            length,
+            free_at_end,
+            ..
+        } = self.heads[place];
         let Some(new) = bytes.get(..length) else {
             return false;
         };
-        let (old, is_free) = (&self.bytes[place][..length], &self.is_free[place][..length]);
-        let whole = new.as_chunks::<BLOCK_BYTES>().0.iter();
-        let mut blocks = whole
-            .zip(old.as_chunks().0)
-            .zip(is_free.as_chunks().0)
-            .map(|((new, old), is_free)| is_like(new, old, is_free));
-        // What is left is compared together with the end of the last whole block.
-        let ends = (new.last_chunk(), old.last_chunk(), is_free.last_chunk());
-        blocks.all(|is_like| is_like)
-            && matches!(ends, (Some(new), Some(old), Some(is_free)) if is_like(new, old, is_free))
+        let (old, free) = (&self.bytes[place][..length], &self.free[place]);
+        is_like(new, old, free, free_at_end)
     }
 }
 
-/// Written so that compilers compare many bytes with one instruction.
-#[inline]
-fn is_like(
-    new: &[u8; BLOCK_BYTES],
-    old: &[u8; BLOCK_BYTES],
-    is_free: &[bool; BLOCK_BYTES],
-) -> bool {
-    let mut differs = 0;
-    for place in 0..BLOCK_BYTES {
-        let byte = new[place];
-        let is_letter = u8::from((byte | 0x20).wrapping_sub(b'a') < 26);
-        let is_digit = u8::from(byte.wrapping_sub(b'0') < 10);
-        let may_differ = (is_letter | is_digit) & u8::from(is_free[place]);
-        differs |= u8::from(byte != old[place]) & !may_differ;
+/// A bit for each of at most a block's bytes.
+fn mask(is_free: &[bool]) -> Mask {
+    let bits = is_free.iter().rev();
+    bits.fold(0, |mask, is_free| mask << 1 | Mask::from(*is_free))
+}
+
+/// Whether `new` differs from `old`, which is as long, only where it is free, at the end also.
+#[cfg(target_arch = "x86_64")]
+fn is_like(new: &[u8], old: &[u8], free: &[Mask], free_at_end: Mask) -> bool {
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: this processor has AVX2.
+        return unsafe { is_like_by_avx2(new, old, free, free_at_end) };
     }
-    differs & 1 == 0
+    are_all_like(new, old, free, free_at_end, is_block_like)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_like(new: &[u8], old: &[u8], free: &[Mask], free_at_end: Mask) -> bool {
+    are_all_like(new, old, free, free_at_end, is_block_like)
+}
+
+/// Has registers as long as a block.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn is_like_by_avx2(new: &[u8], old: &[u8], free: &[Mask], free_at_end: Mask) -> bool {
+    use std::arch::x86_64::{
+        __m256i, _mm256_add_epi8, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8,
+        _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
+    };
+    are_all_like(new, old, free, free_at_end, |new, old, free| {
+        // SAFETY: a block is as long as what is read, which may begin anywhere.
+        let lanes = |block: &Block| unsafe { _mm256_loadu_si256(block.as_ptr().cast()) };
+        let is_within = |lanes: __m256i, first: u8, count: u8| {
+            let distance = _mm256_add_epi8(lanes, _mm256_set1_epi8(first.wrapping_neg() as i8));
+            let furthest = _mm256_set1_epi8(count as i8 - 1);
+            _mm256_cmpeq_epi8(_mm256_min_epu8(distance, furthest), distance)
+        };
+        let (new, old) = (lanes(new), lanes(old));
+        let same = _mm256_movemask_epi8(_mm256_cmpeq_epi8(new, old)) as Mask;
+        // Most blocks are.
+        if same == Mask::MAX {
+            return true;
+        }
+        let is_digit = is_within(new, b'0', 10);
+        let is_letter = is_within(_mm256_or_si256(new, _mm256_set1_epi8(0x20)), b'a', 26);
+        let may_differ = _mm256_movemask_epi8(_mm256_or_si256(is_digit, is_letter)) as Mask;
+        same | may_differ & free == Mask::MAX
+    })
+}
+
+/// The same of one block.
+fn is_block_like(new: &Block, old: &Block, free: Mask) -> bool {
+    let mut places = (0..BLOCK_BYTES).filter(|&place| new[place] != old[place]);
+    places.all(|place| new[place].is_ascii_alphanumeric() && free >> place & 1 == 1)
+}
+
+#[inline(always)]
+fn are_all_like(
+    new: &[u8],
+    old: &[u8],
+    free: &[Mask],
+    free_at_end: Mask,
+    is_like: impl Fn(&Block, &Block, Mask) -> bool,
+) -> bool {
+    let whole = new.as_chunks().0.iter().zip(old.as_chunks().0);
+    let mut whole = whole.zip(free);
+    // What is left is compared together with the end of the last whole block.
+    whole.all(|((new, old), free)| is_like(new, old, *free))
+        && matches!(
+            (new.last_chunk(), old.last_chunk()),
+            (Some(new), Some(old)) if is_like(new, old, free_at_end)
+        )
 }
 
 /// Whether no header line of a head is folded and no CR or LF stands on its own: a line is what is between two LFs.
@@ -185,6 +248,8 @@ pub(crate) fn free_values(head: &[u8], is_free: &mut [bool], is_read: impl Fn(&[
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const HEAD: &[u8] = b"SIP/2.0 200 OK\r\nCall-ID: 17af\r\nCSeq: 1 BYE\r\n\r\n";
@@ -247,5 +312,45 @@ mod tests {
             assert!(familiar.heads.len() <= HEADS);
         }
         assert!(learnt <= PATIENCE_MAX / COST + 1_000 / RARELY, "{learnt}");
+    }
+
+    #[test]
+    fn letters_and_digits_are_what_ascii_says() {
+        // Within a whole block, and within the one at the end.
+        let old = [b'-'; BLOCK_BYTES + 8];
+        for place in [3, BLOCK_BYTES + 5] {
+            let mut is_free = [false; BLOCK_BYTES + 8];
+            is_free[place] = true;
+            let free: Vec<Mask> = is_free.chunks(BLOCK_BYTES).map(mask).collect();
+            let at_end = mask(&is_free[8..]);
+            for byte in 0..=u8::MAX {
+                let mut new = old;
+                new[place] = byte;
+                let expected = byte == b'-' || byte.is_ascii_alphanumeric();
+                assert_eq!(is_like(&new, &old, &free, at_end), expected, "{byte}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_by_the_block_are_bytes_one_by_one(
+            old in proptest::collection::vec(any::<u8>(), BLOCK_BYTES..200),
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 0..4),
+        ) {
+            let (mut new, mut is_free) = (old.clone(), vec![false; old.len()]);
+            for (place, byte, frees) in changes {
+                let place = place.index(old.len());
+                (new[place], is_free[place]) = (byte, frees);
+            }
+            let places = 0..old.len();
+            let expected = places.into_iter().all(|place| {
+                new[place] == old[place] || is_free[place] && new[place].is_ascii_alphanumeric()
+            });
+            let free: Vec<Mask> = is_free.chunks(BLOCK_BYTES).map(mask).collect();
+            let at_end = mask(&is_free[old.len() - BLOCK_BYTES..]);
+            prop_assert_eq!(is_like(&new, &old, &free, at_end), expected);
+            prop_assert_eq!(are_all_like(&new, &old, &free, at_end, is_block_like), expected);
+        }
     }
 }

@@ -69,13 +69,13 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    /// For a committed result: about seven minutes.
+    /// For a committed result: about eight minutes.
     pub(crate) fn full() -> Self {
         Self {
             gather_microseconds: GATHER_MICROSECONDS,
             rounds: 5,
             rate_per_second: 5_000.0,
-            seconds: 2.0,
+            seconds: 4.0,
             probe_seconds: 1.5,
             probes: 9,
             stacks: ["udp", "tcp", "tls"].map(str::to_owned).into(),
@@ -297,6 +297,10 @@ impl Match {
         }
         if self.caller == Caller::Sipp {
             parameters.insert("caller_version".to_owned(), json!(self.sipp.version));
+        }
+        if self.server == Server::Node && !self.stack.is_stream() {
+            let batching = caller::node_batching(self.stack);
+            parameters.insert("batching".to_owned(), json!(batching));
         }
         if self.server == Server::Uas {
             parameters.insert("server_version".to_owned(), json!(self.sipp.version));

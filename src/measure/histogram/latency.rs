@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{DecodeError, decode, empty, encode, merge, quantile_of};
 use crate::units::duration_ns;
@@ -14,8 +14,8 @@ const MAX_LATENCY_NS: u64 = 3_600_000_000_000;
 /// Latencies in nanoseconds, 1 ns to 1 h, each to three significant digits.
 ///
 /// About 260 KiB, allocated once when it is made.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "EncodedLatencies", into = "EncodedLatencies")]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "EncodedLatencies")]
 pub struct LatencyHistogram {
     values: Histogram<u64>,
     negative: u64,
@@ -135,13 +135,15 @@ struct EncodedLatencies {
     saturated: u64,
 }
 
-impl From<LatencyHistogram> for EncodedLatencies {
-    fn from(histogram: LatencyHistogram) -> Self {
-        Self {
-            hdr_v2_base64: histogram.to_base64(),
-            negative: histogram.negative,
-            saturated: histogram.saturated,
-        }
+/// What `serde(into)` would do, without a copy of the histogram.
+impl Serialize for LatencyHistogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let encoded = EncodedLatencies {
+            hdr_v2_base64: self.to_base64(),
+            negative: self.negative,
+            saturated: self.saturated,
+        };
+        encoded.serialize(serializer)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The kernel's sockets.
 
-mod batch;
+mod inbox;
+mod outbox;
 mod tcp;
 mod udp;
 
@@ -16,6 +17,9 @@ pub use tcp::KernelListener;
 pub use udp::UdpPort;
 
 use super::WireMeter;
+
+/// What one system call passes at the most: datagrams, or runs of them as one.
+const BATCH_LENGTH: usize = 32;
 
 /// Networking by the kernel, unprotected.
 #[derive(Clone, Debug)]
@@ -46,8 +50,8 @@ pub enum Batching {
     /// `recvmmsg` and `sendmmsg`.
     On,
     /// The same; and datagrams of one length to one peer that are sent one behind the other pass the kernel's
-    /// stack as one, which is taken apart at its end (`UDP_SEGMENT`), unless the kernel or the way refuses. What
-    /// the peer gets is the same.
+    /// stack as one, which is taken apart at its end (`UDP_SEGMENT`), unless the kernel or the way refuses; nor is
+    /// it taken apart for who says the same at that end (`UDP_GRO`). What the peer gets is the same.
     Segments,
 }
 

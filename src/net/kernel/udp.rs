@@ -10,7 +10,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::UdpSocket;
 
-use super::batch::{Inbox, Outbox};
+use super::inbox::{self, Inbox};
+use super::outbox::Outbox;
 use super::{Batching, Kernel};
 use crate::measure::heap::{self, Part};
 use crate::net::scratch::Lent;
@@ -102,8 +103,8 @@ impl DatagramNetwork for Kernel {
 pub struct UdpPort {
     socket: UdpSocket,
     local: SocketAddr,
-    /// Whether it speaks to one peer only.
-    connected: bool,
+    /// The only one that it speaks to, if it is connected.
+    peer: Option<SocketAddr>,
     batching: Batching,
     /// Whether runs of datagrams of one length are still tried as one.
     segments: Cell<bool>,
@@ -119,9 +120,12 @@ pub struct UdpPort {
 
 impl UdpPort {
     fn new(socket: UdpSocket, kernel: &Kernel) -> io::Result<Self> {
+        if kernel.batching == Batching::Segments {
+            inbox::put_together(&socket);
+        }
         Ok(Self {
             local: socket.local_addr()?,
-            connected: socket.peer_addr().is_ok(),
+            peer: socket.peer_addr().ok(),
             socket,
             batching: kernel.batching,
             segments: Cell::new(kernel.batching == Batching::Segments),
@@ -158,7 +162,7 @@ impl UdpPort {
     }
 
     fn try_send(&self, peer: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        let sent = match self.connected {
+        let sent = match self.peer.is_some() {
             false => self.socket.try_send_to(datagram, peer),
             true => match self.socket.try_send(datagram) {
                 // This tells the fate of an earlier datagram, in place of sending this one.
@@ -278,7 +282,7 @@ impl UdpPort {
         if self.segments.get() {
             let run = outbox.run(first);
             if run > 1 {
-                match outbox.send_run(first, run, &self.socket, self.connected) {
+                match outbox.send_run(first, run, &self.socket, self.peer.is_some()) {
                     Ok(()) => return Some(run),
                     Err(error) if is_passing(&error) => {}
                     Err(_) => self.segments.set(false),
@@ -289,7 +293,8 @@ impl UdpPort {
                 count = (1..count).take_while(is_single).count() + 1;
             }
         }
-        let taken = (count > 1).then(|| outbox.send(first, count, &self.socket, self.connected));
+        let is_connected = self.peer.is_some();
+        let taken = (count > 1).then(|| outbox.send(first, count, &self.socket, is_connected));
         taken?.ok()
     }
 
@@ -319,7 +324,7 @@ impl UdpPort {
                 return Poll::Ready(error);
             }
             let mut inbox = Inbox::take();
-            if let Err(error) = inbox.fill(&self.socket, self.local) {
+            if let Err(error) = inbox.fill(&self.socket, self.peer) {
                 return Poll::Ready(error);
             }
             for (from, datagram) in inbox.datagrams() {

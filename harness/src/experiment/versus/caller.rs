@@ -4,7 +4,7 @@ use hopbench::load::{
     ArrivalLaw, BackOff, Course, GeneratorConfig, Lifecycle, LoadPlan, Mix, Workload,
 };
 use hopbench::sip::Accounts;
-use hopbench::transport::Settings;
+use hopbench::transport::{Batching, Settings, Stack};
 use std::net::SocketAddr;
 
 use super::{Caller, Calls, DELAYS, Made, Sipp};
@@ -41,7 +41,7 @@ pub(super) fn against_uas(
     })
 }
 
-/// Calls to the node.
+/// Calls to the node, which gets and sends datagrams as it does best.
 pub(super) fn against_node(
     caller: Caller,
     sipp: &Sipp,
@@ -49,7 +49,10 @@ pub(super) fn against_node(
     site: &Site,
     calls: Calls,
 ) -> Outcome<Made> {
-    let settings = bench.settings_for(site, USERS)?;
+    let settings = Settings {
+        batching: node_batching(site.stack),
+        ..bench.settings_for(site, USERS)?
+    };
     let crew = Crew {
         users: USERS,
         ring_seconds: 0.0,
@@ -70,6 +73,14 @@ pub(super) fn against_node(
         server_cpu_ns: used.map(|(after, before)| after.since(before).cpu_ns).sum(),
         ..made
     })
+}
+
+/// How the node batches: there is nothing to batch on streams.
+pub(super) fn node_batching(stack: &Stack) -> Batching {
+    match stack.is_stream() {
+        true => Batching::Off,
+        false => Batching::Segments,
+    }
 }
 
 /// Calls by the generator, over the one hop that its user registers on. The server's processor time is left

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::net::SocketBuffers;
-use crate::net::kernel::batch::BATCH_LENGTH;
+use crate::net::kernel::BATCH_LENGTH;
 
 const LOOPBACK: &str = "127.0.0.1:0";
 
