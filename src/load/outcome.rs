@@ -385,8 +385,9 @@ impl Recorder {
         self.samples.push((moment, duration));
     }
 
+    /// Before somebody reads what the measurement has cost, too: it is a part of that.
     #[cold]
-    fn write_samples(&mut self) {
+    pub(super) fn write_samples(&mut self) {
         for (moment, duration) in self.samples.drain(..) {
             let histogram = self.moments[moment as usize].get_or_insert_default();
             histogram.record(duration);
@@ -518,6 +519,29 @@ mod tests {
             before: Some(ProcessSnapshot::take_without_rss()),
             after: Some(ProcessSnapshot::take_without_rss()),
             ..LoadReport::default()
+        }
+    }
+
+    #[test]
+    fn every_sample_is_in_its_histogram_in_the_end() {
+        let start = Instant::now();
+        for warms_up in [false, true] {
+            let end = start + Duration::from_secs(1);
+            let mut recorder = Recorder::new(start, end, warms_up);
+            for sample in 0..=SAMPLES as u64 {
+                recorder.record(Moment::Setup, Duration::from_nanos(sample));
+                recorder.record(Moment::Registered, Duration::from_micros(sample));
+            }
+            let report = recorder.finish(std::iter::empty());
+            let latencies = &report.latencies;
+            assert_eq!(latencies.len(), 2);
+            for (moment, unit_ns) in [(Moment::Setup, 1), (Moment::Registered, 1_000)] {
+                let histogram = &latencies[moment.key()];
+                assert_eq!(histogram.count(), SAMPLES as u64 + 1);
+                let median_ns = histogram.median_ns().unwrap();
+                let expected_ns = SAMPLES as u64 / 2 * unit_ns;
+                assert!(median_ns.abs_diff(expected_ns) * 1_000 <= expected_ns);
+            }
         }
     }
 

@@ -328,6 +328,9 @@ impl Worker {
                 }
             }
             if edges.after.is_none() && now >= window_end {
+                if let Some(recorder) = &mut self.state.borrow_mut().recorder {
+                    recorder.write_samples();
+                }
                 let reading = || on_edge(Progress::MeasurementEnds);
                 edges.after = Some(Edge::ends(reading, now));
                 self.state.borrow_mut().wake_below = 1;
