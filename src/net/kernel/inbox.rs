@@ -3,9 +3,9 @@
 //! An [`Inbox`] takes what waits at a port, also what the kernel has put together (`UDP_GRO`). It belongs to the
 //! worker: a port has it only while it looks at what has come.
 //!
-//! `recvmmsg` is called right here. rustix has none; nix's takes what it wrote into its headers for the room that there is
-//! for the next call, so that a datagram that says nothing of how it was put together leaves no room for another
-//! one to say it; quinn-udp forbids a socket to fragment, which long messages need.
+//! `recvmmsg` is called right here. rustix has none; nix's takes what it wrote into its headers for the room that
+//! there is for the next call, so that a datagram that says nothing of how it was put together leaves no room for
+//! another one to say it; quinn-udp forbids a socket to fragment, which long messages need.
 //!
 //! Outside Linux a call passes one datagram.
 
@@ -83,9 +83,10 @@ impl Inbox {
         }
     }
 
-    /// How often something has arrived.
-    pub(super) fn len(&self) -> usize {
-        self.arrivals.len()
+    /// Those that had no room.
+    pub(super) fn truncated(&self) -> usize {
+        let arrivals = self.arrivals.iter();
+        arrivals.filter(|arrival| arrival.is_truncated).count()
     }
 
     /// The whole ones, and whence they came.
@@ -155,7 +156,8 @@ mod platform {
     const CONTROL_BYTES: usize =
         unsafe { libc::CMSG_SPACE(size_of::<libc::c_int>() as u32) } as usize;
 
-    /// Asks for no address of a connected socket's peer.
+    /// Asks for no address of a connected socket's peer. What is cast is of another type in each C library.
+    #[allow(clippy::unnecessary_cast, trivial_numeric_casts)]
     fn receive_several(
         inbox: &mut Inbox,
         socket: &UdpSocket,
@@ -182,7 +184,7 @@ mod platform {
             header.msg_iov = vector;
             header.msg_iovlen = 1;
             header.msg_control = ptr::from_mut(control).cast();
-            header.msg_controllen = CONTROL_BYTES;
+            header.msg_controllen = CONTROL_BYTES as _;
             if peer.is_none() {
                 header.msg_name = ptr::from_mut(address).cast();
                 header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
@@ -195,7 +197,7 @@ mod platform {
                 socket.as_raw_fd(),
                 messages.as_mut_ptr(),
                 BATCH_LENGTH as libc::c_uint,
-                libc::MSG_DONTWAIT,
+                libc::MSG_DONTWAIT as _,
                 ptr::null_mut(),
             )
         };
@@ -235,13 +237,15 @@ mod platform {
 
     /// How long the datagrams are that were put together (`udp(7)`).
     fn segment_bytes(message: &libc::msghdr) -> Option<usize> {
-        // SAFETY: where the system has written a control message, it is whole and lies in the room that the
-        // message still points to; there is room for this one alone.
+        // SAFETY: the message still points to where the system has written a control message, if it has, and there
+        // is room for this one alone.
         unsafe {
-            let control = libc::CMSG_FIRSTHDR(message).as_ref()?;
-            let is_size = control.cmsg_level == libc::SOL_UDP && control.cmsg_type == libc::UDP_GRO;
-            let data: *const libc::c_int = libc::CMSG_DATA(control).cast();
-            let bytes = is_size.then(|| data.read_unaligned())?;
+            let control = libc::CMSG_FIRSTHDR(message);
+            let is_size = !control.is_null()
+                && (*control).cmsg_level == libc::SOL_UDP
+                && (*control).cmsg_type == libc::UDP_GRO;
+            let data: *const libc::c_int = is_size.then(|| libc::CMSG_DATA(control).cast())?;
+            let bytes = data.read_unaligned();
             usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)
         }
     }
@@ -311,7 +315,7 @@ mod tests {
             socket.readable().await.unwrap();
             let mut inbox = Inbox::take();
             inbox.fill(&socket, None).unwrap();
-            assert_eq!(inbox.len(), 1);
+            assert_eq!(inbox.arrivals.len(), 1);
             let from = sender.local_addr().unwrap();
             let expected = expected.iter().map(|text| (from, text.as_bytes()));
             assert!(inbox.datagrams().eq(expected), "{whole:?}");
@@ -331,7 +335,7 @@ mod tests {
         let mut inbox = Inbox::with_slots(100);
         inbox.fill(&socket, None).unwrap();
 
-        assert_eq!(inbox.len(), 4);
+        assert_eq!(inbox.arrivals.len(), 4);
         let whole: Vec<_> = inbox.datagrams().map(|(_, bytes)| bytes.len()).collect();
         assert_eq!(whole, [99, 100, 3]);
     }
@@ -348,7 +352,7 @@ mod tests {
         let mut inbox = Inbox::take();
         let mut fill = || {
             inbox.fill(&socket, None).unwrap();
-            inbox.len()
+            inbox.arrivals.len()
         };
 
         assert_eq!([fill(), fill()], [BATCH_LENGTH, 1]);

@@ -50,8 +50,8 @@ pub enum Batching {
     /// `recvmmsg` and `sendmmsg`.
     On,
     /// The same; and datagrams of one length to one peer that are sent one behind the other pass the kernel's
-    /// stack as one, which is taken apart at its end (`UDP_SEGMENT`), unless the kernel or the way refuses; nor is
-    /// it taken apart for who says the same at that end (`UDP_GRO`). What the peer gets is the same.
+    /// stack as one, which is taken apart at its end (`UDP_SEGMENT`), unless the kernel or the way refuses. What
+    /// arrives so is also taken as one (`UDP_GRO`). What the peer gets is the same.
     Segments,
 }
 

@@ -24,7 +24,7 @@ use crate::tunnel::MAX_DATAGRAM_BYTES;
 /// and `wmem_max`.
 const SERVER_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Datagrams that are received before other tasks get their turn.
+/// Datagrams that are received before other tasks get their turn, but for the rest of what one system call brought.
 const RECEIVE_BATCH: usize = 64;
 
 /// Datagrams that wait for the system to take them.
@@ -327,11 +327,13 @@ impl UdpPort {
             if let Err(error) = inbox.fill(&self.socket, self.peer) {
                 return Poll::Ready(error);
             }
+            // What had no room counts as well, or nothing would end this.
+            received += inbox.truncated();
             for (from, datagram) in inbox.datagrams() {
                 self.meter.count_datagram(from, datagram.len());
                 receive(from, datagram);
+                received += 1;
             }
-            received += inbox.len();
         }
         cx.waker().wake_by_ref();
         Poll::Pending

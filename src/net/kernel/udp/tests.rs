@@ -311,6 +311,43 @@ async fn runs_of_one_length_pass_as_one() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
+async fn what_passes_as_one_between_ports_arrives_one_by_one() {
+    use nix::sys::socket::{getsockopt, sockopt::UdpGroSegment};
+
+    let server = bind(Batching::Segments, LOOPBACK);
+    let client = kernel(Batching::Segments);
+    let client = client.connect_port(server.local).await.unwrap();
+    let sent: Vec<Vec<u8>> = (0..45)
+        .map(|number| {
+            vec![
+                number;
+                if number < 40 {
+                    100
+                } else {
+                    60 - usize::from(number)
+                }
+            ]
+        })
+        .collect();
+    for (from, to) in [(&client, &server), (&server, &client)] {
+        assert!(getsockopt(&to.socket, UdpGroSegment).unwrap());
+        let before = to.meter.total().unwrap();
+        for datagram in &sent {
+            from.send(to.local, datagram);
+        }
+        flush(from).await;
+        let received = receive(to, sent.len()).await;
+        assert!(received.iter().all(|(peer, _)| *peer == from.local));
+        assert!(received.iter().map(|(_, datagram)| datagram).eq(&sent));
+        let metered = to.meter.total().unwrap();
+        assert_eq!(metered.packets - before.packets, sent.len() as u64);
+        let bytes: usize = sent.iter().map(|datagram| datagram.len() + 28).sum();
+        assert_eq!(metered.bytes - before.bytes, bytes as u64);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
 async fn what_cannot_pass_as_one_passes_one_by_one() {
     use std::os::fd::AsRawFd;
 
