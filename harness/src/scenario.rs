@@ -110,13 +110,14 @@ pub(crate) struct Selection<'a> {
 }
 
 /// The scenarios that are built in: name and text.
-pub(crate) const PROFILES: [(&str, &str); 12] = [
+pub(crate) const PROFILES: [(&str, &str); 13] = [
     ("quick", include_str!("../scenarios/quick.toml")),
     ("standard", include_str!("../scenarios/standard.toml")),
     ("full", include_str!("../scenarios/full.toml")),
     ("lifecycles", include_str!("../scenarios/lifecycles.toml")),
     ("workloads", include_str!("../scenarios/workloads.toml")),
     ("tunnels", include_str!("../scenarios/tunnels.toml")),
+    ("handshakes", include_str!("../scenarios/handshakes.toml")),
     ("peers", include_str!("../scenarios/peers.toml")),
     ("rekey", include_str!("../scenarios/rekey.toml")),
     ("scale", include_str!("../scenarios/scale.toml")),

@@ -22,7 +22,7 @@ pub(crate) struct Args {
     /// The other generator: sipp
     #[arg(value_parser = ["sipp"])]
     peer: String,
-    /// One round of short attempts, about a minute; otherwise about eight minutes, for a committed result
+    /// One round of short attempts, about a minute; otherwise about ten minutes, for a committed result
     #[arg(long)]
     quick: bool,
     /// Only these stacks: udp, tcp, tls
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=30))]
     probes: Option<u32>,
     /// How long the generator lets starts and arrivals wait for each other, as `hopbench load --gather` does: by
-    /// default 930, since SIPp starts calls in bursts a millisecond apart. What it costs in latency is shown
+    /// default 1930, since SIPp starts calls in bursts and more than that late. What it costs in latency is shown
     #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u32).range(..=10_000))]
     gather: Option<u32>,
     /// Folder for the run's files; by default results/runs/RUN_ID, with results/latest pointing at it

@@ -41,8 +41,8 @@ pub(super) fn section(out: &mut String, run: &Run) {
         "\nThe bare handshake is that of rustls, of boringtun, or of both, both ends in memory, right after each \
          turn: as fast as it goes, the fastest of some rounds; and one at a time, as many a second as the cell has. \
          The first is a floor with warm caches and a processor that never sleeps. The second has slept as the cell \
-         does, whose code, tables and keys come from memory again: a price of the rate, which nothing around the \
-         handshake could save. The unprotected registration is that of the stack's control in the same block. What \
+         does, as long as one thread that does both ends gets to sleep at that rate, and its code, tables and keys come \
+         from memory again: a price of the rate, which nothing around the handshake could save. The unprotected registration is that of the stack's control in the same block. What \
          a cell takes beyond both is what carries the handshake, seals the messages and closes the hop.\n"
     );
 }

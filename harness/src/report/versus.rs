@@ -27,8 +27,13 @@ const METHOD: &str = "Both make the same call (INVITE with a session description
      repeated are the sum and the median over them.";
 
 const GATHER_METHOD: &str = "The generator lets what is to start and what arrives wait for each other, so that one wake-up \
-     serves it all; SIPp starts calls in bursts, a millisecond or more apart. That is in the lag, from when a call was to start to when it did, and in the \
-     time from when it was to start to its first response other than 100. SIPp does not tell its own.";
+     serves it all. That is in the lag, from when a call was to start to when it did, and in the time from when it was to \
+     start to its first response other than 100. SIPp does not tell its own.";
+
+const WATCH_METHOD: &str = "How late SIPp starts its calls is seen in a further second of each round, in which nothing else is \
+     measured: its INVITEs pass a relay that shares the server's processor, and are held against the even pace that makes \
+     none of them early and all of them together the least late. SIPp starts calls in bursts, whenever it looks at its \
+     clock, and by default looks seldom (`-timer_resol`, 10 ms).";
 
 const BARE_METHOD: &str = "`bare` is no caller: a thread that passes the bytes of the same calls to another one and back, with \
      no SIP at all. It sleeps, receives what has come and sends what is due, by one system call each, or two over UDP, and as many calls share a \
@@ -162,10 +167,13 @@ fn delays(out: &mut String, cells: &[&Cell]) {
         return;
     }
     let _ = writeln!(out, "{GATHER_METHOD}\n");
+    if held.iter().any(|cell| word(cell, "caller") == "sipp") {
+        let _ = writeln!(out, "{WATCH_METHOD}\n");
+    }
     let _ = writeln!(
         out,
-        "| hopbench | server | asked for, calls/s | gathers, µs | lag p50 | lag p99 | response p50 | response p99 |\n\
-         |---|---|--:|--:|--:|--:|--:|--:|"
+        "| stack | server | asked for, calls/s | caller | gathers, µs | lag p50 | lag p99 | response p50 | response p99 |\n\
+         |---|---|--:|---|--:|--:|--:|--:|--:|"
     );
     for cell in held {
         let shown = |key| {
@@ -177,10 +185,11 @@ fn delays(out: &mut String, cells: &[&Cell]) {
         };
         let _ = writeln!(
             out,
-            "| `{}` | {} | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} | {} |",
             cell.stack,
             word(cell, "server"),
             word(cell, "rate"),
+            word(cell, "caller"),
             word(cell, "gather_microseconds"),
             shown(LAG),
             shown(RESPONSE)

@@ -25,7 +25,7 @@ use datagrams::Datagrams;
 /// As its cells name both ends.
 pub(super) const NAME: &str = "bare";
 /// Beside the rate that all callers are asked for, one that many calls share a wake-up at.
-const FAST: f64 = 8.0;
+const FAST: f64 = 4.0;
 
 /// How long the last answers may take.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -165,7 +165,7 @@ fn finish(
 }
 
 /// Has the calling thread use these processors alone, if there are some.
-fn pin(cpus: &[usize]) {
+pub(super) fn pin(cpus: &[usize]) {
     let mut set = nix::sched::CpuSet::new();
     for cpu in cpus {
         let _ = set.set(*cpu);

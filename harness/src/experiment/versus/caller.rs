@@ -3,13 +3,15 @@
 use hopbench::load::{
     ArrivalLaw, BackOff, Course, GeneratorConfig, Lifecycle, LoadPlan, Mix, Workload,
 };
+use hopbench::measure::histogram::LatencyHistogram;
 use hopbench::sip::Accounts;
-use hopbench::transport::{Batching, Settings, Stack};
+use hopbench::transport::Settings;
 use std::net::SocketAddr;
 
-use super::{Caller, Calls, DELAYS, Made, Sipp};
+use super::bare::pin;
+use super::{Caller, Calls, DELAYS, Made, Server, Sipp, starts};
 use crate::experiment::Bench;
-use crate::testbed::{Crew, Outcome};
+use crate::testbed::{Crew, Failure, Nodes, Outcome};
 use crate::topology::Site;
 
 /// The user who makes all calls.
@@ -41,7 +43,7 @@ pub(super) fn against_uas(
     })
 }
 
-/// Calls to the node, which gets and sends datagrams as it does best.
+/// Calls to the node.
 pub(super) fn against_node(
     caller: Caller,
     sipp: &Sipp,
@@ -49,18 +51,7 @@ pub(super) fn against_node(
     site: &Site,
     calls: Calls,
 ) -> Outcome<Made> {
-    let settings = Settings {
-        batching: node_batching(site.stack),
-        ..bench.settings_for(site, USERS)?
-    };
-    let crew = Crew {
-        users: USERS,
-        ring_seconds: 0.0,
-        calls_per_second_limit: None,
-        workers: 1,
-        seed: calls.seed,
-    };
-    let mut nodes = bench.testbed.nodes(site, &settings, crew)?;
+    let (mut nodes, settings) = node(bench, site, calls.seed)?;
     let before = nodes.usage()?;
     let target = nodes.target();
     let made = match caller {
@@ -75,12 +66,54 @@ pub(super) fn against_node(
     })
 }
 
-/// How the node batches: there is nothing to batch on streams.
-pub(super) fn node_batching(stack: &Stack) -> Batching {
-    match stack.is_stream() {
-        true => Batching::Off,
-        false => Batching::Segments,
+/// How late SIPp starts its calls to that server, which is told by a relay in front of it; `None` unless all went well.
+pub(super) fn starts_of_sipp(
+    server: Server,
+    sipp: &Sipp,
+    bench: &Bench<'_>,
+    site: &Site,
+    calls: Calls,
+) -> Outcome<Option<LatencyHistogram>> {
+    let cpus = &bench.testbed.placement().node;
+    let of_calls_to = |target| {
+        let mut is_clean = false;
+        let call = |relay| {
+            let made = sipp.call(bench.testbed, site.stack, relay, calls)?;
+            // What is repeated would pass for a start.
+            is_clean = made.completed > 0 && made.failed == 0 && made.retransmissions == 0;
+            Ok(())
+        };
+        match starts::lags(site.stack, target, || pin(cpus), call) {
+            Ok(lags) => Ok(lags.filter(|_| is_clean)),
+            Err(interrupted @ Failure::Interrupted) => Err(interrupted),
+            // What was to be measured has been.
+            Err(_) => Ok(None),
+        }
+    };
+    match server {
+        Server::Uas => {
+            let uas = sipp.answer(bench.testbed, site.stack)?;
+            of_calls_to(uas.address)
+        }
+        Server::Node => {
+            let (nodes, _) = node(bench, site, calls.seed)?;
+            of_calls_to(nodes.target())
+        }
     }
+}
+
+/// A node, and how it and who calls it are set.
+fn node(bench: &Bench<'_>, site: &Site, seed: u64) -> Outcome<(Nodes, Settings)> {
+    let settings = bench.settings_for(site, USERS)?;
+    let crew = Crew {
+        users: USERS,
+        ring_seconds: 0.0,
+        calls_per_second_limit: None,
+        workers: 1,
+        seed,
+    };
+    let nodes = bench.testbed.nodes(site, &settings, crew)?;
+    Ok((nodes, settings))
 }
 
 /// Calls by the generator, over the one hop that its user registers on. The server's processor time is left

@@ -1,14 +1,13 @@
 //! Each message a datagram. Those of one length pass the caller's kernel as one where it can.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use hopbench::measure::cpu;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, recvmsg,
-    sendmsg, setsockopt, sockopt,
+    ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmsg, setsockopt, sockopt,
 };
 
 use super::{Caller, Script};
@@ -123,46 +122,29 @@ impl Caller for Datagrams<'_> {
     }
 }
 
-/// Answers INVITEs by three datagrams and every other of the further ones by one. Takes as one what has passed the
-/// kernel as one, if it can. Returns its processor time.
+/// Answers INVITEs by three datagrams and every other of the further ones by one. Returns its processor time.
 pub(super) fn serve(socket: &UdpSocket, script: &Script) -> io::Result<u64> {
     setsockopt(socket, sockopt::RcvBuf, &BUFFER_BYTES)?;
-    let _ = setsockopt(socket, sockopt::UdpGroSegment, &true);
     socket.set_read_timeout(Some(PATIENCE))?;
     let (of_invite, of_bye) = script.responses.split_at(script.responses.len() - 1);
-    let mut buffer = vec![0; BYTES_MAX];
-    let mut control = nix::cmsg_space!(i32);
+    let mut buffer = [0; SLOT_BYTES];
     let mut is_bye = false;
     loop {
-        let mut whole = [IoSliceMut::new(&mut buffer)];
-        let (descriptor, flags) = (socket.as_raw_fd(), MsgFlags::empty());
-        let received = recvmsg::<SockaddrIn>(descriptor, &mut whole, Some(&mut control), flags);
-        let (length, size, from) = match received {
-            Ok(message) => {
-                let size = message.cmsgs()?.find_map(|control| match control {
-                    ControlMessageOwned::UdpGroSegments(size) => usize::try_from(size).ok(),
-                    _ => None,
-                });
-                (message.bytes, size, message.address)
-            }
-            Err(nix::Error::EAGAIN) => return Ok(cpu::thread_ns()),
-            Err(error) => return Err(error.into()),
+        let (length, from) = match socket.recv_from(&mut buffer) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(cpu::thread_ns()),
+            Err(error) => return Err(error),
         };
-        if buffer[..length] == *GOODBYE {
-            return Ok(cpu::thread_ns());
-        }
-        let from = from.ok_or(io::ErrorKind::InvalidData)?;
-        let from: SocketAddr = SocketAddrV4::from(from).into();
-        for datagram in buffer[..length].chunks(size.unwrap_or(length)) {
-            let answers = if datagram.starts_with(b"I") {
-                of_invite
-            } else {
+        let answers = match &buffer[..length] {
+            GOODBYE => return Ok(cpu::thread_ns()),
+            [b'I', ..] => of_invite,
+            _ => {
                 is_bye = !is_bye;
                 if is_bye { &[] } else { of_bye }
-            };
-            for answer in answers {
-                socket.send_to(answer, from)?;
             }
+        };
+        for answer in answers {
+            socket.send_to(answer, from)?;
         }
     }
 }
