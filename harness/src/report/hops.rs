@@ -6,7 +6,7 @@ use std::fmt::Write;
 use hopbench::record::{Cell, Run, Unit};
 
 use super::question::Question;
-use super::summary::stack_rank;
+use super::summary::{by_numbers, stack_rank};
 use super::units::{MISSING, Scale};
 
 /// A column of a table: heading, key of the metric, unit.
@@ -109,7 +109,7 @@ fn by_cell(out: &mut String, title: &str, cells: &[&Cell], columns: &[Column]) -
             lifecycle,
             topology,
             stack_rank(&cell.stack),
-            &cell.id,
+            by_numbers(&cell.id),
         )
     });
     let named: Vec<(String, Vec<Option<f64>>)> = rows

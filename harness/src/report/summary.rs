@@ -285,6 +285,12 @@ pub(crate) fn stack_rank(stack: &str) -> usize {
         .unwrap_or(STACK_ORDER.len())
 }
 
+/// Sorts names by the numbers in them: `rate=500.0` before `rate=1500.0`.
+pub(super) fn by_numbers(name: &str) -> String {
+    let parts = name.split_inclusive(|byte: char| !byte.is_ascii_digit());
+    parts.map(|part| format!("{part:0>20}")).collect()
+}
+
 fn blocks(run: &Run) -> Vec<Block<'_>> {
     let mut blocks = Vec::new();
     for question in Question::ALL {
@@ -627,6 +633,12 @@ fn pair<'a>(block: &Block<'a>, ratio: &Ratio) -> Option<(&'a str, &'a str)> {
 mod tests {
     use super::*;
     use crate::report::fixture;
+
+    #[test]
+    fn names_are_sorted_by_the_numbers_in_them() {
+        let sorted = ["tcp?rate=150.0", "tcp?rate=500.0", "tcp?rate=1500.0", "tcp?rate=1500.5", "tls?rate=2.0"];
+        assert!(sorted.is_sorted_by_key(|name| by_numbers(name)));
+    }
 
     #[test]
     fn rows_are_in_the_order_of_the_registry_whatever_the_order_of_the_run() {

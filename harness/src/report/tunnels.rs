@@ -7,7 +7,7 @@ use hopbench::record::metric;
 use hopbench::record::{Cell, Metric, Ratio, Run, Verdict};
 
 use super::question::{Question, operation};
-use super::summary::{Block, Price, PriceKind, Summary, stack_rank};
+use super::summary::{Block, Price, PriceKind, Summary, by_numbers, stack_rank};
 use super::units::{self, MISSING, significant};
 
 /// The section; nothing for a run without tunnels.
@@ -253,7 +253,7 @@ pub(super) fn cells_with<'a>(run: &'a Run, key: &str) -> Vec<&'a Cell> {
         cell.verdict == Verdict::Ok && metric.is_some_and(|metric| metric.value.is_some())
     };
     let mut cells: Vec<&Cell> = run.cells.iter().filter(has).collect();
-    cells.sort_by_key(|cell| (stack_rank(&cell.stack), &cell.id));
+    cells.sort_by_key(|cell| (stack_rank(&cell.stack), by_numbers(&cell.id)));
     cells
 }
 
