@@ -34,7 +34,7 @@ fn sipp_and_the_generator_call_the_same_servers() {
         )
     };
     let mut expected = BTreeSet::new();
-    for rate in ["100.0", "800.0"] {
+    for rate in ["100.0", "400.0"] {
         expected.insert(id("tcp", "bare", rate, "bare"));
     }
     for rate in ["100.0", "highest"] {

@@ -22,13 +22,12 @@ pub(super) fn section(out: &mut String, run: &Run) {
          this pace (µs) | ÷ (that + unprotected registration) |\n\
          |---|--:|--:|--:|--:|--:|"
     );
-    for cell in rows {
+    for (cell, name) in rows.iter().zip(short_names(&rows)) {
         let metric = |key: &str| cell.metrics.get(key);
         let cost = |key| metric(key).map_or(MISSING.to_owned(), with_interval);
         let _ = writeln!(
             out,
-            "| `{}` | {} | {} | {} | {} | {} |",
-            cell.id,
+            "| `{name}` | {} | {} | {} | {} | {} |",
             microseconds(both_sides(cell)),
             microseconds(value(cell, "bare_handshake_cpu_ns")),
             cost("handshake_cost_ratio"),
@@ -45,6 +44,30 @@ pub(super) fn section(out: &mut String, run: &Run) {
          from memory again: a price of the rate, which nothing around the handshake could save. The unprotected registration is that of the stack's control in the same block. What \
          a cell takes beyond both is what carries the handshake, seals the messages and closes the hop.\n"
     );
+}
+
+/// What tells the rows apart: of each cell's name the stack, and what is not the same in all of them.
+fn short_names(rows: &[&Cell]) -> Vec<String> {
+    /// After experiment and workload.
+    const STACK: usize = 2;
+    let path = |cell: &Cell| -> Vec<String> {
+        let path = cell.id.split('?').next().unwrap_or_default();
+        path.split('/').map(str::to_owned).collect()
+    };
+    let paths: Vec<_> = rows.iter().map(|cell| path(cell)).collect();
+    let differs = |place: usize| {
+        paths
+            .iter()
+            .any(|path| path.get(place) != paths[0].get(place))
+    };
+    let names = rows.iter().zip(&paths).map(|(cell, path)| {
+        let parts = path.iter().enumerate();
+        let told = parts.filter(|(place, _)| *place == STACK || differs(*place));
+        let told: Vec<&str> = told.map(|(_, part)| part.as_str()).collect();
+        let parameters = cell.id.find('?').map_or("", |at| &cell.id[at..]);
+        told.join("/") + parameters
+    });
+    names.collect()
 }
 
 fn both_sides(cell: &Cell) -> Option<f64> {
@@ -94,7 +117,27 @@ mod tests {
             let metric = Metric::of(key, Some(value));
             cell.metrics.insert(key.to_owned(), metric);
         }
-        let row = format!("| `{}` | 720 | 450 | 1.20 | 510 | 1.09 |", cell.id);
-        assert!(rendered(&run).contains(&row), "{}", rendered(&run));
+        let row = "| `tls` | 720 | 450 | 1.20 | 510 | 1.09 |";
+        assert!(rendered(&run).contains(row), "{}", rendered(&run));
+    }
+
+    #[test]
+    fn rows_are_called_by_what_tells_them_apart() {
+        let run = fixture::run();
+        let cell = |id: &str| Cell {
+            id: id.to_owned(),
+            ..run.cells[0].clone()
+        };
+        let names = |ids: &[&str]| {
+            let cells: Vec<Cell> = ids.iter().map(|id| cell(id)).collect();
+            short_names(&cells.iter().collect::<Vec<_>>())
+        };
+        let id = "throughput/register/tls/direct/per-registration/loopback?rate=150.0";
+        assert_eq!(names(&[id]), ["tls?rate=150.0"]);
+        let another = "throughput/register/tls/direct/per-call/loopback";
+        assert_eq!(
+            names(&[id, another]),
+            ["tls/per-registration?rate=150.0", "tls/per-call"]
+        );
     }
 }

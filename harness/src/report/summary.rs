@@ -636,7 +636,13 @@ mod tests {
 
     #[test]
     fn names_are_sorted_by_the_numbers_in_them() {
-        let sorted = ["tcp?rate=150.0", "tcp?rate=500.0", "tcp?rate=1500.0", "tcp?rate=1500.5", "tls?rate=2.0"];
+        let sorted = [
+            "tcp?rate=150.0",
+            "tcp?rate=500.0",
+            "tcp?rate=1500.0",
+            "tcp?rate=1500.5",
+            "tls?rate=2.0",
+        ];
         assert!(sorted.is_sorted_by_key(|name| by_numbers(name)));
     }
 
