@@ -117,7 +117,7 @@ mod tests {
             let metric = Metric::of(key, Some(value));
             cell.metrics.insert(key.to_owned(), metric);
         }
-        let row = "| `tls` | 720 | 450 | 1.20 | 510 | 1.09 |";
+        let row = "| `tls?rate=250` | 720 | 450 | 1.20 | 510 | 1.09 |";
         assert!(rendered(&run).contains(row), "{}", rendered(&run));
     }
 
