@@ -71,13 +71,13 @@ impl Inbox {
     }
 
     /// Replaces the contents by what waits at `socket`, which may be nothing; whether the socket is
-    /// empty then is for its readiness to tell. A connected one has but one `peer`.
+    /// empty then is for its readiness to tell.
     ///
     /// # Errors
     /// The system's, such as a peer that is not there.
-    pub(super) fn fill(&mut self, socket: &UdpSocket, peer: Option<SocketAddr>) -> io::Result<()> {
+    pub(super) fn fill(&mut self, socket: &UdpSocket) -> io::Result<()> {
         self.arrivals.clear();
-        match platform::receive(self, socket, peer) {
+        match platform::receive(self, socket) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }
@@ -127,13 +127,9 @@ mod platform {
         let _ = setsockopt(socket, UdpGroSegment, &true);
     }
 
-    pub(super) fn receive(
-        inbox: &mut Inbox,
-        socket: &UdpSocket,
-        peer: Option<SocketAddr>,
-    ) -> io::Result<()> {
+    pub(super) fn receive(inbox: &mut Inbox, socket: &UdpSocket) -> io::Result<()> {
         socket.try_io(Interest::READABLE, || {
-            receive_several(inbox, socket, peer)?;
+            receive_several(inbox, socket)?;
             if inbox.arrivals.len() == BATCH_LENGTH {
                 Ok(())
             } else {
@@ -156,13 +152,9 @@ mod platform {
     const CONTROL_BYTES: usize =
         unsafe { libc::CMSG_SPACE(size_of::<libc::c_int>() as u32) } as usize;
 
-    /// Asks for no address of a connected socket's peer. What is cast is of another type in each C library.
+    /// What is cast is of another type in each C library.
     #[allow(clippy::unnecessary_cast, trivial_numeric_casts)]
-    fn receive_several(
-        inbox: &mut Inbox,
-        socket: &UdpSocket,
-        peer: Option<SocketAddr>,
-    ) -> io::Result<()> {
+    fn receive_several(inbox: &mut Inbox, socket: &UdpSocket) -> io::Result<()> {
         // SAFETY: all of these are integers, and pointers that may be null.
         let (mut addresses, mut vectors, mut messages) = unsafe {
             (
@@ -185,10 +177,8 @@ mod platform {
             header.msg_iovlen = 1;
             header.msg_control = ptr::from_mut(control).cast();
             header.msg_controllen = CONTROL_BYTES as _;
-            if peer.is_none() {
-                header.msg_name = ptr::from_mut(address).cast();
-                header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
-            }
+            header.msg_name = ptr::from_mut(address).cast();
+            header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
         }
         // SAFETY: each message points to an address, a vector and a control message of its own, each vector to a slot
         // of its own. They are writable for the lengths given beside them, and outlive the call.
@@ -203,9 +193,8 @@ mod platform {
         };
         let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         for (message, address) in messages[..received].iter().zip(&addresses) {
-            let from = peer.or_else(|| socket_address(address));
             inbox.arrivals.push(Arrival {
-                from: from.ok_or(io::ErrorKind::InvalidData)?,
+                from: socket_address(address).ok_or(io::ErrorKind::InvalidData)?,
                 bytes: message.msg_len as usize,
                 segment_bytes: segment_bytes(&message.msg_hdr),
                 is_truncated: message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
@@ -262,11 +251,7 @@ mod platform {
 
     pub(super) fn put_together(_socket: &UdpSocket) {}
 
-    pub(super) fn receive(
-        inbox: &mut Inbox,
-        socket: &UdpSocket,
-        _peer: Option<SocketAddr>,
-    ) -> io::Result<()> {
+    pub(super) fn receive(inbox: &mut Inbox, socket: &UdpSocket) -> io::Result<()> {
         let (bytes, from) = socket.try_recv_from(&mut inbox.bytes[..inbox.slot_bytes])?;
         inbox.arrivals.push(Arrival {
             from,
@@ -314,7 +299,7 @@ mod tests {
             }
             socket.readable().await.unwrap();
             let mut inbox = Inbox::take();
-            inbox.fill(&socket, None).unwrap();
+            inbox.fill(&socket).unwrap();
             assert_eq!(inbox.arrivals.len(), 1);
             let from = sender.local_addr().unwrap();
             let expected = expected.iter().map(|text| (from, text.as_bytes()));
@@ -333,7 +318,7 @@ mod tests {
         socket.readable().await.unwrap();
 
         let mut inbox = Inbox::with_slots(100);
-        inbox.fill(&socket, None).unwrap();
+        inbox.fill(&socket).unwrap();
 
         assert_eq!(inbox.arrivals.len(), 4);
         let whole: Vec<_> = inbox.datagrams().map(|(_, bytes)| bytes.len()).collect();
@@ -351,7 +336,7 @@ mod tests {
         socket.readable().await.unwrap();
         let mut inbox = Inbox::take();
         let mut fill = || {
-            inbox.fill(&socket, None).unwrap();
+            inbox.fill(&socket).unwrap();
             inbox.arrivals.len()
         };
 

@@ -103,8 +103,8 @@ impl DatagramNetwork for Kernel {
 pub struct UdpPort {
     socket: UdpSocket,
     local: SocketAddr,
-    /// The only one that it speaks to, if it is connected.
-    peer: Option<SocketAddr>,
+    /// Whether it speaks to one peer only.
+    connected: bool,
     batching: Batching,
     /// Whether runs of datagrams of one length are still tried as one.
     segments: Cell<bool>,
@@ -125,7 +125,7 @@ impl UdpPort {
         }
         Ok(Self {
             local: socket.local_addr()?,
-            peer: socket.peer_addr().ok(),
+            connected: socket.peer_addr().is_ok(),
             socket,
             batching: kernel.batching,
             segments: Cell::new(kernel.batching == Batching::Segments),
@@ -162,7 +162,7 @@ impl UdpPort {
     }
 
     fn try_send(&self, peer: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        let sent = match self.peer.is_some() {
+        let sent = match self.connected {
             false => self.socket.try_send_to(datagram, peer),
             true => match self.socket.try_send(datagram) {
                 // This tells the fate of an earlier datagram, in place of sending this one.
@@ -282,7 +282,7 @@ impl UdpPort {
         if self.segments.get() {
             let run = outbox.run(first);
             if run > 1 {
-                match outbox.send_run(first, run, &self.socket, self.peer.is_some()) {
+                match outbox.send_run(first, run, &self.socket, self.connected) {
                     Ok(()) => return Some(run),
                     Err(error) if is_passing(&error) => {}
                     Err(_) => self.segments.set(false),
@@ -293,7 +293,7 @@ impl UdpPort {
                 count = (1..count).take_while(is_single).count() + 1;
             }
         }
-        let is_connected = self.peer.is_some();
+        let is_connected = self.connected;
         let taken = (count > 1).then(|| outbox.send(first, count, &self.socket, is_connected));
         taken?.ok()
     }
@@ -324,7 +324,7 @@ impl UdpPort {
                 return Poll::Ready(error);
             }
             let mut inbox = Inbox::take();
-            if let Err(error) = inbox.fill(&self.socket, self.peer) {
+            if let Err(error) = inbox.fill(&self.socket) {
                 return Poll::Ready(error);
             }
             // What had no room counts as well, or nothing would end this.
