@@ -41,7 +41,7 @@ pub(super) fn lags(
         |error: io::Error| Failure::Failed(format!("relay in front of the server: {error}"));
     let any = (Ipv4Addr::LOCALHOST, 0);
     let is_over = &AtomicBool::new(false);
-    let (settle, mut starts) = (&settle, Vec::new());
+    let settle = &settle;
     thread::scope(|scope| {
         let (address, relay): (_, thread::ScopedJoinHandle<'_, io::Result<Vec<Instant>>>) =
             if stack.is_stream() {
@@ -61,15 +61,24 @@ pub(super) fn lags(
                 });
                 (address, relay)
             };
-        let made = make(address);
-        is_over.store(true, Ordering::Relaxed);
-        starts = relay
-            .join()
-            .expect("a relay does not panic")
-            .map_err(failed)?;
-        made
-    })?;
-    Ok(lateness(&starts))
+        let made = {
+            let _over = SetOnDrop(is_over);
+            make(address)
+        };
+        let passed = relay.join().expect("a relay does not panic");
+        // Why there were no calls says more than what became of the relay.
+        made?;
+        passed.map_err(failed).map(|starts| lateness(&starts))
+    })
+}
+
+/// Also when who calls panics: nobody waits for the relay in vain.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Of each start against the even pace that has the least of it and no start early.
@@ -349,6 +358,18 @@ mod tests {
             let nowhere = (Ipv4Addr::LOCALHOST, 9).into();
             let lags = lags(find(name).unwrap(), nowhere, || {}, |_| Ok(())).unwrap();
             assert!(lags.is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn who_calls_in_vain_is_told_why_and_nobody_waits_for_one_who_panics() {
+        for name in ["tcp", "udp"] {
+            let (stack, nowhere) = (find(name).unwrap(), (Ipv4Addr::LOCALHOST, 9).into());
+            let refused = lags(stack, nowhere, || {}, |_| Err(Failure::Interrupted));
+            assert!(matches!(refused, Err(Failure::Interrupted)), "{name}");
+            let panics = || lags(stack, nowhere, || {}, |_| panic!("on purpose"));
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics));
+            assert!(panicked.is_err(), "{name}");
         }
     }
 }
