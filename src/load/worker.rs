@@ -28,7 +28,7 @@ use super::pacer::Pacer;
 use super::plan::{Callees, GeneratorConfig, LoadPlan, Workload};
 use crate::measure::snapshot::ProcessSnapshot;
 use crate::sip::{
-    Accounts, Caller, Outbox, Registration, Reliability, Responses, Stationery, TimerQueue, Timing,
+    Accounts, Caller, Outbox, Registration, Reliability, Responses, Stationery, TimerWheel, Timing,
 };
 use crate::transport::{Batching, Flow, Settings, Stack, Transport, TransportError, User};
 
@@ -76,7 +76,7 @@ pub(super) struct State {
     pub(super) users: Vec<Option<Box<UserSlot>>>,
     pub(super) calls: Slab<CallSlot>,
     pub(super) call_slots: CallSlots,
-    pub(super) timers: TimerQueue<TimerKey>,
+    pub(super) timers: TimerWheel<TimerKey>,
     pub(super) turns: Turns,
     /// Whose turn it would have been when the latest load ended.
     pub(super) next_user: u32,
@@ -147,7 +147,7 @@ pub(super) struct UserSlot {
     pub(super) is_in_call: bool,
     pub(super) operation: Option<RegistrationOperation>,
     pub(super) comeback: Option<Box<Comeback>>,
-    /// When the earliest entry in the timer queue that points to this user is due.
+    /// When the earliest entry in the wheel that points to this user is due.
     pub(super) scheduled: Option<Instant>,
 }
 
@@ -224,6 +224,7 @@ impl Worker {
         });
         let own = config.own_workers.as_ref();
         let timing = Timing::default();
+        let epoch = Instant::now();
         Ok(Self {
             index,
             workers: config.workers,
@@ -239,12 +240,12 @@ impl Worker {
             timing,
             stationery: RoleStationery::default(),
             seed: config.seed ^ u64::from(index) << 48,
-            epoch: Instant::now(),
+            epoch,
             state: RefCell::new(State {
                 users,
                 calls: Slab::new(),
                 call_slots: CallSlots::default(),
-                timers: TimerQueue::new(),
+                timers: TimerWheel::new(epoch),
                 turns: Turns::none(),
                 next_user: 0,
                 kinds: Kinds::One(OperationKind::Register),

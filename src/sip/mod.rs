@@ -37,6 +37,7 @@ pub mod server;
 pub mod text;
 pub mod timer;
 pub mod transaction;
+pub mod wheel;
 
 mod callee;
 mod familiar;
@@ -61,8 +62,9 @@ pub use server::{
     Service, Source, Worker,
 };
 pub use stationery::Stationery;
-pub use timer::{TimerQueue, Timing};
+pub use timer::Timing;
 pub use transaction::Reliability;
+pub use wheel::TimerWheel;
 
 #[cfg(test)]
 mod message_properties;

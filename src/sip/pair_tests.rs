@@ -110,7 +110,7 @@ struct Pair {
     server: Server<u32>,
     reliability: Reliability,
     fate: Fate,
-    link: TimerQueue<(Way, Vec<u8>)>,
+    link: TimerWheel<(Way, Vec<u8>)>,
     /// When what was sent, by its first word or status.
     log: Vec<(Ms, Way, String)>,
 }
@@ -144,7 +144,7 @@ impl Pair {
             server: Server::new(config, [7; 32], start),
             reliability,
             fate,
-            link: TimerQueue::new(),
+            link: TimerWheel::new(start),
             log: Vec::new(),
         }
     }

@@ -31,8 +31,8 @@ use super::proxy::context::{ContextId, Contexts};
 use super::registrar::Registrar;
 use super::reply::Echo;
 use super::sdp;
-use super::timer::TimerQueue;
 use super::transaction::{Fired, OnRequest};
+use super::wheel::TimerWheel;
 use admission::Admission;
 use answering::allow;
 pub use config::{DATAGRAM_BYTES_MAX, Interface, Route, ServerConfig, ServerCounters, Service};
@@ -113,7 +113,7 @@ pub struct Server<F> {
     transactions: Transactions<F>,
     /// Requests that were forwarded.
     contexts: Contexts<F>,
-    timers: TimerQueue<Timer>,
+    timers: TimerWheel<Timer>,
     counters: ServerCounters,
     keyed: Keyed,
     /// What flow tokens are sealed with.
@@ -159,7 +159,7 @@ impl<F: Clone> Server<F> {
                 .map(|limit| Admission::new(limit, start)),
             transactions: Transactions::new(config.transactions_max),
             contexts: Contexts::new(config.transactions_max),
-            timers: TimerQueue::new(),
+            timers: TimerWheel::new(start),
             counters: ServerCounters::default(),
             seal: worker.map_or_else(|| keyed.outside("flow tokens", ()), Worker::seal),
             route_key: keyed.outside("routes", ()),

@@ -79,7 +79,7 @@ struct World {
     start: Instant,
     now: Instant,
     servers: Vec<(Vec<SocketAddr>, Server<Leg>)>,
-    link: TimerQueue<Packet>,
+    link: TimerWheel<Packet>,
     inbox: Vec<(SocketAddr, SocketAddr, String)>,
     dead: HashSet<SocketAddr>,
     /// Whether nobody can be reached by the second interface.
@@ -130,7 +130,7 @@ impl World {
             start,
             now: start,
             servers: configs.into_iter().enumerate().map(server).collect(),
-            link: TimerQueue::new(),
+            link: TimerWheel::new(start),
             inbox: Vec::new(),
             dead: HashSet::new(),
             streams_fail: false,
