@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Say what this process sees of the processor
     #[arg(long, hide = true, conflicts_with_all = ["rounds", "out", "quiet", "task"])]
     processor: bool,
+    /// Say as JSON what the tasks are and how callgrind counts them
+    #[arg(long, hide = true, conflicts_with_all = ["rounds", "out", "quiet", "task", "processor"])]
+    tasks: bool,
 }
 
 /// Counts, and prints the table.
@@ -44,6 +47,11 @@ pub(crate) fn instructions(args: &Args) -> anyhow::Result<u8> {
     }
     if args.processor {
         super::print(&format!("{}\n", instructions::processor()));
+        return Ok(EXIT_OK);
+    }
+    if args.tasks {
+        let tasks: Vec<_> = TASKS.iter().map(Task::description).collect();
+        super::print(&format!("{}\n", serde_json::Value::from(tasks)));
         return Ok(EXIT_OK);
     }
     let experiment = instructions::experiment(Valgrind::find()?, args.rounds)?;

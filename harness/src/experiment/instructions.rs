@@ -89,13 +89,10 @@ impl Valgrind {
         let executable = std::env::current_exe()
             .map_err(|error| failed(format!("this binary cannot be found: {error}")))?;
         let mut command = Command::new(&self.program);
-        command
-            .args(["--tool=callgrind", "--collect-atstart=no"])
-            .arg(format!("--callgrind-out-file={}", file.display()));
-        for function in task.functions {
-            command.arg(format!("--toggle-collect=*{function}*"));
-        }
         let output = command
+            .arg("--tool=callgrind")
+            .arg(format!("--callgrind-out-file={}", file.display()))
+            .args(task.callgrind_arguments())
             .arg(&executable)
             .args(["instructions", "--task", &task.name()])
             .stdin(Stdio::null())

@@ -158,6 +158,24 @@ impl Task {
         format!("{}/{}/{}", self.workload, self.stack, self.side)
     }
 
+    /// What callgrind must be told to count in this task's functions and nowhere else.
+    pub(crate) fn callgrind_arguments(&self) -> Vec<String> {
+        let toggles = self.functions.iter();
+        let toggles = toggles.map(|function| format!("--toggle-collect=*{function}*"));
+        std::iter::once("--collect-atstart=no".to_owned())
+            .chain(toggles)
+            .collect()
+    }
+
+    /// For those who count otherwise: `benches/instructions.rs`.
+    pub(crate) fn description(&self) -> serde_json::Value {
+        serde_json::json!({
+            "name": self.name(),
+            "iterations": self.iterations,
+            "callgrind_arguments": self.callgrind_arguments(),
+        })
+    }
+
     /// Does what is counted, whoever counts.
     pub(crate) fn run(&self) {
         (self.work)(self.iterations);
