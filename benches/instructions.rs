@@ -2,7 +2,8 @@
 //! named baseline, and the profile of each for kcachegrind under `target/gungraun`. A target of the harness package,
 //! so that Cargo builds the binary, whose functions are counted, first.
 //!
-//! Where valgrind or gungraun's runner is missing they are skipped, with a word: nothing is installed for them.
+//! Where valgrind or gungraun's runner is missing they are skipped, with a word: nothing is installed for them. A filter
+//! is a pattern of the whole name: `cargo bench --bench instructions -- '*handshake*tls*'`.
 
 use std::process::{Command, ExitCode, Stdio};
 
@@ -10,41 +11,54 @@ use gungraun::{Bench, BinaryBenchmark, BinaryBenchmarkConfig, BinaryBenchmarkGro
 
 const HOPBENCH: &str = env!("CARGO_BIN_EXE_hopbench");
 
+/// Its runner must be of exactly the version that harness/Cargo.toml names.
+const RUNNER_VERSION: &str = "0.20.0";
+
 fn main() -> ExitCode {
-    // Without `--bench` somebody wants to know whether benches run at all (`cargo test --benches`), or gungraun's
-    // runner has a question.
-    let mut arguments = std::env::args().skip(1).peekable();
-    let is_asked = arguments
-        .peek()
-        .is_some_and(|first| first == "--gungraun-run");
-    if !is_asked && !arguments.any(|argument| argument == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    let runner = option_env!("GUNGRAUN_RUNNER").unwrap_or("gungraun-runner");
-    let needed = [
-        ("valgrind", "apt-get install valgrind"),
-        (
-            runner,
-            "cargo install --locked gungraun-runner --version 0.20.0",
-        ),
-    ];
-    for (program, remedy) in needed {
-        if let Err(error) = starts(program) {
-            eprintln!("instructions: skipped, {program} cannot be run: {error} ({remedy})");
-            return ExitCode::SUCCESS;
+    let (mut is_bench, mut of_others) = (false, None);
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--bench" => is_bench = true,
+            // gungraun's are `--name=value`; `--quick` or `--sample-size 10` is for Criterion.
+            flag if flag.starts_with('-') && !flag.contains('=') => of_others = Some(argument),
+            _ => {}
         }
     }
-    counted::run();
+    // Without it somebody wants to know whether benches run at all (`cargo test --benches`).
+    if !is_bench {
+        return ExitCode::SUCCESS;
+    }
+    let hindrance = match of_others {
+        Some(flag) => Err(format!("{flag} is for other benches")),
+        None => is_ready(),
+    };
+    match hindrance {
+        Ok(()) => counted::run(),
+        Err(reason) => eprintln!("instructions: skipped, {reason}"),
+    }
     ExitCode::SUCCESS
 }
 
-fn starts(program: &str) -> std::io::Result<()> {
+/// Whether everything is there that counting takes.
+fn is_ready() -> Result<(), String> {
+    version_of("valgrind")
+        .map_err(|error| format!("valgrind cannot be run: {error} (apt-get install valgrind)"))?;
+    let runner = option_env!("GUNGRAUN_RUNNER").unwrap_or("gungraun-runner");
+    let remedy = format!("cargo install --locked gungraun-runner --version {RUNNER_VERSION}");
+    let version = version_of(runner)
+        .map_err(|error| format!("{runner} cannot be run: {error} ({remedy})"))?;
+    match version.split_whitespace().last() {
+        Some(RUNNER_VERSION) => Ok(()),
+        _ => Err(format!(
+            "{runner} must be of version {RUNNER_VERSION}, and says {version:?} ({remedy})"
+        )),
+    }
+}
+
+fn version_of(program: &str) -> std::io::Result<String> {
     let mut command = Command::new(program);
-    command
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    command.stderr(Stdio::null()).status().map(drop)
+    let output = command.arg("--version").stdin(Stdio::null()).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// A task as `hopbench instructions --tasks` tells it.
@@ -60,6 +74,7 @@ fn tasks() -> Vec<Task> {
         .args(["instructions", "--tasks"])
         .output()
         .expect("hopbench was built");
+    assert!(output.status.success(), "hopbench does not tell its tasks");
     serde_json::from_slice(&output.stdout).expect("hopbench tells its tasks as JSON")
 }
 

@@ -1,11 +1,12 @@
 //! A timer wheel: deadlines of everything that a worker, or a server, waits for. It reads no clock: instants
 //! are compared with those that callers bring.
 //!
-//! Six levels of 64 slots each, the slots of a level 64 times as long as those of the one below: from about a
-//! millisecond to 407 days. A deadline lies in the lowest level whose present turn reaches it, and comes down a level
-//! whenever time reaches its slot, so that to insert it takes the same time however many wait. Wheels tell time
-//! by their slots; this one tells it to the nanosecond: what is of the present slot lies in a heap, which is small, and
-//! each slot knows its earliest deadline.
+//! Five levels of 256 slots each, the slots of a level 256 times as long as those of the one below: of a
+//! millisecond, a quarter of a second, a minute, five hours, 52 days. How far ahead a deadline lies says its level; it comes down
+//! whenever time reaches its slot. So to insert it takes the same time however many wait, and what comes down at once
+//! is what is due within a slot: of transactions, a quarter of a second's. Wheels tell time by their slots; this
+//! one tells it to the nanosecond: what is of the present slot lies in a heap, which is small, and each slot knows its
+//! earliest deadline.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -13,16 +14,17 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-/// A slot of the lowest level lasts 2^20 ns, a little more than a millisecond.
+/// A slot of the lowest level lasts 2^20 ns, a little more than a millisecond: a tick.
 const TICK_SHIFT: u32 = 20;
-/// A level has 2^6 slots: as many as a word has bits.
-const SLOT_SHIFT: u32 = 6;
+const SLOT_SHIFT: u32 = 8;
 const SLOTS: usize = 1 << SLOT_SHIFT;
-const LEVELS: usize = 6;
-/// What lies beyond, 2.3 years after the start, waits in the last slot and then in the heap.
-const LAST_TICK: u64 = (1 << (SLOT_SHIFT * LEVELS as u32)) - 1;
+const LEVELS: usize = 5;
+/// What lies farther ahead than the wheel reaches, 36 years, counts as that far ahead.
+const FARTHEST: u64 = (1 << (SLOT_SHIFT * LEVELS as u32)) - 1;
 /// Room for so many is kept even if none waits.
-const LEAST_ENTRIES: usize = 64;
+const LEAST_ENTRIES: usize = if cfg!(test) { 4 } else { 64 };
+/// No tick, or no deadline.
+const NEVER: u64 = u64::MAX;
 /// No entry.
 const NONE: u32 = u32::MAX;
 
@@ -37,88 +39,84 @@ pub struct TimerWheel<K> {
     start: Instant,
     /// How far time has come. What is of this tick and of earlier ones is in `present`, the rest in `levels`.
     tick: u64,
-    present: BinaryHeap<Due<K>>,
+    present: BinaryHeap<Entry<K>>,
     levels: Box<[Level; LEVELS]>,
     /// The entries of all slots.
     waiting: Slab<Waiting<K>>,
-    /// How many have been in `present`.
-    serial: u64,
+    /// The tick that the next slot begins at that something is in, or [`NEVER`]: asked far more often than it changes, as
+    /// is the following.
+    next_slot: u64,
+    /// The earliest deadline, or [`NEVER`].
+    earliest_ns: u64,
+    inserted: u64,
 }
 
+/// A turn of 256 slots. The present one is empty: what is in the slot that time is in has come down.
 #[derive(Clone, Copy, Debug)]
 struct Level {
-    /// One bit a slot: whether anything is in it. All of them lie ahead of the present one.
-    occupied: u64,
-    slots: [Slot; SLOTS],
+    /// Slots that something is in.
+    slots: u32,
+    /// Whether anything is in a slot, one bit each.
+    occupied: [u64; SLOTS / 64],
+    /// The first entry of each slot.
+    first: [u32; SLOTS],
+    earliest_ns: [u64; SLOTS],
 }
 
-/// A list of entries in order of insertion.
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    first: u32,
-    last: u32,
-    earliest_ns: u64,
-}
-
+/// An entry in the list of a slot.
 #[derive(Debug)]
 struct Waiting<K> {
-    at_ns: u64,
+    entry: Entry<K>,
     next: u32,
-    key: K,
 }
 
 impl<K> TimerWheel<K> {
-    /// An empty wheel. `start` is not after any deadline or `now` to come; what is counts as at `start`.
+    /// An empty wheel. What is due before `start` counts as due at `start`.
     #[must_use]
     pub fn new(start: Instant) -> Self {
-        const EMPTY: Level = Level {
-            occupied: 0,
-            slots: [Slot::EMPTY; SLOTS],
-        };
         Self {
             start,
             tick: 0,
             present: BinaryHeap::new(),
-            levels: Box::new([EMPTY; LEVELS]),
+            levels: Box::new([Level::EMPTY; LEVELS]),
             waiting: Slab::new(),
-            serial: 0,
+            next_slot: NEVER,
+            earliest_ns: NEVER,
+            inserted: 0,
         }
     }
 
     /// Adds a deadline.
     pub fn insert(&mut self, at: Instant, key: K) {
-        let at_ns = self.ns(at);
-        if tick_of(at_ns) <= self.tick {
-            self.bring(at_ns, key);
-        } else {
-            let next = NONE;
-            let index = self.waiting.insert(Waiting { at_ns, next, key });
-            self.append(u32::try_from(index).expect("fewer than 2^32 timers"), at_ns);
-        }
+        let at_ns = ns(at.saturating_duration_since(self.start));
+        let at_ns = at_ns.min((self.tick + FARTHEST) << TICK_SHIFT);
+        self.earliest_ns = self.earliest_ns.min(at_ns);
+        let serial = self.inserted;
+        self.inserted += 1;
+        self.place(Entry { at_ns, serial, key });
     }
 
     /// The earliest deadline.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let earliest_ns = match self.present.peek() {
-            Some(due) => due.at_ns,
-            None => {
-                let (level, slot) = self.first_slot()?;
-                self.levels[level].slots[slot].earliest_ns
-            }
-        };
-        Some(self.start + Duration::from_nanos(earliest_ns))
+        let is_any = self.earliest_ns != NEVER;
+        is_any.then(|| self.start + Duration::from_nanos(self.earliest_ns))
     }
 
     /// Takes the earliest entry if its deadline has come.
     pub fn pop_due(&mut self, now: Instant) -> Option<K> {
-        let now_ns = self.ns(now);
-        self.turn_to(tick_of(now_ns));
-        let due = self.present.peek_mut()?;
-        if due.at_ns > now_ns {
+        let now_ns = ns(now.checked_duration_since(self.start)?);
+        let now = now_ns >> TICK_SHIFT;
+        if now_ns < self.earliest_ns {
+            // Nearer to what is inserted next.
+            self.tick = now.min(self.next_slot - 1).max(self.tick);
             return None;
         }
-        let key = std::collections::binary_heap::PeekMut::pop(due).key;
+        while self.present.is_empty() {
+            self.enter(self.next_slot);
+        }
+        let key = self.present.pop()?.key;
+        self.earliest_ns = self.find_earliest();
         self.give_back();
         Some(key)
     }
@@ -135,83 +133,62 @@ impl<K> TimerWheel<K> {
         self.len() == 0
     }
 
-    fn ns(&self, at: Instant) -> u64 {
-        let since = at.saturating_duration_since(self.start);
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    fn find_earliest(&self) -> u64 {
+        let in_slots = || {
+            let first = self
+                .next_slots()
+                .map(|(slots, _, slot)| slots.earliest_ns[slot]);
+            first.min().unwrap_or(NEVER)
+        };
+        self.present
+            .peek()
+            .map_or_else(in_slots, |entry| entry.at_ns)
     }
 
-    /// Turns the wheel until something is in `present`, but not beyond `now`.
-    fn turn_to(&mut self, now: u64) {
-        while self.present.is_empty() && self.tick < now {
-            let next = self.first_slot();
-            let begin = next.map(|(level, slot)| self.begin_of(level, slot));
-            match next.zip(begin) {
-                Some(((level, slot), begin)) if begin <= now => {
-                    self.tick = begin;
-                    self.empty_slot(level, slot);
-                }
-                _ => self.tick = now,
+    /// Of each level the next slot that something is in, and when it begins.
+    fn next_slots(&self) -> impl Iterator<Item = (&Level, u64, usize)> {
+        let levels = self.levels.iter().enumerate();
+        levels.filter_map(|(level, slots)| {
+            let turn = self.tick >> shift(level);
+            let ahead = slots.next_after(turn as usize % SLOTS)?;
+            let next = turn + ahead as u64;
+            Some((slots, next << shift(level), next as usize % SLOTS))
+        })
+    }
+
+    /// Brings down what is in the slots that begin at `tick`; nothing lies between the present and it.
+    fn enter(&mut self, tick: u64) {
+        self.tick = tick;
+        for level in 0..LEVELS {
+            if tick & ((1 << shift(level)) - 1) != 0 {
+                break;
+            }
+            let mut next = self.levels[level].take(slot_of(tick, level));
+            while next != NONE {
+                let waiting = self.waiting.remove(next as usize);
+                next = waiting.next;
+                self.place(waiting.entry);
             }
         }
+        let begins = self.next_slots().map(|(_, begin, _)| begin);
+        self.next_slot = begins.min().unwrap_or(NEVER);
     }
 
-    /// The slot that the earliest deadline is in: what is in a level lies before all that is in those above.
-    fn first_slot(&self) -> Option<(usize, usize)> {
-        let mut levels = self.levels.iter().enumerate();
-        let (level, occupied) = levels.find_map(|(index, level)| {
-            let is_occupied = level.occupied != 0;
-            is_occupied.then_some((index, level.occupied))
-        })?;
-        Some((level, occupied.trailing_zeros() as usize))
-    }
-
-    /// The first tick of a slot that lies ahead.
-    fn begin_of(&self, level: usize, slot: usize) -> u64 {
-        let shift = SLOT_SHIFT * level as u32;
-        let turn = self.tick >> (shift + SLOT_SHIFT) << (shift + SLOT_SHIFT);
-        turn | (slot as u64) << shift
-    }
-
-    /// Brings the entries of a slot, whose time has come, to where they belong now.
-    fn empty_slot(&mut self, level: usize, slot: usize) {
-        let level = &mut self.levels[level];
-        level.occupied &= !(1 << slot);
-        let mut next = std::mem::replace(&mut level.slots[slot], Slot::EMPTY).first;
-        while next != NONE {
-            let index = next;
-            let entry = &mut self.waiting[index as usize];
-            next = std::mem::replace(&mut entry.next, NONE);
-            let at_ns = entry.at_ns;
-            if tick_of(at_ns) <= self.tick {
-                let key = self.waiting.remove(index as usize).key;
-                self.bring(at_ns, key);
-            } else {
-                self.append(index, at_ns);
-            }
+    fn place(&mut self, entry: Entry<K>) {
+        let at_ns = entry.at_ns;
+        let ahead = (at_ns >> TICK_SHIFT).saturating_sub(self.tick);
+        if ahead == 0 {
+            self.present.push(entry);
+            return;
         }
-    }
-
-    fn bring(&mut self, at_ns: u64, key: K) {
-        let serial = self.serial;
-        self.serial += 1;
-        self.present.push(Due { at_ns, serial, key });
-    }
-
-    /// Puts an entry, which lies ahead, at the end of its slot.
-    fn append(&mut self, index: u32, at_ns: u64) {
-        let tick = tick_of(at_ns);
-        let level = (tick ^ self.tick).ilog2() / SLOT_SHIFT;
-        let slot = (tick >> (SLOT_SHIFT * level)) as usize % SLOTS;
-        let level = &mut self.levels[level as usize];
-        level.occupied |= 1 << slot;
-        let slot = &mut level.slots[slot];
-        slot.earliest_ns = slot.earliest_ns.min(at_ns);
-        let last = std::mem::replace(&mut slot.last, index);
-        if last == NONE {
-            slot.first = index;
-        } else {
-            self.waiting[last as usize].next = index;
-        }
+        let level = (ahead.ilog2() / SLOT_SHIFT) as usize;
+        let tick = at_ns >> TICK_SHIFT;
+        let slot = slot_of(tick, level);
+        self.next_slot = self.next_slot.min(tick >> shift(level) << shift(level));
+        let next = self.levels[level].first[slot];
+        let index = self.waiting.insert(Waiting { entry, next });
+        let index = u32::try_from(index).expect("fewer than 2^32 timers");
+        self.levels[level].put(slot, index, at_ns);
     }
 
     /// What a crowd has left behind goes back; under a steady load this hardly ever happens.
@@ -235,65 +212,98 @@ impl<K> TimerWheel<K> {
 
     /// Moves the entries of all slots to a place with room for so many.
     fn resettle(&mut self, room: usize) {
-        let mut left = std::mem::replace(&mut self.waiting, Slab::with_capacity(room));
-        for level in 0..LEVELS {
-            for slot in 0..SLOTS {
-                let mut next =
-                    std::mem::replace(&mut self.levels[level].slots[slot], Slot::EMPTY).first;
-                while next != NONE {
-                    let entry = left.remove(next as usize);
-                    next = entry.next;
-                    let at_ns = entry.at_ns;
-                    let index = self.waiting.insert(Waiting {
-                        next: NONE,
-                        ..entry
-                    });
-                    self.append(index as u32, at_ns);
-                }
-            }
+        *self.levels = [Level::EMPTY; LEVELS];
+        self.next_slot = NEVER;
+        let left = std::mem::replace(&mut self.waiting, Slab::with_capacity(room));
+        for (_, waiting) in left {
+            self.place(waiting.entry);
         }
     }
 }
 
-impl Slot {
+impl Level {
     const EMPTY: Self = Self {
-        first: NONE,
-        last: NONE,
-        earliest_ns: u64::MAX,
+        slots: 0,
+        occupied: [0; SLOTS / 64],
+        first: [NONE; SLOTS],
+        earliest_ns: [NEVER; SLOTS],
     };
+
+    /// How many slots after `slot`, round and round, the first is that something is in.
+    fn next_after(&self, slot: usize) -> Option<usize> {
+        if self.slots == 0 {
+            return None;
+        }
+        let begin = (slot + 1) % SLOTS;
+        let (word, bit) = (begin / 64, begin % 64);
+        let ahead = (self.occupied[word] >> bit).trailing_zeros() as usize;
+        if ahead < 64 {
+            return Some(ahead + 1);
+        }
+        // Last the bits of that word before `bit`.
+        let words = self.occupied.len();
+        let found = (1..=words).find(|after| self.occupied[(word + after) % words] != 0)?;
+        let bits = self.occupied[(word + found) % words];
+        Some(64 * found + bits.trailing_zeros() as usize - bit + 1)
+    }
+
+    fn put(&mut self, slot: usize, index: u32, at_ns: u64) {
+        self.occupied[slot / 64] |= 1 << (slot % 64);
+        let is_first = std::mem::replace(&mut self.first[slot], index) == NONE;
+        self.slots += u32::from(is_first);
+        self.earliest_ns[slot] = self.earliest_ns[slot].min(at_ns);
+    }
+
+    /// Empties a slot; its first entry.
+    fn take(&mut self, slot: usize) -> u32 {
+        self.occupied[slot / 64] &= !(1 << (slot % 64));
+        self.earliest_ns[slot] = NEVER;
+        let first = std::mem::replace(&mut self.first[slot], NONE);
+        self.slots -= u32::from(first != NONE);
+        first
+    }
 }
 
-fn tick_of(at_ns: u64) -> u64 {
-    (at_ns >> TICK_SHIFT).min(LAST_TICK)
+/// Ticks of a slot, as a power of two.
+fn shift(level: usize) -> u32 {
+    SLOT_SHIFT * level as u32
+}
+
+fn slot_of(tick: u64, level: usize) -> usize {
+    (tick >> shift(level)) as usize % SLOTS
+}
+
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Ordered so that the greatest is the earliest: the heap has its maximum on top.
 #[derive(Debug)]
-struct Due<K> {
+struct Entry<K> {
     at_ns: u64,
     serial: u64,
     key: K,
 }
 
-impl<K> Ord for Due<K> {
+impl<K> Ord for Entry<K> {
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at_ns, other.serial).cmp(&(self.at_ns, self.serial))
     }
 }
 
-impl<K> PartialOrd for Due<K> {
+impl<K> PartialOrd for Entry<K> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<K> PartialEq for Due<K> {
+impl<K> PartialEq for Entry<K> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl<K> Eq for Due<K> {}
+impl<K> Eq for Entry<K> {}
 
 #[cfg(test)]
 mod tests {
@@ -355,24 +365,32 @@ mod tests {
         let mut wheel = TimerWheel::new(start);
         wheel.insert(early, 'a');
         assert_eq!(wheel.next_deadline(), Some(start));
+        assert_eq!(wheel.pop_due(early), None);
         assert_eq!(wheel.pop_due(start), Some('a'));
     }
 
     /// What is done with a wheel.
     #[derive(Clone, Debug)]
     enum Step {
-        Insert { ahead_ns: u64 },
-        Pass { ns: u64 },
+        Insert {
+            ahead_ns: u64,
+        },
+        /// The latest deadline once more.
+        Repeat,
+        Pass {
+            ns: u64,
+        },
     }
 
-    /// Of every order of magnitude, to more than the wheel reaches.
+    /// Of every order of magnitude, to two years.
     fn duration_ns() -> impl Strategy<Value = u64> {
-        (0..58_u32, any::<u64>()).prop_map(|(bits, any)| any & ((1 << bits) - 1))
+        (16..56_u32, any::<u64>()).prop_map(|(bits, any)| any & ((1 << bits) - 1))
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            3 => duration_ns().prop_map(|ahead_ns| Step::Insert { ahead_ns }),
+            4 => duration_ns().prop_map(|ahead_ns| Step::Insert { ahead_ns }),
+            1 => Just(Step::Repeat),
             1 => duration_ns().prop_map(|ns| Step::Pass { ns }),
             1 => Just(Step::Pass { ns: 500_000 }),
         ]
@@ -385,12 +403,17 @@ mod tests {
             let mut now = start;
             let mut wheel = TimerWheel::new(start);
             let mut map = BTreeMap::new();
+            let mut latest = start;
             for (key, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Insert { ahead_ns } => {
-                        let at = now + Duration::from_nanos(ahead_ns);
-                        wheel.insert(at, key);
-                        map.insert((at, key), key);
+                        latest = now + Duration::from_nanos(ahead_ns);
+                        wheel.insert(latest, key);
+                        map.insert((latest, key), key);
+                    }
+                    Step::Repeat => {
+                        wheel.insert(latest, key);
+                        map.insert((latest, key), key);
                     }
                     Step::Pass { ns } => {
                         now += Duration::from_nanos(ns);

@@ -355,7 +355,7 @@ impl Worker {
     }
 }
 
-/// Per slot of the call table: how often it was used, and when the earliest entry in the timer queue
+/// Per slot of the call table: how often it was used, and when the earliest entry in the timer wheel
 /// that points to it is due. Outlives the calls, so that a slot's next call does with the entry of
 /// the last one.
 #[derive(Default)]
@@ -390,7 +390,7 @@ impl CallSlots {
         (generation << SLOT_BITS == key & !((1 << SLOT_BITS) - 1)).then_some(slot)
     }
 
-    /// Whether `deadline` needs an entry in the timer queue.
+    /// Whether `deadline` needs an entry in the timer wheel.
     pub(super) fn note_deadline(&mut self, slot: usize, deadline: Instant) -> bool {
         let is_sooner = self.0[slot].scheduled.is_none_or(|at| deadline < at);
         if is_sooner {

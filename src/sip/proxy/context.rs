@@ -130,7 +130,7 @@ pub(crate) struct Context<F> {
     pub(crate) patience_ends_at: Option<Instant>,
     /// Whether the final response has gone upstream.
     pub(crate) is_answered: bool,
-    /// When the earliest entry in the timer queue that counts is due.
+    /// When the earliest entry in the timer wheel that counts is due.
     pub(crate) scheduled: Option<Instant>,
 }
 

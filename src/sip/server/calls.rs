@@ -287,7 +287,7 @@ impl<F: Clone> Server<F> {
         let call = self.calls.find(id)?;
         if call.deadline() > now {
             // Looked at again well before it would be forgotten, so that the entry of a call that
-            // ends does not stay in the queue for the rest of the call's longest life.
+            // ends does not stay in the wheel for the rest of the call's longest life.
             return Some(call.deadline().min(now + self.config.timing.timeout()));
         }
         match call.state {

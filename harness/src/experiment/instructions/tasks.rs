@@ -171,7 +171,6 @@ impl Task {
     pub(crate) fn description(&self) -> serde_json::Value {
         serde_json::json!({
             "name": self.name(),
-            "iterations": self.iterations,
             "callgrind_arguments": self.callgrind_arguments(),
         })
     }

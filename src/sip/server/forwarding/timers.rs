@@ -78,7 +78,7 @@ impl<F: Clone> Server<F> {
         self.scratch = scratch;
     }
 
-    /// Puts a context's deadline into the queue, unless an earlier entry is there.
+    /// Puts a context's deadline into the wheel, unless an earlier entry is there.
     pub(super) fn schedule(&mut self, id: ContextId) {
         if let Some(context) = self.contexts.find(id)
             && let Some(deadline) = context.deadline()
