@@ -1,8 +1,9 @@
-//! In the steady state a call costs the generator no allocation: not over TCP, not over UDP, and over TLS
-//! none but those that rustls makes for its records.
+//! In the steady state a message costs the generator no allocation, be it of a call or of a refresh, of one user or of many
+//! by turns, over datagrams or streams, gathered or not, in a tunnel or not; and over TLS none but those that rustls makes
+//! for its records.
 //!
-//! What is compared are two loads of the same length, one of many calls and one of few, on a worker that has
-//! seen more calls at once than either brings. The least of several readings counts, since a machine
+//! What is compared are two loads of the same length, one of many operations and one of few, on a worker that has
+//! seen more of them at once than either brings. The least of several readings counts, since a machine
 //! that stalls piles up more than ever before, for which buffers grow.
 
 #![allow(clippy::unwrap_used)]
@@ -11,6 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use hopbench::load::{
     ArrivalLaw, BackOff, Course, Generator, GeneratorConfig, Lifecycle, LoadPlan, Mix, Progress,
@@ -27,16 +29,59 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 const MANY_PER_SECOND: f64 = 400.0;
 const FEW_PER_SECOND: f64 = 10.0;
 const SECONDS: f64 = 0.5;
-/// Calls that the one load has more than the other.
-const FURTHER_CALLS: u64 = ((MANY_PER_SECOND - FEW_PER_SECOND) * SECONDS) as u64;
+/// Operations that the one load has more than the other.
+const FURTHER_OPERATIONS: u64 = ((MANY_PER_SECOND - FEW_PER_SECOND) * SECONDS) as u64;
+/// Who call by turns, where several do.
+const USERS: u32 = 16;
+/// Who refresh by turns: so many that each is done before its next turn, also on a machine that stalls for half a second.
+const REFRESHING_USERS: u32 = 400;
 /// Of each load.
 const READINGS: usize = 4;
 /// Records that a call takes at the most: what each side says in one wake-up is one. INVITE; 100, 180 and 200; ACK and
 /// BYE; 200.
 const RECORDS_OF_CALL: u64 = 4;
 
+/// What is done over and over.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    stack: &'static str,
+    workload: Workload,
+    users: u32,
+    gather: Duration,
+}
+
+impl Case {
+    fn calls(stack: &'static str) -> Self {
+        Self {
+            stack,
+            workload: Workload::Invite,
+            users: 1,
+            gather: Duration::ZERO,
+        }
+    }
+
+    fn plan(self, rate_per_second: f64, talk_seconds: f64) -> LoadPlan {
+        LoadPlan {
+            workload: self.workload,
+            lifecycle: Lifecycle::PerRegistration,
+            arrivals: ArrivalLaw::Constant,
+            course: Course::Steady,
+            rate_per_second,
+            warm_up_seconds: 0.0,
+            duration_seconds: SECONDS,
+            drain_seconds: 20.0,
+            users: self.users,
+            talk_seconds,
+            ring_seconds: 0.0,
+            mix: Mix::default(),
+            back_off: BackOff::default(),
+            seed: 7,
+        }
+    }
+}
+
 fn accounts() -> Accounts {
-    Accounts::new("hopbench.test", "hopbench", 1)
+    Accounts::new("hopbench.test", "hopbench", REFRESHING_USERS)
 }
 
 /// A node on a thread of its own, which ends with the process.
@@ -56,25 +101,6 @@ fn start_node(stack: &'static str, settings: Settings) -> SocketAddr {
         });
     });
     address.recv().unwrap()
-}
-
-fn calls(rate_per_second: f64, talk_seconds: f64) -> LoadPlan {
-    LoadPlan {
-        workload: Workload::Invite,
-        lifecycle: Lifecycle::PerRegistration,
-        arrivals: ArrivalLaw::Constant,
-        course: Course::Steady,
-        rate_per_second,
-        warm_up_seconds: 0.0,
-        duration_seconds: SECONDS,
-        drain_seconds: 20.0,
-        users: 1,
-        talk_seconds,
-        ring_seconds: 0.0,
-        mix: Mix::default(),
-        back_off: BackOff::default(),
-        seed: 7,
-    }
 }
 
 /// What the worker allocates while such calls are made: the least of several readings.
@@ -97,36 +123,83 @@ fn least_allocations(generator: &Generator, plan: &LoadPlan) -> u64 {
     readings.min().unwrap()
 }
 
-/// What [`FURTHER_CALLS`] cost the worker.
-fn allocations_of_further_calls(stack: &'static str, settings: Settings) -> u64 {
-    let target = start_node(stack, settings.clone());
-    let config = GeneratorConfig::new(stack, target, settings, accounts());
+/// What [`FURTHER_OPERATIONS`] cost the worker.
+fn allocations_of(case: Case, settings: &Settings) -> u64 {
+    let target = start_node(case.stack, settings.clone());
+    let config = GeneratorConfig {
+        gather: case.gather,
+        ..GeneratorConfig::new(case.stack, target, settings.clone(), accounts())
+    };
     let generator = Generator::start(&config).unwrap();
-    // More calls at once than will ever be again.
-    let crowd = calls(4.0 * MANY_PER_SECOND, SECONDS);
+    // More at once than will ever be again.
+    let (rate_per_second, talk_seconds) = match case.workload {
+        Workload::Invite => (4.0 * MANY_PER_SECOND, SECONDS),
+        _ => (2.0 * MANY_PER_SECOND, 0.0),
+    };
+    let crowd = case.plan(rate_per_second, talk_seconds);
     let report = generator.run(&crowd, |_| {}).unwrap();
     assert_eq!(report.failures.len(), 0, "{:?}", report.failures);
-    let many = least_allocations(&generator, &calls(MANY_PER_SECOND, 0.0));
-    let few = least_allocations(&generator, &calls(FEW_PER_SECOND, 0.0));
-    println!("{stack}: {many} allocations with {FURTHER_CALLS} calls more than with {few}");
+    let many = least_allocations(&generator, &case.plan(MANY_PER_SECOND, 0.0));
+    let few = least_allocations(&generator, &case.plan(FEW_PER_SECOND, 0.0));
+    println!(
+        "{case:?}: {many} allocations with {FURTHER_OPERATIONS} operations more than with {few}"
+    );
     many.saturating_sub(few)
+}
+
+fn assert_allocates_nothing(case: Case, settings: &Settings) {
+    let allocations = allocations_of(case, settings);
+    // A handful may be of whatever else the process does.
+    assert!(
+        allocations < FURTHER_OPERATIONS / 20,
+        "{case:?}: {allocations}"
+    );
 }
 
 #[test]
 fn a_call_over_plain_carriers_allocates_nothing() {
     for stack in ["tcp", "udp"] {
-        let allocations = allocations_of_further_calls(stack, Settings::default());
-        // A handful may be of whatever else the process does.
-        assert!(allocations < FURTHER_CALLS / 20, "{stack}: {allocations}");
+        let case = Case::calls(stack);
+        let gather = Duration::from_micros(1_930);
+        for case in [
+            case,
+            Case {
+                users: USERS,
+                ..case
+            },
+            Case { gather, ..case },
+        ] {
+            assert_allocates_nothing(case, &Settings::default());
+        }
+    }
+}
+
+#[test]
+fn a_refresh_over_plain_carriers_allocates_nothing() {
+    for stack in ["tcp", "udp"] {
+        let case = Case {
+            workload: Workload::Reregister,
+            users: REFRESHING_USERS,
+            ..Case::calls(stack)
+        };
+        assert_allocates_nothing(case, &Settings::default());
+    }
+}
+
+#[test]
+fn a_call_in_a_tunnel_allocates_nothing() {
+    let settings = Settings::generate(USERS).unwrap();
+    for stack in ["udp@clear", "udp@wireguard", "tcp@clear", "tcp@wireguard"] {
+        assert_allocates_nothing(Case::calls(stack), &settings);
     }
 }
 
 #[test]
 fn a_call_over_tls_allocates_what_rustls_needs_for_its_records() {
     let settings = Settings::generate(1).unwrap();
-    let allocations = allocations_of_further_calls("tls", settings);
+    let allocations = allocations_of(Case::calls("tls"), &settings);
     // rustls keeps each record that it has sealed or opened in a vector of its own. A few may be of whatever else
     // the process does.
-    let most = FURTHER_CALLS * RECORDS_OF_CALL + FURTHER_CALLS / 10;
+    let most = FURTHER_OPERATIONS * RECORDS_OF_CALL + FURTHER_OPERATIONS / 10;
     assert!(allocations <= most, "{allocations} of at most {most}");
 }

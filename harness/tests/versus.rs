@@ -43,6 +43,11 @@ fn sipp_and_the_generator_call_the_same_servers() {
                 expected.insert(id("tcp", caller, rate, server));
             }
         }
+        if rate != "highest" {
+            for caller in ["hopbench-at-once", "sipp-punctual"] {
+                expected.insert(id("tcp", caller, rate, "node"));
+            }
+        }
         expected.insert(id("tls", "hopbench", rate, "node"));
     }
     let found: BTreeSet<String> = run.cells.iter().map(|cell| cell.id.clone()).collect();
@@ -60,14 +65,19 @@ fn sipp_and_the_generator_call_the_same_servers() {
             }
             assert_eq!(figure("failed_count"), 0.0);
         }
-        let is_ours = cell.parameters["caller"] == "hopbench";
-        let gathers = cell.parameters.contains_key("gather_microseconds");
-        assert_eq!(gathers, cell.parameters["caller"] != "sipp");
+        let caller = cell.parameters["caller"].as_str().unwrap();
+        let (is_ours, is_sipp) = (caller.starts_with("hopbench"), caller.starts_with("sipp"));
+        let gathers = cell.parameters.get("gather_microseconds");
+        assert_eq!(gathers.is_some(), !is_sipp);
+        assert_eq!(
+            gathers.is_some_and(|gather| *gather == 0),
+            caller == "hopbench-at-once"
+        );
         if cell.verdict == Verdict::Ok {
-            let is_watched =
-                cell.parameters["caller"] == "sipp" && cell.parameters["rate"] != "highest";
+            let is_watched = cell.stack == "tcp" && cell.parameters["rate"] != "highest";
             for (key, is_told) in [
-                ("scheduling_lag_ns", is_ours || is_watched),
+                ("scheduling_lag_ns", is_ours),
+                ("observed_lag_ns", is_watched && (is_ours || is_sipp)),
                 ("session_request_delay_ns", is_ours),
             ] {
                 let tells = cell.metrics.contains_key(key);
@@ -75,7 +85,7 @@ fn sipp_and_the_generator_call_the_same_servers() {
             }
         }
         let version = cell.parameters.get("caller_version");
-        assert_eq!(version.is_some(), cell.parameters["caller"] == "sipp");
+        assert_eq!(version.is_some(), is_sipp);
     }
     let tls = id("tls", "hopbench", "100.0", "node");
     let tls = run.cells.iter().find(|cell| cell.id == tls).unwrap();
@@ -101,7 +111,10 @@ fn sipp_and_the_generator_call_the_same_servers() {
     assert_eq!(ratio.expect(&said).control_cell_id, control);
     assert!(said.contains("## Against SIPp"), "{said}");
     let report = std::fs::read_to_string(folder.path().join("report.md")).unwrap();
-    assert!(report.contains("| ÷ SIPp |"), "{report}");
+    assert!(
+        report.contains("| hopbench-at-once | sipp-punctual |"),
+        "{report}"
+    );
 }
 
 #[test]

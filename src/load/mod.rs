@@ -24,3 +24,4 @@ pub use plan::{
     BackOff, Called, Callees, GeneratorConfig, Lifecycle, LoadPlan, Mix, PlanError, Stage, Workload,
 };
 pub use single::SingleUser;
+pub use worker::GATHERED_RECEIVE_BUFFER_BYTES;

@@ -38,8 +38,9 @@ const FINISH_POLL: Duration = Duration::from_millis(2);
 const REST: Duration = Duration::from_secs(3_600);
 /// Lifetime that registrations ask for unless they are told otherwise: longer than any run.
 const EXPIRES_SECONDS: u32 = 3_600;
-/// What waits at a datagram socket of a generator that gathers, in the kernel's count: a small datagram is 1 KiB or more.
-const GATHERED_BYTES: u32 = 1024 * 1024;
+/// What may wait to be received at a datagram socket of a generator that gathers, unless it is told otherwise; in the
+/// kernel's count, where a small datagram is 1 KiB or more.
+pub const GATHERED_RECEIVE_BUFFER_BYTES: u32 = 1024 * 1024;
 /// Operations started before the connections get a turn.
 const STARTS_PER_TURN: usize = 64;
 
@@ -215,7 +216,7 @@ impl Worker {
             let buffers = &mut settings.socket_buffers;
             buffers
                 .socket_receive_buffer_bytes
-                .get_or_insert(GATHERED_BYTES);
+                .get_or_insert(GATHERED_RECEIVE_BUFFER_BYTES);
         }
         let transport = stack.open(&settings)?;
         let mut users = Vec::new();

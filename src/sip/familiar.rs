@@ -223,11 +223,17 @@ fn are_all_like(
 
 /// Whether no header line of a head is folded and no CR or LF stands on its own: a line is what is between two LFs.
 fn is_plain(head: &[u8]) -> bool {
-    let mut lines = head.split_inclusive(|&byte| byte == b'\n');
-    lines.all(|line| match line {
-        [text @ .., b'\r', b'\n'] => !matches!(text, [b' ' | b'\t', ..]) && !text.contains(&b'\r'),
-        _ => false,
-    })
+    let is_folded = |at: usize| matches!(head.get(at), Some(b' ' | b'\t'));
+    let mut lines = 0;
+    for end in memchr::memchr_iter(b'\n', head) {
+        if !head[..end].ends_with(b"\r") || is_folded(end + 1) {
+            return false;
+        }
+        lines += 1;
+    }
+    // As many as are before an LF: so there is no other.
+    let is_tidy = memchr::memchr_iter(b'\r', head).count() == lines;
+    is_tidy && !is_folded(0) && head.ends_with(b"\n")
 }
 
 /// Frees the values of those header lines of a head of which nothing was looked at.
@@ -253,6 +259,27 @@ mod tests {
     use super::*;
 
     const HEAD: &[u8] = b"SIP/2.0 200 OK\r\nCall-ID: 17af\r\nCSeq: 1 BYE\r\n\r\n";
+
+    /// Line by line.
+    fn is_plain_by_lines(head: &[u8]) -> bool {
+        let mut lines = head.split_inclusive(|&byte| byte == b'\n');
+        lines.all(|line| match line {
+            [text @ .., b'\r', b'\n'] => {
+                !matches!(text, [b' ' | b'\t', ..]) && !text.contains(&b'\r')
+            }
+            _ => false,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn heads_are_plain_whose_lines_are(text in "(a|b|\r\n|\r\n|\r|\n| |\t){1,12}") {
+            for head in [text.clone(), format!("{text}\r\n")] {
+                let head = head.as_bytes();
+                prop_assert_eq!(is_plain(head), is_plain_by_lines(head));
+            }
+        }
+    }
 
     fn knows(head: &[u8]) -> Familiar<u32> {
         let mut familiar = Familiar::default();

@@ -2,6 +2,7 @@
 //! or a call. For floors and for counting instructions; the transports, and so everything that costs
 //! time beside SIP, are left out. Nothing is lost, late or twice.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,10 @@ pub struct Rehearsal {
     transport: &'static str,
     server: Server<()>,
     epoch: Instant,
+    /// Who takes turns with each flow.
+    users: u32,
+    /// Of those who refresh theirs.
+    registrations: BTreeMap<u32, Registration>,
     flows: u32,
     outbox: Outbox,
     replies: Replies,
@@ -56,7 +61,7 @@ struct Replies(Outbox);
 
 const CLIENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000);
 const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5_060);
-const USER: u32 = 7;
+const FIRST_USER: u32 = 7;
 const EXPIRES_SECONDS: u32 = 3_600;
 
 impl Outbound<()> for Replies {
@@ -132,11 +137,17 @@ impl ClientFlow for Registration {
 }
 
 impl Rehearsal {
-    /// `transport` is `UDP`, `TCP` or `TLS`, as `Via` names it. All secrets are constant, so that the same
+    /// One user. `transport` is `UDP`, `TCP` or `TLS`, as `Via` names it. All secrets are constant, so that the same
     /// calls at the same times since `epoch` are the same bytes.
     #[must_use]
     pub fn new(transport: &'static str, epoch: Instant) -> Self {
-        let accounts = Accounts::new("hopbench.test", "hopbench", USER + 1);
+        Self::by_turns(transport, epoch, 1)
+    }
+
+    /// So many users, of whom each does what is done next.
+    #[must_use]
+    pub fn by_turns(transport: &'static str, epoch: Instant, users: u32) -> Self {
+        let accounts = Accounts::new("hopbench.test", "hopbench", FIRST_USER + users);
         let interface = Interface::unprotected(transport, SERVER);
         let config = ServerConfig::new(accounts.clone(), vec![interface]);
         Self {
@@ -146,6 +157,8 @@ impl Rehearsal {
             transport,
             server: Server::new(config, [7; 32], epoch),
             epoch,
+            users,
+            registrations: BTreeMap::new(),
             flows: 0,
             outbox: Outbox::new(),
             replies: Replies::default(),
@@ -160,6 +173,21 @@ impl Rehearsal {
     pub fn register(&mut self, now: Instant) -> Vec<Delivered> {
         self.flows += 1;
         self.run(&mut Registration::new(self.flows), now)
+    }
+
+    /// A registration of who has none, and a refresh otherwise, with credentials right away: what was delivered, in
+    /// order.
+    ///
+    /// # Panics
+    /// When it does not succeed.
+    pub fn refresh(&mut self, now: Instant) -> Vec<Delivered> {
+        self.flows += 1;
+        let flows = self.flows;
+        let known = self.registrations.remove(&self.user());
+        let mut registration = known.unwrap_or_else(|| Registration::new(flows));
+        let delivered = self.run(&mut registration, now);
+        self.registrations.insert(self.user(), registration);
+        delivered
     }
 
     /// One call without talk, from INVITE to the 200 that ends it: what was delivered, in order.
@@ -181,11 +209,17 @@ impl Rehearsal {
             &self.stationery,
             self.transport,
             self.epoch,
+            self.user(),
         );
         call.start(&agent, now, &mut self.outbox);
         let bytes = self.outbox.bytes();
         self.outbox.clear();
         bytes
+    }
+
+    /// Whose turn it is.
+    fn user(&self) -> u32 {
+        FIRST_USER + self.flows % self.users
     }
 
     fn run(&mut self, flow: &mut impl ClientFlow, now: Instant) -> Vec<Delivered> {
@@ -195,6 +229,7 @@ impl Rehearsal {
             &self.stationery,
             self.transport,
             self.epoch,
+            self.user(),
         );
         let mut delivered = Vec::new();
         begin(flow, &agent, now, &mut self.outbox);
@@ -220,10 +255,11 @@ fn agent<'a>(
     stationery: &'a Stationery,
     transport: &'static str,
     epoch: Instant,
+    user: u32,
 ) -> Agent<'a> {
     Agent {
         accounts,
-        user: USER,
+        user,
         transport,
         reliability: Reliability::of(transport != "UDP"),
         sent_by: CLIENT,
@@ -322,6 +358,27 @@ mod tests {
             ];
             assert_eq!(call, named(&expected), "{transport}");
         }
+    }
+
+    #[test]
+    fn users_take_turns_and_refresh_without_a_challenge() {
+        let epoch = Instant::now();
+        let mut rehearsal = Rehearsal::by_turns("TCP", epoch, 3);
+        let now = epoch + Duration::from_secs(1);
+        let user = |delivered: &[Delivered]| {
+            let text = String::from_utf8_lossy(&delivered[0].bytes).into_owned();
+            let from = text.lines().find(|line| line.starts_with("From:"));
+            let from = from.unwrap_or_default().split(";tag").next();
+            from.unwrap_or_default().to_owned()
+        };
+        let first: Vec<String> = (0..3).map(|_| user(&rehearsal.refresh(now))).collect();
+        assert!(first[0] != first[1] && first[1] != first[2] && first[2] != first[0]);
+        for expected in &first {
+            let refresh = rehearsal.refresh(now);
+            assert_eq!(refresh.len(), 2, "{refresh:?}");
+            assert_eq!(user(&refresh), *expected);
+        }
+        assert_eq!(user(&rehearsal.call(now)), first[0]);
     }
 
     #[test]

@@ -4,10 +4,12 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, anyhow};
+use hopbench::record::Environment;
 use hopbench::transport::{Settings, WireguardKeys};
 use serde_json::{Value, json};
 
 use super::{EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, run, usage};
+use crate::environment;
 use crate::experiment::{Bench, Trial};
 use crate::interrupt;
 use crate::limits::{self, Readings};
@@ -21,7 +23,7 @@ use crate::variant::Handicap;
 /// Options of the check.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 as demanded; 1 less than demanded, or nothing could be measured; 2 wrong usage; \
+    after_help = "Exit codes: 0 as demanded; 1 less than demanded, or nothing or too little could be measured; 2 wrong usage; \
     130 interrupted, what was measured so far is told.\n\n\
     Three cells of one stack are measured side by side, as in any run: calls over kept hops. The null test \
     compares two that are the same; its 95 % interval should hold 1. The power test compares one whose server \
@@ -57,10 +59,10 @@ pub(crate) struct Args {
     /// Seed of arrivals and order
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Fail if the interval of fewer null tests than this share holds 1
+    /// Fail if the interval of fewer null tests than this share holds 1, or too few could be measured
     #[arg(long, value_name = "SHARE")]
     require_coverage: Option<f64>,
-    /// Fail if the handicap is detected in fewer power tests than this share
+    /// Fail if the handicap is detected in fewer power tests than this share, or too few could be measured
     #[arg(long, value_name = "SHARE")]
     require_detection: Option<f64>,
     /// Print everything as JSON, each repetition's ratios too
@@ -79,6 +81,7 @@ pub(crate) fn check_method(args: &Args) -> anyhow::Result<u8> {
         return Err(anyhow!("this machine does not suffice: {unmet}"));
     }
     interrupt::watch()?;
+    let environment = environment::environment();
     let certificates = run::certificates(&experiments)?;
     let settings = Settings {
         wireguard: Some(WireguardKeys::generate(0)),
@@ -107,7 +110,7 @@ pub(crate) fn check_method(args: &Args) -> anyhow::Result<u8> {
     progress.finish();
     let tally = Tally::of(&repetitions, check.handicap_ratio);
     super::print(&if args.json {
-        format!("{:#}\n", args.as_json(&repetitions, &tally))
+        format!("{:#}\n", args.as_json(&environment, &repetitions, &tally))
     } else {
         args.words(&repetitions, &tally)
     });
@@ -156,14 +159,21 @@ impl Args {
         })
     }
 
-    /// Whether there are figures, and they are as demanded.
+    /// Whether there are figures, of enough repetitions if any are demanded, and they are as demanded.
     fn is_met(&self, tally: &Tally) -> bool {
-        let is_met = |found: Proportion, required: Option<f64>| {
-            let share = found.share();
-            share.is_some_and(|share| share >= required.unwrap_or(0.0))
+        let is_met = |found: Proportion, required: Option<f64>| match required {
+            None => found.share().is_some(),
+            Some(required) => {
+                self.is_enough(found) && found.share().is_some_and(|share| share >= required)
+            }
         };
         is_met(tally.coverage, self.require_coverage)
             && is_met(tally.detection, self.require_detection)
+    }
+
+    /// Whether four of five repetitions could be measured: a share of the rest says little.
+    fn is_enough(&self, found: Proportion) -> bool {
+        5 * u64::from(found.of) >= 4 * u64::from(self.repetitions)
     }
 
     fn words(&self, repetitions: &[Repetition], tally: &Tally) -> String {
@@ -198,7 +208,14 @@ impl Args {
         ];
         for (test, what, found, required) in lines {
             let demand = required.map_or(String::new(), |share| {
-                format!("; demanded are {} %", significant(share * 100.0))
+                let of = match self.is_enough(found) {
+                    true => String::new(),
+                    false => format!(
+                        ", of at least four of five of {} repetitions",
+                        self.repetitions
+                    ),
+                };
+                format!("; demanded are {} %{of}", significant(share * 100.0))
             });
             let _ = writeln!(out, "{test:<11} {what:<34} {}{demand}", words_of(found));
         }
@@ -223,7 +240,12 @@ impl Args {
         out
     }
 
-    fn as_json(&self, repetitions: &[Repetition], tally: &Tally) -> Value {
+    fn as_json(
+        &self,
+        environment: &Environment,
+        repetitions: &[Repetition],
+        tally: &Tally,
+    ) -> Value {
         let proportion = |found: Proportion| {
             let interval = found.ci95();
             json!({
@@ -249,6 +271,8 @@ impl Args {
             "duration_seconds": self.duration,
             "turns": self.turns,
             "seed": self.seed,
+            "build": environment::build(),
+            "environment": environment,
             "coverage": proportion(tally.coverage),
             "detection": proportion(tally.detection),
             "handicap_held": proportion(tally.held),
@@ -313,6 +337,13 @@ mod tests {
         assert!(!demanding.is_met(&tally(92, 100)));
         assert!(!demanding.is_met(&tally(100, 89)));
         assert!(args(&[]).is_met(&tally(0, 0)));
+        let few = ["--require-coverage", "0.93", "--repetitions", "126"];
+        let few = args(&few);
+        assert!(!few.is_met(&tally(100, 100)));
+        assert!(
+            few.words(&[], &tally(100, 100))
+                .contains("of 126 repetitions")
+        );
         let nothing = Tally::of(&[], 0.1);
         assert!(!args(&[]).is_met(&nothing));
         let words = demanding.words(&[], &tally(97, 100));

@@ -31,8 +31,8 @@ use crate::variant::{Handicap, Variant};
 /// Options of a run.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    hopbench run                                        a look: every stack, every question\n  \
-    hopbench run --profile standard                     figures to argue with: forty minutes\n  \
+    hopbench run                                        a look: every stack, most questions\n  \
+    hopbench run --profile standard                     figures to argue with: most of an hour\n  \
     hopbench run --stacks tcp,tls --experiments setup   one question, two stacks\n  \
     hopbench run scenario.toml --out results/mine       what you choose: harness/scenarios has examples\n  \
     hopbench run --profile full --dry-run               what that would measure, and how long it takes\n  \
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// A scenario file; without one, the profile's built-in scenario
     #[arg(help_heading = WHAT, value_hint = ValueHint::FilePath)]
     scenario: Option<PathBuf>,
-    /// Built-in scenario: quick takes a few minutes, standard forty, full is for publication, scale takes
+    /// Built-in scenario: quick takes a few minutes, standard most of an hour, full is for publication, scale takes
     /// an hour; `hopbench list profiles` says what is in them
     #[arg(long, help_heading = WHAT, default_value = "quick", value_parser = names::profiles(), conflicts_with = "scenario")]
     profile: String,

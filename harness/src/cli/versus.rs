@@ -22,7 +22,7 @@ pub(crate) struct Args {
     /// The other generator: sipp
     #[arg(value_parser = ["sipp"])]
     peer: String,
-    /// One round of short attempts, about a minute; otherwise about ten minutes, for a committed result
+    /// One round of short attempts, about a minute; otherwise about thirteen minutes, for a committed result
     #[arg(long)]
     quick: bool,
     /// Only these stacks: udp, tcp, tls

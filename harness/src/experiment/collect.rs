@@ -27,11 +27,12 @@ pub(crate) struct Collected {
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them. How fast a crowd
 /// comes is what the scenario says.
-const NOT_COMPARED: [&str; 24] = [
+const NOT_COMPARED: [&str; 25] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
     "scheduling_lag_ns",
+    "observed_lag_ns",
     "generator_busy_ratio",
     "bare_protection_cpu_ns_per_packet",
     "bare_handshake_cpu_ns",

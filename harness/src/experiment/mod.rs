@@ -281,6 +281,7 @@ impl Experiment {
         Self {
             derive: Some(search::condense),
             is_condensed: true,
+            compare: search::ratios,
             ..Self::of(trials)
         }
     }

@@ -18,10 +18,10 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use hopbench::load::{LoadPlan, Workload};
-use hopbench::record::{Step, StepOutcome};
+use hopbench::record::{Ratio, Step, StepOutcome};
 use serde_json::{Value, json};
 
-use super::collect::Collected;
+use super::collect::{self, Collected};
 use super::load::play;
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
 use crate::limits::{self, Demand, Spread};
@@ -281,6 +281,17 @@ fn figure(experiment: &str, workload: &str) -> &'static str {
     }
 }
 
+/// Of searches that have found what they looked for. Where a bound ended one, its figure is a rate that was held, and
+/// what the stack holds lies anywhere between that and the ceiling.
+pub(super) fn ratios(collected: &[&Collected]) -> Vec<Ratio> {
+    let has_converged = |cell: &&&Collected| {
+        let end = cell.subject.parameters.get("search_end");
+        end.and_then(Value::as_str) == Some(End::Converged.name())
+    };
+    let converged: Vec<&Collected> = collected.iter().filter(has_converged).copied().collect();
+    collect::ratios(&converged)
+}
+
 /// One cell for each search, with what was found as its only sample.
 pub(super) fn condense(searches: &[Collected]) -> Vec<Collected> {
     searches.iter().map(condensed).collect()
@@ -531,6 +542,36 @@ mod tests {
             let rate = &cell.metrics["session_establishment_rate"];
             assert_eq!(rate.value, finding.per_second);
             assert_eq!(cell.metrics["search_attempts_count"].value, Some(200.0));
+        }
+    }
+
+    #[test]
+    fn only_what_has_converged_makes_ratios() {
+        let searched = |stack: &str, end| {
+            let steps = vec![
+                step(100.0, StepOutcome::Held),
+                step(200.0, StepOutcome::Failed),
+            ];
+            let finding = Finding {
+                per_second: Some(100.0),
+                ceiling_per_second: Some(200.0),
+                end: Some(end),
+                steps: 2,
+                attempted: 200,
+                ..Finding::default()
+            };
+            let mut search = collected(steps, &finding);
+            search.subject.site.stack = find(stack).unwrap();
+            search.subject.site.core = find(stack).unwrap();
+            search.subject.id =
+                cell_id("search", "invite", &search.subject.site, "per-registration");
+            condense(&[search]).remove(0)
+        };
+        let control = searched("tcp", End::Converged);
+        for (end, count) in [(End::Converged, 1), (End::Steps, 0), (End::Seconds, 0)] {
+            let tls = searched("tls", end);
+            assert_eq!(tls.verdict().0, Verdict::Ok);
+            assert_eq!(ratios(&[&control, &tls]).len(), count, "{end:?}");
         }
     }
 

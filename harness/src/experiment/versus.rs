@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hopbench::load::Moment;
+use hopbench::load::{GATHERED_RECEIVE_BUFFER_BYTES, Moment};
 use hopbench::measure::histogram::LatencyHistogram;
 use hopbench::record::{CellId, Ratio, Verdict};
 use hopbench::transport::{self, Stack};
@@ -48,8 +48,11 @@ const OVER_FLOOR: &str = "client_cpu_to_floor_ratio";
 /// for waking up and for the work of one wake-up.
 const GATHER_MICROSECONDS: u32 = 1_930;
 
-/// How long it is watched when SIPp starts its calls, which it does not tell.
+/// How long it is watched when callers start their calls, which SIPp does not tell.
 const STARTS_SECONDS: f64 = 1.0;
+
+/// How late starts come in front of the server.
+const OBSERVED_LAG: &str = "observed_lag_ns";
 
 /// How late calls started, and how long they took to be answered: what gathering costs.
 const DELAYS: [Moment; 2] = [Moment::SchedulingLag, Moment::SessionRequestDelay];
@@ -74,7 +77,7 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    /// For a committed result: about ten minutes.
+    /// For a committed result: about thirteen minutes.
     pub(crate) fn full() -> Self {
         Self {
             gather_microseconds: GATHER_MICROSECONDS,
@@ -102,6 +105,16 @@ impl Effort {
         Duration::from_micros(self.gather_microseconds.into())
     }
 
+    fn calls_at_given_rate(&self, seed: u64) -> Calls {
+        Calls {
+            per_second: self.rate_per_second,
+            seconds: self.seconds,
+            patience_seconds: 20.0,
+            gather: self.gather(),
+            seed,
+        }
+    }
+
     /// What cells say of themselves that make calls for so long.
     fn parameters(&self, seconds: f64) -> BTreeMap<String, serde_json::Value> {
         BTreeMap::from([
@@ -117,8 +130,14 @@ impl Effort {
 /// Who calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
+    /// As it comes.
     Sipp,
+    /// It looks at its clock as often as it can be told to, for starts as punctual as it can.
+    SippPunctual,
+    /// It gathers.
     Hopbench,
+    /// It does not: starts as punctual as it can.
+    HopbenchAtOnce,
 }
 
 /// Who answers.
@@ -142,7 +161,33 @@ impl Caller {
     fn name(self) -> &'static str {
         match self {
             Self::Sipp => "sipp",
+            Self::SippPunctual => "sipp-punctual",
             Self::Hopbench => "hopbench",
+            Self::HopbenchAtOnce => "hopbench-at-once",
+        }
+    }
+
+    fn is_sipp(self) -> bool {
+        match self {
+            Self::Sipp | Self::SippPunctual => true,
+            Self::Hopbench | Self::HopbenchAtOnce => false,
+        }
+    }
+
+    /// What SIPp is told beyond what calls it is to make.
+    fn sipp_options(self) -> &'static [&'static str] {
+        match self {
+            // In milliseconds; the default is 10.
+            Self::SippPunctual => &["-timer_resol", "1"],
+            Self::Sipp | Self::Hopbench | Self::HopbenchAtOnce => &[],
+        }
+    }
+
+    /// How long the generator gathers that would gather for so long.
+    fn gather(self, gather: Duration) -> Duration {
+        match self {
+            Self::Hopbench => gather,
+            Self::HopbenchAtOnce | Self::Sipp | Self::SippPunctual => Duration::ZERO,
         }
     }
 }
@@ -208,8 +253,8 @@ struct Match {
     highest: Cell<Option<f64>>,
 }
 
-/// The cells: of each stack both callers against both servers, at both paces, and bare system calls; over TLS, which
-/// this SIPp does not speak, the generator against the node.
+/// The cells: of each stack both callers against both servers, at both paces; each at its most punctual against the node,
+/// at the given one; and bare system calls. Over TLS, which this SIPp does not speak, the generator against the node.
 ///
 /// # Errors
 /// When a stack does not exist.
@@ -218,8 +263,8 @@ pub(crate) fn experiment(sipp: Sipp, effort: &Effort) -> anyhow::Result<Experime
     let mut trials = Vec::new();
     for name in &effort.stacks {
         let stack = transport::find(name)?;
-        for (caller, server) in matches(stack) {
-            for pace in [Pace::Given, Pace::Highest] {
+        for (caller, server, paces) in matches(stack) {
+            for &pace in paces {
                 let question = Match {
                     sipp: Rc::clone(&sipp),
                     effort: effort.clone(),
@@ -243,15 +288,18 @@ pub(crate) fn experiment(sipp: Sipp, effort: &Effort) -> anyhow::Result<Experime
     })
 }
 
-fn matches(stack: &Stack) -> Vec<(Caller, Server)> {
-    if Sipp::speaks(stack) {
-        let servers = [Server::Uas, Server::Node];
-        let callers = [Caller::Sipp, Caller::Hopbench];
-        let of = |server| callers.map(|caller| (caller, server));
-        servers.into_iter().flat_map(of).collect()
-    } else {
-        vec![(Caller::Hopbench, Server::Node)]
+fn matches(stack: &Stack) -> Vec<(Caller, Server, &'static [Pace])> {
+    const BOTH: &[Pace] = &[Pace::Given, Pace::Highest];
+    if !Sipp::speaks(stack) {
+        return vec![(Caller::Hopbench, Server::Node, BOTH)];
     }
+    let servers = [Server::Uas, Server::Node];
+    let callers = [Caller::Sipp, Caller::Hopbench];
+    let of = |server| callers.map(|caller| (caller, server, BOTH));
+    // Who starts calls when they are due, as far as it can.
+    let punctual = [Caller::SippPunctual, Caller::HopbenchAtOnce];
+    let punctual = punctual.map(|caller| (caller, Server::Node, &BOTH[..1]));
+    servers.into_iter().flat_map(of).chain(punctual).collect()
 }
 
 /// Calls over `stack` on this host.
@@ -296,13 +344,20 @@ impl Match {
             Pace::Given => self.effort.seconds,
             Pace::Highest => self.effort.probe_seconds,
         });
-        if self.caller == Caller::Hopbench {
-            let gather = json!(self.effort.gather_microseconds);
+        let gather = self.caller.gather(self.effort.gather());
+        if self.caller.is_sipp() {
+            let options = self.caller.sipp_options().join(" ");
+            parameters.insert("caller_version".to_owned(), json!(self.sipp.version));
+            parameters.insert("caller_options".to_owned(), json!(options));
+        } else {
+            let gather = json!(gather.as_micros() as u64);
             parameters.insert("gather_microseconds".to_owned(), gather);
         }
-        if self.caller == Caller::Sipp {
-            parameters.insert("caller_version".to_owned(), json!(self.sipp.version));
-        }
+        // `None` is as the kernel has it.
+        let is_stream = self.stack.is_stream();
+        let buffer = (!is_stream).then_some(GATHERED_RECEIVE_BUFFER_BYTES);
+        let key = "caller_socket_receive_buffer_bytes".to_owned();
+        parameters.insert(key, json!(buffer));
         if self.server == Server::Uas {
             parameters.insert("server_version".to_owned(), json!(self.sipp.version));
         }
@@ -311,27 +366,17 @@ impl Match {
 
     /// At the rate that everybody is asked for.
     fn at_given_rate(&self, bench: &Bench<'_>, site: &Site, seed: u64) -> Outcome<Sample> {
-        let Effort {
-            rate_per_second,
-            seconds,
-            ..
-        } = self.effort;
-        let calls = Calls {
-            per_second: rate_per_second,
-            seconds,
-            patience_seconds: 20.0,
-            gather: self.effort.gather(),
-            seed,
-        };
+        let calls = self.effort.calls_at_given_rate(seed);
         let mut made = self.make(bench, site, calls)?;
-        if self.caller == Caller::Sipp {
+        if Sipp::speaks(self.stack) {
             let calls = Calls {
-                seconds: seconds.min(STARTS_SECONDS),
+                seconds: calls.seconds.min(STARTS_SECONDS),
                 ..calls
             };
-            let lags = caller::starts_of_sipp(self.server, &self.sipp, bench, site, calls)?;
-            let key = Moment::SchedulingLag.key().to_owned();
-            made.latencies.extend(lags.map(|lags| (key, lags)));
+            let who = (self.caller, self.server);
+            let lags = caller::observed_lags(who, &self.sipp, bench, site, calls)?;
+            let lags = lags.map(|lags| (OBSERVED_LAG.to_owned(), lags));
+            made.latencies.extend(lags);
         }
         let shortfall = (made.failed > 0 || made.completed == 0).then(|| {
             let all = made.failed + made.completed;
@@ -419,7 +464,7 @@ impl Question for Match {
         const AROUND: f64 = 0.5;
         let rounds = f64::from(self.effort.rounds);
         match self.pace {
-            Pace::Given if self.caller == Caller::Sipp => {
+            Pace::Given if Sipp::speaks(self.stack) => {
                 self.effort.seconds + self.effort.seconds.min(STARTS_SECONDS) + 2.0 * AROUND
             }
             Pace::Given => self.effort.seconds + AROUND,
@@ -489,8 +534,9 @@ fn over(stack: &str, id: &CellId) -> CellId {
     }
 }
 
-/// The generator against SIPp where that is the only difference; and bare system calls against SIPp that calls the
-/// node, which is how much of its figure any caller that is woken so often can be.
+/// The generator against SIPp where that is the only difference, each as it comes and each at its most punctual; and what
+/// that costs SIPp; and bare system calls against SIPp that calls the node, which is how much of its figure any caller
+/// that is woken so often can be.
 fn compare(collected: &[&Collected]) -> Vec<Ratio> {
     let sound = || {
         let cells = collected.iter();
@@ -498,7 +544,14 @@ fn compare(collected: &[&Collected]) -> Vec<Ratio> {
     };
     let mut ratios = Vec::new();
     for cell in sound() {
-        let mut rival = cell.subject.id.clone().with("caller", Caller::Sipp.name());
+        let is_at_once =
+            cell.subject.parameters.get("caller") == Some(&json!(Caller::HopbenchAtOnce.name()));
+        let rival = if is_at_once {
+            Caller::SippPunctual
+        } else {
+            Caller::Sipp
+        };
+        let mut rival = cell.subject.id.clone().with("caller", rival.name());
         if rival == cell.subject.id {
             continue;
         }

@@ -10,12 +10,13 @@ use super::summary::stack_rank;
 /// How the figures of `search` are formed.
 const SEARCH_METHOD: &str = "Held is the highest rate at which nothing failed, by the algorithm of RFC 7502 §4.10; at `failed from`, the \
      lowest rate above it that was tried, something did, although the generator kept up. An attempt that \
-     took longer than the cell's `establishment_threshold_seconds` has failed. `hopbench report RUN --format rfc7502` \
+     took longer than the cell's `establishment_threshold_seconds` has failed. A search that did not converge \
+     has shown what is held, not what is held at most, and makes no ratio. `hopbench report RUN --format rfc7502` \
      prints the RFC's own form.";
 /// How the figures of `knee` are formed.
 const KNEE_METHOD: &str = "The knee is the highest offered rate with a success of at least 99.9 % and a 99th percentile of latency of \
      at most five times that of the lowest rate; `past from` is the lowest rate above it that was offered. `lag p99, at half` is how \
-     late the generator started operations at the lowest rate that was offered from half the knee on.";
+     late the generator started operations at the lowest rate that was offered from half the knee on. A sweep that did not converge makes no ratio.";
 
 /// What stands below the tables of a question that is answered by trying rates.
 pub(super) fn section(out: &mut String, run: &Run, question: Question) {

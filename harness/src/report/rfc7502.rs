@@ -191,6 +191,9 @@ impl Form<'_> {
                 _ => format!(" ({})", cell.lifecycle),
             };
             match (cell.verdict, rate) {
+                (Verdict::Ok, Some(rate)) if !has_converged(cell) => {
+                    format!("at least {rate}{lifecycle}: the search did not converge")
+                }
                 (Verdict::Ok, Some(rate)) => format!("{rate}{lifecycle}"),
                 (Verdict::GeneratorBound, Some(rate)) => {
                     format!("at least {rate}{lifecycle}: the tester was the limit, not the DUT")
@@ -323,6 +326,12 @@ fn ipsec(cell: &Cell) -> Option<String> {
         "none; WireGuard, which is not IPsec ({})",
         prefixed.unwrap_or(UNKNOWN)
     ))
+}
+
+/// Whether what was found is "R" as the RFC has it.
+fn has_converged(cell: &Cell) -> bool {
+    let end = cell.parameters.get("search_end").and_then(Value::as_str);
+    end == Some("converged")
 }
 
 /// How a search was run, and how it ended.
@@ -464,6 +473,21 @@ mod tests {
             "{form}"
         );
         assert!(text.contains("WireGuard, which is not IPsec"));
+    }
+
+    #[test]
+    fn what_was_found_before_a_search_was_stopped_is_a_bound() {
+        let mut run = fixture::run();
+        run.cells
+            .retain(|cell| cell.stack == "tcp" && cell.experiment == "search");
+        assert!(!render(&run).contains("at least"));
+        for cell in &mut run.cells {
+            cell.parameters
+                .insert("search_end".to_owned(), "seconds".into());
+        }
+        let form = render(&run);
+        let form = form.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(form.contains("sessions per second: the search"), "{form}");
     }
 
     #[test]

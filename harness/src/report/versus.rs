@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use hopbench::record::{Cell, Ratio, Run, Unit};
+use hopbench::record::{Cell, Ratio, Run, Unit, Verdict};
 
 use super::summary::{stack_rank, verdict_word};
 use super::units::{self, MISSING, quantity};
@@ -16,6 +16,7 @@ const RATE: &str = "session_establishment_rate";
 const RECORDS: &str = "bare_records_cpu_ns_per_operation";
 const OVER_FLOOR: &str = "client_cpu_to_floor_ratio";
 const LAG: &str = "scheduling_lag_ns";
+const OBSERVED_LAG: &str = "observed_lag_ns";
 const RESPONSE: &str = "session_request_delay_ns";
 
 const METHOD: &str = "Both make the same call (INVITE with a session description, 180, 200, ACK, BYE, 200) over one \
@@ -23,15 +24,18 @@ const METHOD: &str = "Both make the same call (INVITE with a session description
      node, is alone on another. CPU is user and system time of the caller's whole process, its start included, ÷ \
      calls completed; that of the server beside it. `highest` is the highest rate at which no call failed, no \
      message was repeated and the caller kept within 5 % of the rate, found anew in each round; it may be the \
-     server's limit. SIPp runs with its defaults and traces nothing. Medians over interleaved rounds; failed and \
-     repeated are the sum and the median over them.";
+     server's limit. SIPp runs with its defaults and traces nothing; over UDP all callers, and SIPp as callee, have the receive \
+     buffer that a gathering generator has, without which SIPp loses answers. `sipp-punctual` looks at its clock every millisecond (`-timer_resol 1`), `hopbench-at-once` \
+     gathers nothing: each starts calls when they are due as far as it can. Medians over interleaved rounds; failed and \
+     repeated are the sum and the median over them. A row is `not clean` if, at the median, messages were repeated or the \
+     rate was missed by over 5 %.";
 
 const GATHER_METHOD: &str = "The generator lets what is to start and what arrives wait for each other, so that one wake-up \
-     serves it all. That is in the lag, from when a call was to start to when it did, and in the time from when it was to \
-     start to its first response other than 100. SIPp does not tell its own.";
+     serves it all. That is in its lag, from when a call was to start to when it did, and in the time from when it was to \
+     start to its first response other than 100. SIPp tells neither.";
 
-const WATCH_METHOD: &str = "How late SIPp starts its calls is seen in a further second of each round, in which nothing else is \
-     measured: its INVITEs pass a relay that shares the server's processor, and are held against the even pace that makes \
+const WATCH_METHOD: &str = "How late calls start is seen from outside as well, in a further second of each round in which nothing else is \
+     measured: INVITEs pass a relay that shares the server's processor, and are held against the even pace that makes \
      none of them early and all of them together the least late. SIPp starts calls in bursts, whenever it looks at its \
      clock, and by default looks seldom (`-timer_resol`, 10 ms).";
 
@@ -64,6 +68,15 @@ pub(super) fn is_asked(run: &Run) -> bool {
     run.cells.iter().any(|cell| cell.experiment == EXPERIMENT)
 }
 
+/// As they stand in a table.
+const CALLERS: [&str; 5] = [
+    "sipp",
+    "sipp-punctual",
+    "hopbench",
+    "hopbench-at-once",
+    BARE,
+];
+
 /// In the order of stacks, servers and paces; SIPp above the generator.
 fn cells(run: &Run) -> Vec<&Cell> {
     let cells = run.cells.iter();
@@ -73,7 +86,9 @@ fn cells(run: &Run) -> Vec<&Cell> {
             stack_rank(&cell.stack),
             std::cmp::Reverse(word(cell, "server")),
             word(cell, "rate"),
-            std::cmp::Reverse(word(cell, "caller")),
+            CALLERS
+                .iter()
+                .position(|known| *known == word(cell, "caller")),
         )
     });
     cells
@@ -117,10 +132,24 @@ fn callers(out: &mut String, cells: &[&Cell]) {
             shown(cell, SERVER_CPU, Unit::Ns),
             shown(cell, "failed_count", Unit::Count),
             shown(cell, "retransmissions_count", Unit::Count),
-            verdict_word(cell.verdict)
+            verdict(cell)
         );
     }
     out.push('\n');
+}
+
+const NOT_CLEAN: &str = "not clean";
+
+/// Whether the figures of a row that is ok are of calls as they were asked for.
+fn verdict(cell: &Cell) -> &'static str {
+    const KEPT: f64 = 0.95;
+    let repeated = value(cell, "retransmissions_count").is_some_and(|count| count > 0.0);
+    let rates = value(cell, "achieved_per_second").zip(value(cell, "offered_per_second"));
+    let is_behind = rates.is_some_and(|(achieved, offered)| achieved < KEPT * offered);
+    match cell.verdict {
+        Verdict::Ok if repeated || is_behind => NOT_CLEAN,
+        verdict => verdict_word(verdict),
+    }
 }
 
 fn ratios(out: &mut String, run: &Run, cells: &[&Cell]) {
@@ -134,16 +163,30 @@ fn ratios(out: &mut String, run: &Run, cells: &[&Cell]) {
     }
     let _ = writeln!(
         out,
-        "| ÷ SIPp | caller | server | asked for, calls/s | caller's CPU/call | server's CPU/call | highest rate |\n\
-         |---|---|---|--:|--:|--:|--:|"
+        "| stack | caller | ÷ | server | asked for, calls/s | caller's CPU/call | server's CPU/call | highest rate |\n\
+         |---|---|---|---|--:|--:|--:|--:|"
     );
     for cell in held {
-        let shown = |key| of(cell, key).map_or(MISSING.to_owned(), units::ratio);
+        let control = of(cell, CPU).and_then(|ratio| {
+            let mut cells = run.cells.iter();
+            cells.find(|cell| cell.id == ratio.control_cell_id)
+        });
+        let both = [Some(*cell), control];
+        let is_clean = both
+            .into_iter()
+            .flatten()
+            .all(|cell| verdict(cell) != NOT_CLEAN);
+        let mark = if is_clean { "" } else { ", not clean" };
+        let shown = |key| {
+            let ratio = of(cell, key).map(|ratio| units::ratio(ratio) + mark);
+            ratio.unwrap_or(MISSING.to_owned())
+        };
         let _ = writeln!(
             out,
-            "| `{}` | {} | {} | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} |",
             cell.stack,
             word(cell, "caller"),
+            control.map_or(MISSING.to_owned(), |control| word(control, "caller")),
             word(cell, "server"),
             word(cell, "rate"),
             shown(CPU),
@@ -161,19 +204,27 @@ fn delays(out: &mut String, cells: &[&Cell]) {
     };
     let held: Vec<&&Cell> = cells
         .iter()
-        .filter(|cell| percentiles(cell, LAG).is_some())
+        .filter(|cell| {
+            percentiles(cell, LAG)
+                .or(percentiles(cell, OBSERVED_LAG))
+                .is_some()
+        })
         .collect();
     if held.is_empty() {
         return;
     }
     let _ = writeln!(out, "{GATHER_METHOD}\n");
-    if held.iter().any(|cell| word(cell, "caller") == "sipp") {
+    if held
+        .iter()
+        .any(|cell| percentiles(cell, OBSERVED_LAG).is_some())
+    {
         let _ = writeln!(out, "{WATCH_METHOD}\n");
     }
     let _ = writeln!(
         out,
-        "| stack | server | asked for, calls/s | caller | gathers, µs | lag p50 | lag p99 | response p50 | response p99 |\n\
-         |---|---|--:|---|--:|--:|--:|--:|--:|"
+        "| stack | server | asked for, calls/s | caller | gathers, µs | lag seen p50 | lag seen p99 | lag p50 | lag p99 | \
+         response p50 | response p99 |\n\
+         |---|---|--:|---|--:|--:|--:|--:|--:|--:|--:|"
     );
     for cell in held {
         let shown = |key| {
@@ -185,12 +236,13 @@ fn delays(out: &mut String, cells: &[&Cell]) {
         };
         let _ = writeln!(
             out,
-            "| `{}` | {} | {} | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} | {} | {} |",
             cell.stack,
             word(cell, "server"),
             word(cell, "rate"),
             word(cell, "caller"),
             word(cell, "gather_microseconds"),
+            shown(OBSERVED_LAG),
             shown(LAG),
             shown(RESPONSE)
         );

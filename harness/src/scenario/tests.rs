@@ -149,7 +149,7 @@ fn errors_name_the_place_and_what_is_allowed() {
             "rates_per_second = [\"100..300\"]",
             vec!["throughput[0].turns", "one turn"],
         ),
-        ("name =", "name ==", vec!["line 4"]),
+        ("name =", "name ==", vec!["line 5"]),
     ];
     for (from, to, expected) in cases {
         assert_refused(good, from, to, &expected);

@@ -43,6 +43,10 @@ pub(super) const COMMON: &[Known] = &[
         "Time until every user is back after all hops dropped",
     ),
     lower_ns("scheduling_lag_ns", "Scheduling lag of the generator"),
+    lower_ns(
+        "observed_lag_ns",
+        "Lag of a generator's starts, seen in front of the server",
+    ),
     higher(
         "session_establishment_ratio",
         Unit::Ratio,

@@ -76,8 +76,40 @@ pub(crate) const TASKS: &[Task] = &[
         200,
         registration_over_tcp,
     ),
+    task(
+        "reregistration",
+        "tcp",
+        "client",
+        SIP_CLIENT,
+        1_000,
+        refreshes_by_turns,
+    ),
+    task(
+        "reregistration",
+        "tcp",
+        "server",
+        SIP_SERVER,
+        1_000,
+        refreshes_by_turns,
+    ),
     task("call", "tcp", "client", SIP_CLIENT, 200, call_over_tcp),
     task("call", "tcp", "server", SIP_SERVER, 200, call_over_tcp),
+    task(
+        "call-by-turns",
+        "tcp",
+        "client",
+        SIP_CLIENT,
+        200,
+        calls_by_turns,
+    ),
+    task(
+        "call-by-turns",
+        "tcp",
+        "server",
+        SIP_SERVER,
+        200,
+        calls_by_turns,
+    ),
     task("call", "udp", "client", SIP_CLIENT, 200, call_over_udp),
     task("call", "udp", "server", SIP_SERVER, 200, call_over_udp),
     task("seal", "tls", "client", COUNTED, 50, seal_record),
@@ -283,6 +315,26 @@ fn registration_over_tcp(iterations: u32) {
     let mut rehearsal = Rehearsal::new("TCP", epoch);
     for _ in 0..iterations {
         rehearsal.register(now);
+    }
+}
+
+/// Users who take turns: none writes the same request twice in a row.
+const TURNS: u32 = 20;
+
+/// One of fifty is the first registration of its user.
+fn refreshes_by_turns(iterations: u32) {
+    let (epoch, now) = epoch();
+    let mut rehearsal = Rehearsal::by_turns("TCP", epoch, TURNS);
+    for _ in 0..iterations {
+        rehearsal.refresh(now);
+    }
+}
+
+fn calls_by_turns(iterations: u32) {
+    let (epoch, now) = epoch();
+    let mut rehearsal = Rehearsal::by_turns("TCP", epoch, TURNS);
+    for _ in 0..iterations {
+        rehearsal.call(now);
     }
 }
 

@@ -1,12 +1,14 @@
 //! One caller against one server, both started for it.
 
 use hopbench::load::{
-    ArrivalLaw, BackOff, Course, GeneratorConfig, Lifecycle, LoadPlan, Mix, Workload,
+    ArrivalLaw, BackOff, Course, GATHERED_RECEIVE_BUFFER_BYTES, GeneratorConfig, Lifecycle,
+    LoadPlan, Mix, Workload,
 };
 use hopbench::measure::histogram::LatencyHistogram;
 use hopbench::sip::Accounts;
 use hopbench::transport::Settings;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::bare::pin;
 use super::{Caller, Calls, DELAYS, Made, Server, Sipp, starts};
@@ -14,7 +16,7 @@ use crate::experiment::Bench;
 use crate::testbed::{Crew, Failure, Nodes, Outcome};
 use crate::topology::Site;
 
-/// The user who makes all calls.
+/// One makes all calls.
 const USERS: u32 = 1;
 /// How long calls may take to end.
 const DRAIN_SECONDS: f64 = 3.0;
@@ -29,14 +31,8 @@ pub(super) fn against_uas(
 ) -> Outcome<Made> {
     let uas = sipp.answer(bench.testbed, site.stack)?;
     let before = uas.process.cpu_ns()?;
-    let made = match caller {
-        Caller::Sipp => sipp.call(bench.testbed, site.stack, uas.address, calls)?,
-        Caller::Hopbench => {
-            let settings = bench.settings_for(site, USERS)?;
-            let accounts = Accounts::new("hopbench.test", "hopbench", USERS);
-            call(bench, site, uas.address, settings, accounts, calls)?
-        }
-    };
+    let user = User::of_uas(bench, site)?;
+    let made = user.call(caller, sipp, bench, site, uas.address, calls)?;
     Ok(Made {
         server_cpu_ns: uas.process.cpu_ns()?.saturating_sub(before),
         ..made
@@ -51,13 +47,9 @@ pub(super) fn against_node(
     site: &Site,
     calls: Calls,
 ) -> Outcome<Made> {
-    let (mut nodes, settings) = node(bench, site, calls.seed)?;
+    let (mut nodes, user) = node(bench, site, calls.seed)?;
     let before = nodes.usage()?;
-    let target = nodes.target();
-    let made = match caller {
-        Caller::Sipp => sipp.call(bench.testbed, site.stack, target, calls)?,
-        Caller::Hopbench => call(bench, site, target, settings, nodes.accounts(), calls)?,
-    };
+    let made = user.call(caller, sipp, bench, site, nodes.target(), calls)?;
     let after = nodes.usage()?;
     let used = after.iter().zip(&before);
     Ok(Made {
@@ -66,19 +58,20 @@ pub(super) fn against_node(
     })
 }
 
-/// How late SIPp starts its calls to that server, which is told by a relay in front of it; `None` unless all went well.
-pub(super) fn starts_of_sipp(
-    server: Server,
+/// How late the caller starts its calls to that server, which is told by a relay in front of it; `None` unless all went
+/// well.
+pub(super) fn observed_lags(
+    (caller, server): (Caller, Server),
     sipp: &Sipp,
     bench: &Bench<'_>,
     site: &Site,
     calls: Calls,
 ) -> Outcome<Option<LatencyHistogram>> {
     let cpus = &bench.testbed.placement().node;
-    let of_calls_to = |target| {
+    let of_calls_to = |target, user: User| {
         let mut is_clean = false;
         let call = |relay| {
-            let made = sipp.call(bench.testbed, site.stack, relay, calls)?;
+            let made = user.call(caller, sipp, bench, site, relay, calls)?;
             // What is repeated would pass for a start.
             is_clean = made.completed > 0 && made.failed == 0 && made.retransmissions == 0;
             Ok(())
@@ -93,17 +86,23 @@ pub(super) fn starts_of_sipp(
     match server {
         Server::Uas => {
             let uas = sipp.answer(bench.testbed, site.stack)?;
-            of_calls_to(uas.address)
+            of_calls_to(uas.address, User::of_uas(bench, site)?)
         }
         Server::Node => {
-            let (nodes, _) = node(bench, site, calls.seed)?;
-            of_calls_to(nodes.target())
+            let (nodes, user) = node(bench, site, calls.seed)?;
+            of_calls_to(nodes.target(), user)
         }
     }
 }
 
-/// A node, and how it and who calls it are set.
-fn node(bench: &Bench<'_>, site: &Site, seed: u64) -> Outcome<(Nodes, Settings)> {
+/// The one who makes all calls of the generator, as a server knows it.
+struct User {
+    settings: Settings,
+    accounts: Accounts,
+}
+
+/// A node, and the user it knows.
+fn node(bench: &Bench<'_>, site: &Site, seed: u64) -> Outcome<(Nodes, User)> {
     let settings = bench.settings_for(site, USERS)?;
     let crew = Crew {
         users: USERS,
@@ -113,22 +112,65 @@ fn node(bench: &Bench<'_>, site: &Site, seed: u64) -> Outcome<(Nodes, Settings)>
         seed,
     };
     let nodes = bench.testbed.nodes(site, &settings, crew)?;
-    Ok((nodes, settings))
+    let accounts = nodes.accounts();
+    Ok((nodes, User { settings, accounts }))
 }
 
-/// Calls by the generator, over the one hop that its user registers on. The server's processor time is left
-/// out.
+impl User {
+    /// SIPp's callee takes anybody.
+    fn of_uas(bench: &Bench<'_>, site: &Site) -> Outcome<Self> {
+        Ok(Self {
+            settings: bench.settings_for(site, USERS)?,
+            accounts: Accounts::new("hopbench.test", "hopbench", USERS),
+        })
+    }
+
+    /// Calls by whoever it is. The server's processor time is left out.
+    fn call(
+        self,
+        caller: Caller,
+        sipp: &Sipp,
+        bench: &Bench<'_>,
+        site: &Site,
+        target: SocketAddr,
+        calls: Calls,
+    ) -> Outcome<Made> {
+        match caller {
+            Caller::Sipp | Caller::SippPunctual => {
+                let options = caller.sipp_options();
+                sipp.call(bench.testbed, site.stack, target, options, calls)
+            }
+            Caller::Hopbench | Caller::HopbenchAtOnce => call(
+                bench,
+                site,
+                target,
+                self,
+                caller.gather(calls.gather),
+                calls,
+            ),
+        }
+    }
+}
+
+/// Calls by the generator, over the one hop that its user registers on.
 fn call(
     bench: &Bench<'_>,
     site: &Site,
     target: SocketAddr,
-    settings: Settings,
-    accounts: Accounts,
+    User {
+        mut settings,
+        accounts,
+    }: User,
+    gather: Duration,
     calls: Calls,
 ) -> Outcome<Made> {
+    if !site.stack.is_stream() {
+        let room = Some(GATHERED_RECEIVE_BUFFER_BYTES);
+        settings.socket_buffers.socket_receive_buffer_bytes = room;
+    }
     let config = GeneratorConfig {
         seed: calls.seed,
-        gather: calls.gather,
+        gather,
         ..GeneratorConfig::new(site.stack.name, target, settings, accounts)
     };
     let mut load = bench.testbed.load(&config, 1, None)?;
