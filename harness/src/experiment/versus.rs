@@ -132,11 +132,11 @@ impl Effort {
 pub(super) enum Caller {
     /// As it comes.
     Sipp,
-    /// It looks at its clock as often as it can be told to, for starts as punctual as it can.
+    /// It is told to look at its clock as often as it can be, which changes little: it starts calls in bursts all the same.
     SippPunctual,
     /// It gathers.
     Hopbench,
-    /// It does not: starts as punctual as it can.
+    /// It does not gather: starts as punctual as it can, each for a wake-up of its own.
     HopbenchAtOnce,
 }
 

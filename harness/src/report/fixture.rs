@@ -572,14 +572,16 @@ const KEYS: [&str; 11] = [
 fn ratio(key: &str, cell: &Cell, control: &Cell) -> Option<Ratio> {
     let value = |cell: &Cell| cell.metrics.get(key).and_then(|metric| metric.value);
     let ratio = value(cell)? / value(control)?;
+    // Each search is made once, so nothing is known of how its figure varies.
+    let is_once = ["search", "knee"].contains(&cell.experiment.as_str());
     Some(Ratio {
         precision: None,
         metric: key.to_owned(),
         cell_id: cell.id.clone(),
         control_cell_id: control.id.clone(),
         ratio,
-        ci95_low: Some(ratio * 0.94),
-        ci95_high: Some(ratio * 1.07),
-        blocks: 5,
+        ci95_low: (!is_once).then_some(ratio * 0.94),
+        ci95_high: (!is_once).then_some(ratio * 1.07),
+        blocks: if is_once { 1 } else { 5 },
     })
 }

@@ -24,11 +24,11 @@ const METHOD: &str = "Both make the same call (INVITE with a session description
      node, is alone on another. CPU is user and system time of the caller's whole process, its start included, ÷ \
      calls completed; that of the server beside it. `highest` is the highest rate at which no call failed, no \
      message was repeated and the caller kept within 5 % of the rate, found anew in each round; it may be the \
-     server's limit. SIPp runs with its defaults and traces nothing; over UDP all callers, and SIPp as callee, have the receive \
-     buffer that a gathering generator has, without which SIPp loses answers. `sipp-punctual` looks at its clock every millisecond (`-timer_resol 1`), `hopbench-at-once` \
-     gathers nothing: each starts calls when they are due as far as it can. Medians over interleaved rounds; failed and \
-     repeated are the sum and the median over them. A row is `not clean` if, at the median, messages were repeated or the \
-     rate was missed by over 5 %.";
+     server's limit. SIPp runs with its defaults and traces nothing; over UDP all callers, and SIPp as callee, have the \
+     receive buffer that a gathering generator has, without which SIPp loses answers. `sipp-punctual` is SIPp told to look \
+     at its clock every millisecond (`-timer_resol 1`), `hopbench-at-once` the generator without gathering, as in all other \
+     experiments: each as punctual as it can be made. Medians over interleaved rounds; failed and repeated are the sum and the \
+     median over them. A row is `not clean` if, at the median, messages were repeated or the rate was missed by over 5 %.";
 
 const GATHER_METHOD: &str = "The generator lets what is to start and what arrives wait for each other, so that one wake-up \
      serves it all. That is in its lag, from when a call was to start to when it did, and in the time from when it was to \
@@ -36,8 +36,7 @@ const GATHER_METHOD: &str = "The generator lets what is to start and what arrive
 
 const WATCH_METHOD: &str = "How late calls start is seen from outside as well, in a further second of each round in which nothing else is \
      measured: INVITEs pass a relay that shares the server's processor, and are held against the even pace that makes \
-     none of them early and all of them together the least late. SIPp starts calls in bursts, whenever it looks at its \
-     clock, and by default looks seldom (`-timer_resol`, 10 ms).";
+     none of them early and all of them together the least late. SIPp starts calls in bursts.";
 
 const BARE_METHOD: &str = "`bare` is no caller: a thread that passes the bytes of the same calls to another one and back, with \
      no SIP at all. It sleeps, receives what has come and sends what is due, by one system call each, or two over UDP, and as many calls share a \
