@@ -8,6 +8,8 @@ use hopbench::load::Course;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Value, json};
 
+/// Less achieved than this share of what was offered, and the rate was not kept to.
+pub(crate) const ACHIEVED_SHARE_MIN: f64 = 0.95;
 /// Lowest and highest rate that may be asked for.
 pub(crate) const RATES_PER_SECOND: std::ops::RangeInclusive<f64> = 0.001..=1e6;
 

@@ -18,6 +18,7 @@ use super::load::{Readings, generator_bound, latency, play};
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
 use crate::limits::{self, Demand, Spread};
 use crate::path::Path;
+use crate::rate::ACHIEVED_SHARE_MIN;
 use crate::scenario::{NarrowHops, Plan, Selection};
 use crate::testbed::{Failure, Outcome};
 use crate::topology::{Site, Topology};
@@ -33,9 +34,7 @@ const LIGHT_DRAIN_SECONDS: f64 = 33.0;
 /// A load goes on for so many times as long as an operation takes alone before it is measured.
 const WARM_UP_LATENCIES: f64 = 2.0;
 const WARM_UP_SECONDS_MIN: f64 = 0.3;
-/// Less than this share of what was offered has not fit.
-const ACHIEVED_SHARE_MIN: f64 = 0.95;
-/// Operations that may be under way at the edges of a measurement, beside that.
+/// Operations that may be under way at the edges of a measurement, beside what need not be achieved of a rate that fits.
 const EDGES: f64 = 2.0;
 /// What an operation takes of the hop in either direction, to guess how long a cell takes, and at least, to know
 /// how many users it has.

@@ -29,9 +29,11 @@ use super::collect::{Collected, ratio_of};
 use super::{Bench, Experiment, Question, Sample, Subject, Trial, cell_id};
 use crate::limits::{Demand, Spread};
 use crate::path::Path;
+use crate::rate::ACHIEVED_SHARE_MIN;
 use crate::testbed::Outcome;
 use crate::topology::{Site, Topology};
 use crate::variant::Variant;
+use caller::{Caller, Server};
 use search::Ascent;
 pub(crate) use sipp::Sipp;
 
@@ -127,27 +129,6 @@ impl Effort {
     }
 }
 
-/// Who calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Caller {
-    /// As it comes.
-    Sipp,
-    /// It is told to look at its clock as often as it can be, which changes little: it starts calls in bursts all the same.
-    SippPunctual,
-    /// It gathers.
-    Hopbench,
-    /// It does not gather: starts as punctual as it can, each for a wake-up of its own.
-    HopbenchAtOnce,
-}
-
-/// Who answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Server {
-    /// SIPp's built-in scenario.
-    Uas,
-    Node,
-}
-
 /// How fast calls are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
@@ -155,50 +136,6 @@ enum Pace {
     Given,
     /// At the highest without a failed or repeated call.
     Highest,
-}
-
-impl Caller {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Sipp => "sipp",
-            Self::SippPunctual => "sipp-punctual",
-            Self::Hopbench => "hopbench",
-            Self::HopbenchAtOnce => "hopbench-at-once",
-        }
-    }
-
-    fn is_sipp(self) -> bool {
-        match self {
-            Self::Sipp | Self::SippPunctual => true,
-            Self::Hopbench | Self::HopbenchAtOnce => false,
-        }
-    }
-
-    /// What SIPp is told beyond what calls it is to make.
-    fn sipp_options(self) -> &'static [&'static str] {
-        match self {
-            // In milliseconds; the default is 10.
-            Self::SippPunctual => &["-timer_resol", "1"],
-            Self::Sipp | Self::Hopbench | Self::HopbenchAtOnce => &[],
-        }
-    }
-
-    /// How long the generator gathers that would gather for so long.
-    fn gather(self, gather: Duration) -> Duration {
-        match self {
-            Self::Hopbench => gather,
-            Self::HopbenchAtOnce | Self::Sipp | Self::SippPunctual => Duration::ZERO,
-        }
-    }
-}
-
-impl Server {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Uas => "uas",
-            Self::Node => "node",
-        }
-    }
 }
 
 /// Calls as they are asked for.
@@ -230,14 +167,15 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// Whether nothing failed or was repeated, and the caller kept to the rate: one that falls behind makes
-    /// fewer calls, which hides what it cannot do.
+    /// Whether calls were made, and nothing failed or was repeated.
+    fn is_faultless(&self) -> bool {
+        self.completed > 0 && self.failed == 0 && self.retransmissions == 0
+    }
+
+    /// Whether the caller kept to the rate as well: one that falls behind makes fewer calls, which hides what it
+    /// cannot do.
     fn is_clean(&self, calls: Calls) -> bool {
-        const KEPT: f64 = 0.95;
-        self.completed > 0
-            && self.failed == 0
-            && self.retransmissions == 0
-            && self.achieved_per_second >= KEPT * calls.per_second
+        self.is_faultless() && self.achieved_per_second >= ACHIEVED_SHARE_MIN * calls.per_second
     }
 }
 
@@ -544,12 +482,9 @@ fn compare(collected: &[&Collected]) -> Vec<Ratio> {
     };
     let mut ratios = Vec::new();
     for cell in sound() {
-        let is_at_once =
-            cell.subject.parameters.get("caller") == Some(&json!(Caller::HopbenchAtOnce.name()));
-        let rival = if is_at_once {
-            Caller::SippPunctual
-        } else {
-            Caller::Sipp
+        let rival = match is_called_by(&cell.subject, Caller::HopbenchAtOnce.name()) {
+            true => Caller::SippPunctual,
+            false => Caller::Sipp,
         };
         let mut rival = cell.subject.id.clone().with("caller", rival.name());
         if rival == cell.subject.id {
@@ -572,8 +507,12 @@ fn compare(collected: &[&Collected]) -> Vec<Ratio> {
     ratios
 }
 
+fn is_called_by(subject: &Subject, name: &str) -> bool {
+    subject.parameters.get("caller") == Some(&json!(name))
+}
+
 fn is_bare(subject: &Subject) -> bool {
-    subject.parameters.get("caller") == Some(&json!(bare::NAME))
+    is_called_by(subject, bare::NAME)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use hopbench::record::{Cell, Ratio, Run, Unit, Verdict};
 
 use super::summary::{stack_rank, verdict_word};
 use super::units::{self, MISSING, quantity};
+use crate::rate::ACHIEVED_SHARE_MIN;
 
 const EXPERIMENT: &str = "versus";
 const BARE: &str = "bare";
@@ -141,10 +142,10 @@ const NOT_CLEAN: &str = "not clean";
 
 /// Whether the figures of a row that is ok are of calls as they were asked for.
 fn verdict(cell: &Cell) -> &'static str {
-    const KEPT: f64 = 0.95;
     let repeated = value(cell, "retransmissions_count").is_some_and(|count| count > 0.0);
     let rates = value(cell, "achieved_per_second").zip(value(cell, "offered_per_second"));
-    let is_behind = rates.is_some_and(|(achieved, offered)| achieved < KEPT * offered);
+    let is_behind =
+        rates.is_some_and(|(achieved, offered)| achieved < ACHIEVED_SHARE_MIN * offered);
     match cell.verdict {
         Verdict::Ok if repeated || is_behind => NOT_CLEAN,
         verdict => verdict_word(verdict),

@@ -9,12 +9,11 @@ use hopbench::transport::Drops;
 
 use super::{Load, Readings};
 use crate::experiment::Sample;
+use crate::rate::ACHIEVED_SHARE_MIN;
 use crate::testbed::TunnelSetups;
 
 /// More failed operations than this and a cell has failed.
 const FAILED_SHARE_MAX: f64 = 0.01;
-/// Less achieved than this share of what was offered and the server was saturated.
-const ACHIEVED_SHARE_MIN: f64 = 0.95;
 /// With fewer resumed handshakes than this share, figures of resumption are figures of something else.
 const RESUMED_SHARE_MIN: f64 = 0.9;
 /// A worker that uses more of its processor than this is the bottleneck.

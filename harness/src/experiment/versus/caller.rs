@@ -1,4 +1,4 @@
-//! One caller against one server, both started for it.
+//! Who calls and who answers: one caller against one server, both started for it.
 
 use hopbench::load::{
     ArrivalLaw, BackOff, Course, GATHERED_RECEIVE_BUFFER_BYTES, GeneratorConfig, Lifecycle,
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::bare::pin;
-use super::{Caller, Calls, DELAYS, Made, Server, Sipp, starts};
+use super::{Calls, DELAYS, Made, Sipp, starts};
 use crate::experiment::Bench;
 use crate::testbed::{Crew, Failure, Nodes, Outcome};
 use crate::topology::Site;
@@ -20,6 +20,71 @@ use crate::topology::Site;
 const USERS: u32 = 1;
 /// How long calls may take to end.
 const DRAIN_SECONDS: f64 = 3.0;
+
+/// Who calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// As it comes.
+    Sipp,
+    /// It is told to look at its clock as often as it can be, which changes little: it starts calls in bursts all the same.
+    SippPunctual,
+    /// It gathers.
+    Hopbench,
+    /// It does not gather: starts as punctual as it can, each for a wake-up of its own.
+    HopbenchAtOnce,
+}
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Server {
+    /// SIPp's built-in scenario.
+    Uas,
+    Node,
+}
+
+impl Caller {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Sipp => "sipp",
+            Self::SippPunctual => "sipp-punctual",
+            Self::Hopbench => "hopbench",
+            Self::HopbenchAtOnce => "hopbench-at-once",
+        }
+    }
+
+    pub(super) fn is_sipp(self) -> bool {
+        match self {
+            Self::Sipp | Self::SippPunctual => true,
+            Self::Hopbench | Self::HopbenchAtOnce => false,
+        }
+    }
+
+    /// What SIPp is told beyond what calls it is to make.
+    pub(super) fn sipp_options(self) -> &'static [&'static str] {
+        match self {
+            // In milliseconds; the default is 10.
+            Self::SippPunctual => &["-timer_resol", "1"],
+            Self::Sipp | Self::Hopbench | Self::HopbenchAtOnce => &[],
+        }
+    }
+
+    /// How long the generator gathers that would gather for so long.
+    pub(super) fn gather(self, gather: Duration) -> Duration {
+        match self {
+            Self::Hopbench => gather,
+            Self::HopbenchAtOnce | Self::Sipp | Self::SippPunctual => Duration::ZERO,
+        }
+    }
+}
+
+impl Server {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Uas => "uas",
+            Self::Node => "node",
+        }
+    }
+}
 
 /// Calls to SIPp's built-in callee.
 pub(super) fn against_uas(
@@ -69,15 +134,15 @@ pub(super) fn observed_lags(
 ) -> Outcome<Option<LatencyHistogram>> {
     let cpus = &bench.testbed.placement().node;
     let of_calls_to = |target, user: User| {
-        let mut is_clean = false;
+        let mut is_faultless = false;
         let call = |relay| {
             let made = user.call(caller, sipp, bench, site, relay, calls)?;
             // What is repeated would pass for a start.
-            is_clean = made.completed > 0 && made.failed == 0 && made.retransmissions == 0;
+            is_faultless = made.is_faultless();
             Ok(())
         };
         match starts::lags(site.stack, target, || pin(cpus), call) {
-            Ok(lags) => Ok(lags.filter(|_| is_clean)),
+            Ok(lags) => Ok(lags.filter(|_| is_faultless)),
             Err(interrupted @ Failure::Interrupted) => Err(interrupted),
             // What was to be measured has been.
             Err(_) => Ok(None),
