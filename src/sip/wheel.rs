@@ -54,8 +54,6 @@ pub struct TimerWheel<K> {
 /// A turn of 256 slots. The present one is empty: what is in the slot that time is in has come down.
 #[derive(Clone, Copy, Debug)]
 struct Level {
-    /// Slots that something is in.
-    slots: u32,
     /// Whether anything is in a slot, one bit each.
     occupied: [u64; SLOTS / 64],
     /// The first entry of each slot.
@@ -176,13 +174,13 @@ impl<K> TimerWheel<K> {
 
     fn place(&mut self, entry: Entry<K>) {
         let at_ns = entry.at_ns;
-        let ahead = (at_ns >> TICK_SHIFT).saturating_sub(self.tick);
+        let tick = at_ns >> TICK_SHIFT;
+        let ahead = tick.saturating_sub(self.tick);
         if ahead == 0 {
             self.present.push(entry);
             return;
         }
         let level = (ahead.ilog2() / SLOT_SHIFT) as usize;
-        let tick = at_ns >> TICK_SHIFT;
         let slot = slot_of(tick, level);
         self.next_slot = self.next_slot.min(tick >> shift(level) << shift(level));
         let next = self.levels[level].first[slot];
@@ -223,7 +221,6 @@ impl<K> TimerWheel<K> {
 
 impl Level {
     const EMPTY: Self = Self {
-        slots: 0,
         occupied: [0; SLOTS / 64],
         first: [NONE; SLOTS],
         earliest_ns: [NEVER; SLOTS],
@@ -231,9 +228,6 @@ impl Level {
 
     /// How many slots after `slot`, round and round, the first is that something is in.
     fn next_after(&self, slot: usize) -> Option<usize> {
-        if self.slots == 0 {
-            return None;
-        }
         let begin = (slot + 1) % SLOTS;
         let (word, bit) = (begin / 64, begin % 64);
         let ahead = (self.occupied[word] >> bit).trailing_zeros() as usize;
@@ -249,8 +243,7 @@ impl Level {
 
     fn put(&mut self, slot: usize, index: u32, at_ns: u64) {
         self.occupied[slot / 64] |= 1 << (slot % 64);
-        let is_first = std::mem::replace(&mut self.first[slot], index) == NONE;
-        self.slots += u32::from(is_first);
+        self.first[slot] = index;
         self.earliest_ns[slot] = self.earliest_ns[slot].min(at_ns);
     }
 
@@ -258,9 +251,7 @@ impl Level {
     fn take(&mut self, slot: usize) -> u32 {
         self.occupied[slot / 64] &= !(1 << (slot % 64));
         self.earliest_ns[slot] = NEVER;
-        let first = std::mem::replace(&mut self.first[slot], NONE);
-        self.slots -= u32::from(first != NONE);
-        first
+        std::mem::replace(&mut self.first[slot], NONE)
     }
 }
 
