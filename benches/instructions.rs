@@ -83,17 +83,23 @@ fn add_tasks(group: &mut BinaryBenchmarkGroup) {
     let mut workloads: Vec<(String, BinaryBenchmark)> = Vec::new();
     for task in tasks() {
         let (workload, rest) = task.name.split_once('/').expect("WORKLOAD/STACK/SIDE");
-        if !workloads.iter().any(|(known, _)| known == workload) {
-            workloads.push((workload.to_owned(), BinaryBenchmark::new(workload)));
+        let workload = id_of(workload);
+        if !workloads.iter().any(|(known, _)| *known == workload) {
+            workloads.push((workload.clone(), BinaryBenchmark::new(&workload)));
         }
-        let benchmark = workloads.iter_mut().find(|(known, _)| known == workload);
+        let benchmark = workloads.iter_mut().find(|(known, _)| *known == workload);
         let (_, benchmark) = benchmark.expect("it was added");
-        benchmark.bench(bench(rest, &task));
+        benchmark.bench(bench(id_of(rest), &task));
     }
     group.binary_benchmarks(workloads.into_iter().map(|(_, benchmark)| benchmark));
 }
 
-fn bench(name: &str, task: &Task) -> Bench {
+/// gungraun wants identifiers of Rust.
+fn id_of(name: &str) -> String {
+    name.replace(|character: char| !character.is_ascii_alphanumeric(), "_")
+}
+
+fn bench(id: String, task: &Task) -> Bench {
     let arguments = task.callgrind_arguments.iter().map(String::as_str);
     let callgrind = Callgrind::with_args(std::iter::once("--cache-sim=no").chain(arguments));
     let mut config = BinaryBenchmarkConfig::default();
@@ -101,8 +107,6 @@ fn bench(name: &str, task: &Task) -> Bench {
     let command = gungraun::Command::new(HOPBENCH)
         .args(["instructions", "--task", &task.name])
         .build();
-    // As gungraun wants names.
-    let id = name.replace(|character: char| !character.is_ascii_alphanumeric(), "_");
     let mut bench = Bench::new(id);
     bench.config(config).command(command);
     bench
