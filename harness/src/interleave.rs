@@ -24,6 +24,8 @@ pub(crate) struct Interleaving<'a> {
     pub(crate) binaries: [&'a Path; 2],
     /// Text of the scenario.
     pub(crate) scenario: &'a str,
+    /// Which of its experiments; all if none is named.
+    pub(crate) experiments: &'a [String],
     /// How often each question is asked of each build.
     pub(crate) rounds: u32,
     /// Round 0 has this seed, and each further one the next.
@@ -55,7 +57,7 @@ impl Interleaving<'_> {
             self.rounds > 0,
             "`--rounds` is 0: a comparison needs at least three"
         );
-        let parts = parts(self.scenario)?;
+        let parts = self.parts()?;
         let folder = tempfile::tempdir().context("cannot create a folder for the blocks")?;
         let mut blocks: [Vec<(u32, Run)>; 2] = [Vec::new(), Vec::new()];
         for round in 0..self.rounds {
@@ -78,9 +80,29 @@ impl Interleaving<'_> {
         ])
     }
 
+    fn parts(&self) -> anyhow::Result<Vec<Part>> {
+        let mut parts = parts(self.scenario)?;
+        for wanted in self.experiments {
+            let mut names = parts.iter().map(|part| part.name.as_str());
+            ensure!(
+                names.any(|name| name == wanted),
+                "the scenario has no experiment {wanted}; it has {}",
+                parts
+                    .iter()
+                    .map(|part| part.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            );
+        }
+        if !self.experiments.is_empty() {
+            parts.retain(|part| self.experiments.contains(&part.name));
+        }
+        Ok(parts)
+    }
+
     /// How many blocks that are.
     pub(crate) fn steps(&self) -> anyhow::Result<f64> {
-        let parts = u32::try_from(parts(self.scenario)?.len())?;
+        let parts = u32::try_from(self.parts()?.len())?;
         Ok(2.0 * f64::from(self.rounds) * f64::from(parts))
     }
 
@@ -205,6 +227,29 @@ mod tests {
             let whole = Scenario::profile(name).unwrap().plan;
             assert!(parts.len() >= whole.throughput.len(), "{name}");
         }
+    }
+
+    #[test]
+    fn only_the_experiments_that_are_named_are_measured() {
+        let names = |experiments: &[&str]| {
+            let experiments: Vec<String> =
+                experiments.iter().map(|&name| name.to_owned()).collect();
+            let interleaving = Interleaving {
+                binaries: [Path::new("base"), Path::new("head")],
+                scenario: "name = \"x\"\n[[search]]\na = 1\n[setup]\nblocks = 3\n",
+                experiments: &experiments,
+                rounds: 1,
+                seed: 1,
+                arguments: Vec::new(),
+            };
+            let parts = interleaving.parts();
+            parts.map(|parts| parts.into_iter().map(|part| part.name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&[]).unwrap(), ["search", "setup"]);
+        assert_eq!(names(&["setup"]).unwrap(), ["setup"]);
+        let error = names(&["setup", "knee"]).unwrap_err().to_string();
+        let expected = "the scenario has no experiment knee; it has search, setup";
+        assert_eq!(error, expected);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) use link::Links;
 pub(crate) use memory::Memory;
 pub(crate) use rate::NarrowHops;
 pub(crate) use scale::Scale;
-pub(crate) use search::{KneeSweep, Search};
+pub(crate) use search::{KneeSweep, Search, StepLength};
 pub(crate) use setup::Setup;
 pub(crate) use throughput::Throughput;
 

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use hopbench::record::Run;
 use serde_json::json;
 
+use super::names;
 use super::report::run_file;
 use super::run::{run_id, wants_colour};
 use super::{EXIT_GATE, EXIT_INTERRUPTED, EXIT_OK, usage};
@@ -34,7 +35,8 @@ use crate::scenario::{Scenario, profile_text};
     `hopbench gate --help` has their grammar.\n\n\
     Examples:\n  \
     hopbench compare results/reference/quick results/latest --fail-on worse\n  \
-    hopbench compare --interleave /tmp/hopbench-main target/release/hopbench --rounds 8 --format markdown\n\n\
+    hopbench compare --interleave /tmp/hopbench-main target/release/hopbench --format markdown --rounds 8 \\\n    \
+    --experiments setup,memory,throughput,chain\n\n\
     Exit codes: 0 every gate holds; 1 a gate fails, or --fail-on found something; 2 wrong usage, or a file \
     that is no run; 130 interrupted."
 )]
@@ -65,6 +67,9 @@ pub(crate) struct Args {
         value_name = "STACK,…"
     )]
     stacks: Vec<String>,
+    /// Only these experiments
+    #[arg(long, requires = "interleave", value_delimiter = ',', value_name = "EXPERIMENT,…", value_parser = names::experiments())]
+    experiments: Vec<String>,
     /// How often each question is asked of each build
     #[arg(long, requires = "interleave", default_value_t = 6)]
     rounds: u32,
@@ -194,6 +199,7 @@ fn interleaved(args: &Args) -> anyhow::Result<[Run; 2]> {
     let interleaving = Interleaving {
         binaries: [&binaries[0], &binaries[1]],
         scenario: &scenario,
+        experiments: &args.experiments,
         rounds: args.rounds,
         seed: args.seed,
         arguments,

@@ -27,7 +27,7 @@ pub(crate) struct Collected {
 
 /// Figures that describe the load or the fit, not the stack: no ratio is made of them. How fast a crowd
 /// comes is what the scenario says.
-const NOT_COMPARED: [&str; 25] = [
+const NOT_COMPARED: [&str; 26] = [
     "offered_per_second",
     "achieved_per_second",
     "throughput_per_second",
@@ -46,6 +46,7 @@ const NOT_COMPARED: [&str; 25] = [
     "protection_cost_ratio",
     "population_ns",
     "population_per_second",
+    "search_held_per_second",
     "search_ceiling_per_second",
     "lowest_rate_latency_p99_ns",
     "knee_latency_p99_ns",

@@ -281,7 +281,6 @@ impl Experiment {
         Self {
             derive: Some(search::condense),
             is_condensed: true,
-            compare: search::ratios,
             ..Self::of(trials)
         }
     }

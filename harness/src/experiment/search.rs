@@ -18,14 +18,14 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use hopbench::load::{LoadPlan, Workload};
-use hopbench::record::{Ratio, Step, StepOutcome};
+use hopbench::record::{Step, StepOutcome};
 use serde_json::{Value, json};
 
-use super::collect::{self, Collected};
+use super::collect::Collected;
 use super::load::play;
 use super::{Bench, Question, Sample, Subject, Trial, cell_id};
 use crate::limits::{self, Demand, Spread};
-use crate::scenario::{KneeSweep, Plan, Search, Selection};
+use crate::scenario::{KneeSweep, Plan, Search, Selection, StepLength};
 use crate::statistics;
 use crate::testbed::Outcome;
 use crate::topology::{Site, Topology};
@@ -50,8 +50,8 @@ struct Rates {
     state: RefCell<Algorithm>,
     /// The load of the first step.
     plan: LoadPlan,
-    /// Attempts in a step; without, a step has the length of the first.
-    attempts: Option<u32>,
+    /// How long a step is; without, as long as the first.
+    length: Option<StepLength>,
     criteria: Criteria,
     calls_per_second_limit: Option<u32>,
     steps_max: u32,
@@ -75,6 +75,7 @@ pub(super) fn search_trials(search: &Search, plan: &Plan) -> anyhow::Result<Vec<
     let algorithm = search.parameters();
     let named = [
         ("attempts", json!(search.attempts)),
+        ("step_seconds_min", json!(search.step_seconds_min)),
         ("initial_rate_per_second", json!(search.rate_per_second)),
         ("increase_weight", json!(algorithm.increase_weight)),
         ("decrease_weight", json!(algorithm.decrease_weight)),
@@ -88,7 +89,7 @@ pub(super) fn search_trials(search: &Search, plan: &Plan) -> anyhow::Result<Vec<
         let rates = Rates {
             state: RefCell::new(Algorithm::MaxRate(MaxRate::new(algorithm))),
             plan: search.load(),
-            attempts: Some(search.attempts),
+            length: Some(search.length()),
             criteria: Criteria {
                 threshold_seconds: Some(search.establishment_threshold_seconds),
             },
@@ -126,7 +127,7 @@ pub(super) fn knee_trials(sweep: &KneeSweep, plan: &Plan) -> anyhow::Result<Vec<
         let rates = Rates {
             state: RefCell::new(Algorithm::Knee(Knee::new(sweep.parameters()))),
             plan: sweep.load(),
-            attempts: None,
+            length: None,
             criteria: Criteria {
                 threshold_seconds: None,
             },
@@ -180,8 +181,8 @@ impl Rates {
             seed,
             ..self.plan.clone()
         };
-        if let Some(attempts) = self.attempts {
-            plan.duration_seconds = f64::from(attempts) / rate_per_second;
+        if let Some(length) = self.length {
+            plan.duration_seconds = length.seconds(rate_per_second);
         }
         if plan.workload == Workload::Register {
             let mean = rate_per_second * (plan.warm_up_seconds + plan.duration_seconds);
@@ -281,17 +282,6 @@ fn figure(experiment: &str, workload: &str) -> &'static str {
     }
 }
 
-/// Of searches that have found what they looked for. Where a bound ended one, its figure is a rate that was held, and
-/// what the stack holds lies anywhere between that and the ceiling.
-pub(super) fn ratios(collected: &[&Collected]) -> Vec<Ratio> {
-    let has_converged = |cell: &&&Collected| {
-        let end = cell.subject.parameters.get("search_end");
-        end.and_then(Value::as_str) == Some(End::Converged.name())
-    };
-    let converged: Vec<&Collected> = collected.iter().filter(has_converged).copied().collect();
-    collect::ratios(&converged)
-}
-
 /// One cell for each search, with what was found as its only sample.
 pub(super) fn condense(searches: &[Collected]) -> Vec<Collected> {
     searches.iter().map(condensed).collect()
@@ -322,8 +312,11 @@ fn condensed(search: &Collected) -> Collected {
 
 fn summarised(key: &str, last: &Searched, steps: &[Step]) -> Sample {
     let finding = &last.finding;
+    // What was held when steps or seconds had run out is a bound, and no figure that anybody may compare.
+    let is_found = finding.end == Some(End::Converged);
     let mut scalars = BTreeMap::from([
-        (key.to_owned(), finding.per_second),
+        (key.to_owned(), finding.per_second.filter(|_| is_found)),
+        ("search_held_per_second".to_owned(), finding.per_second),
         (
             "search_ceiling_per_second".to_owned(),
             finding.ceiling_per_second,
@@ -339,7 +332,7 @@ fn summarised(key: &str, last: &Searched, steps: &[Step]) -> Sample {
     ]);
     if let Some([lowest, knee]) = last.latencies_p99_ns {
         scalars.insert("lowest_rate_latency_p99_ns".to_owned(), lowest);
-        scalars.insert("knee_latency_p99_ns".to_owned(), knee);
+        scalars.insert("knee_latency_p99_ns".to_owned(), knee.filter(|_| is_found));
         let lag = finding
             .per_second
             .and_then(|knee| half_way_lag_p99_ns(steps, knee));
@@ -368,14 +361,14 @@ fn half_way_lag_p99_ns(steps: &[Step], knee_per_second: f64) -> Option<f64> {
 }
 
 /// Why what was found is no figure of the server: because the generator was the limit, or for another
-/// reason.
+/// reason. What a search has held that ended for want of steps or seconds is one: a bound.
 fn doubts(finding: &Finding, steps: &[Step]) -> (Option<String>, Option<String>) {
     let reason_at = |rate: f64, outcome: StepOutcome| {
         let mut steps = steps.iter().rev();
         let step = steps.find(|step| step.offered_per_second == rate && step.outcome == outcome);
         let reason = step.and_then(|step| step.reason.as_deref());
         reason
-            .unwrap_or("latency grew, and the generator was busier than the server")
+            .unwrap_or("latency grew, and the generator was busier than the server or late itself")
             .to_owned()
     };
     if let Some(bound) = finding
@@ -403,11 +396,11 @@ fn doubts(finding: &Finding, steps: &[Step]) -> (Option<String>, Option<String>)
         (Some(_), None, None) => {
             Some("no rate was tried often enough: raise `seconds_max`".to_owned())
         }
-        (Some(_), Some(held), None) => Some(format!(
-            "no rate was too much, up to {held:.0} a second: raise `rate_per_second`, `steps_max` or \
-             `seconds_max`"
+        (Some(End::Exhausted), Some(held), _) => Some(format!(
+            "{held:.0} a second were held once, and no rate beneath, down to the lowest"
         )),
-        (Some(_), Some(_), Some(_)) => None,
+        // What was found, or a bound: how the search ended stands beside it.
+        (Some(End::Converged | End::Steps | End::Seconds), Some(_), _) => None,
     };
     (None, shortfall)
 }
@@ -419,6 +412,7 @@ mod tests {
     use hopbench::transport::find;
 
     use super::*;
+    use crate::experiment::collect;
     use crate::variant::Variant;
 
     fn step(offered_per_second: f64, outcome: StepOutcome) -> Step {
@@ -514,8 +508,14 @@ mod tests {
             (
                 vec![step(100.0, Held)],
                 found(low, None, None, Some(End::Steps)),
+                Verdict::Ok,
+                "",
+            ),
+            (
+                vec![step(100.0, Held), step(200.0, Failed)],
+                found(low, high, None, Some(End::Exhausted)),
                 Verdict::Failed,
-                "no rate was too much, up to 100",
+                "100 a second were held once",
             ),
             (
                 vec![step(200.0, Failed)],
@@ -539,8 +539,12 @@ mod tests {
                 "{finding:?}"
             );
             assert_eq!(cell.steps, steps);
-            let rate = &cell.metrics["session_establishment_rate"];
-            assert_eq!(rate.value, finding.per_second);
+            let held = cell.metrics["search_held_per_second"].value;
+            assert_eq!(held, finding.per_second);
+            // Only a search that converged has found what it looked for.
+            let is_found = finding.end == Some(End::Converged);
+            let rate = cell.metrics["session_establishment_rate"].value;
+            assert_eq!(rate, held.filter(|_| is_found));
             assert_eq!(cell.metrics["search_attempts_count"].value, Some(200.0));
         }
     }
@@ -571,7 +575,7 @@ mod tests {
         for (end, count) in [(End::Converged, 1), (End::Steps, 0), (End::Seconds, 0)] {
             let tls = searched("tls", end);
             assert_eq!(tls.verdict().0, Verdict::Ok);
-            assert_eq!(ratios(&[&control, &tls]).len(), count, "{end:?}");
+            assert_eq!(collect::ratios(&[&control, &tls]).len(), count, "{end:?}");
         }
     }
 

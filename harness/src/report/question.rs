@@ -412,11 +412,12 @@ const SCALE: [Column; 7] = [
     column("calls, failed", "call_failed_count", Unit::Count),
 ];
 
-const SESSIONS: [Column; 4] = rate_columns("session_establishment_rate");
-const REGISTRATIONS: [Column; 4] = rate_columns("registration_rate");
-const REREGISTRATIONS: [Column; 4] = rate_columns("reregistration_rate");
-const KNEE: [Column; 6] = [
+const SESSIONS: [Column; 5] = rate_columns("session_establishment_rate");
+const REGISTRATIONS: [Column; 5] = rate_columns("registration_rate");
+const REREGISTRATIONS: [Column; 5] = rate_columns("reregistration_rate");
+const KNEE: [Column; 7] = [
     column("knee", "knee_per_second", Unit::PerSecond),
+    column("held", "search_held_per_second", Unit::PerSecond),
     column("past, from", "search_ceiling_per_second", Unit::PerSecond),
     column("p99, lowest", "lowest_rate_latency_p99_ns", Unit::Ns),
     column("p99, at knee", "knee_latency_p99_ns", Unit::Ns),
@@ -424,9 +425,10 @@ const KNEE: [Column; 6] = [
     column("steps", "search_steps_count", Unit::Count),
 ];
 
-const fn rate_columns(rate: &'static str) -> [Column; 4] {
+const fn rate_columns(rate: &'static str) -> [Column; 5] {
     [
-        column("held", rate, Unit::PerSecond),
+        column("highest", rate, Unit::PerSecond),
+        column("held", "search_held_per_second", Unit::PerSecond),
         column("failed, from", "search_ceiling_per_second", Unit::PerSecond),
         column("steps", "search_steps_count", Unit::Count),
         column("attempts", "search_attempts_count", Unit::Count),

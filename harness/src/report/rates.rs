@@ -8,15 +8,15 @@ use super::question::Question;
 use super::summary::stack_rank;
 
 /// How the figures of `search` are formed.
-const SEARCH_METHOD: &str = "Held is the highest rate at which nothing failed, by the algorithm of RFC 7502 §4.10; at `failed from`, the \
-     lowest rate above it that was tried, something did, although the generator kept up. An attempt that \
-     took longer than the cell's `establishment_threshold_seconds` has failed. A search that did not converge \
-     has shown what is held, not what is held at most, and makes no ratio. `hopbench report RUN --format rfc7502` \
-     prints the RFC's own form.";
+const SEARCH_METHOD: &str = "Highest is the rate that the algorithm of RFC 7502 §4.10 converged at; held the highest rate at which nothing failed, which \
+     is all that a search has shown that steps or seconds ended before; at `failed from`, the lowest rate above it that was tried, something did fail, although \
+     the generator kept up. An attempt that took longer than the cell's `establishment_threshold_seconds` has failed; a queue \
+     that fills during a step is not found out before it is as long, so that what is held may be too high by the share that it is of \
+     the step. `hopbench report RUN --format rfc7502` prints the RFC's own form.";
 /// How the figures of `knee` are formed.
 const KNEE_METHOD: &str = "The knee is the highest offered rate with a success of at least 99.9 % and a 99th percentile of latency of \
-     at most five times that of the lowest rate; `past from` is the lowest rate above it that was offered. `lag p99, at half` is how \
-     late the generator started operations at the lowest rate that was offered from half the knee on. A sweep that did not converge makes no ratio.";
+     at most five times that of the lowest rate; held is the same before a sweep has converged; `past from` is the lowest rate above it that was \
+     offered. `lag p99, at half` is how late the generator started operations at the lowest rate that was offered from half the knee on.";
 
 /// What stands below the tables of a question that is answered by trying rates.
 pub(super) fn section(out: &mut String, run: &Run, question: Question) {

@@ -12,6 +12,8 @@ use super::question::Question;
 use super::summary::stack_rank;
 use super::units::significant;
 
+/// What a search has found whose rate is not known.
+const HELD: &str = "search_held_per_second";
 /// Width of the text, as of the RFC's own.
 const WIDTH: usize = 78;
 
@@ -184,22 +186,24 @@ impl Form<'_> {
     /// What was found by the searches at `place`.
     fn rate(&self, place: usize, key: &str, unit: &str) -> String {
         let told = self.cells[place].iter().map(|cell| {
-            let rate = cell.metrics.get(key).and_then(|metric| metric.value);
-            let rate = rate.map(|rate| format!("{} {unit}", whole(rate)));
+            let value = |key: &str| cell.metrics.get(key)?.value;
+            let rate = |key: &str| Some(format!("{} {unit}", whole(value(key)?)));
             let lifecycle = match self.cells[place].len() {
                 1 => String::new(),
                 _ => format!(" ({})", cell.lifecycle),
             };
-            match (cell.verdict, rate) {
-                (Verdict::Ok, Some(rate)) if !has_converged(cell) => {
-                    format!("at least {rate}{lifecycle}: the search did not converge")
+            match (cell.verdict, rate(key), rate(HELD)) {
+                (Verdict::Ok, Some(rate), _) => format!("{rate}{lifecycle}"),
+                (Verdict::Ok, None, Some(held)) => {
+                    format!("at least {held}{lifecycle}: the search did not converge")
                 }
-                (Verdict::Ok, Some(rate)) => format!("{rate}{lifecycle}"),
-                (Verdict::GeneratorBound, Some(rate)) => {
-                    format!("at least {rate}{lifecycle}: the tester was the limit, not the DUT")
+                (Verdict::GeneratorBound, _, Some(held)) => {
+                    format!("at least {held}{lifecycle}: the tester was the limit, not the DUT")
                 }
-                (Verdict::Failed, Some(rate)) => format!("not found, {rate} at least{lifecycle}"),
-                (_, _) => format!("not found{lifecycle}"),
+                (Verdict::Failed, _, Some(held)) => {
+                    format!("not found, {held} at least{lifecycle}")
+                }
+                (_, _, _) => format!("not found{lifecycle}"),
             }
         });
         let told: Vec<String> = told.collect();
@@ -328,12 +332,6 @@ fn ipsec(cell: &Cell) -> Option<String> {
     ))
 }
 
-/// Whether what was found is "R" as the RFC has it.
-fn has_converged(cell: &Cell) -> bool {
-    let end = cell.parameters.get("search_end").and_then(Value::as_str);
-    end == Some("converged")
-}
-
 /// How a search was run, and how it ended.
 fn search(cell: &Cell, name: &str) -> String {
     let parameter = |key: &str| cell.parameters.get(key).map_or(UNKNOWN.to_owned(), plain);
@@ -350,12 +348,18 @@ fn search(cell: &Cell, name: &str) -> String {
         "exhausted" => format!("ended after {steps} steps for want of a lower rate"),
         _ => format!("cut short after {steps} steps"),
     };
+    let seconds_min = cell.parameters.get("step_seconds_min");
+    let seconds_min = seconds_min
+        .and_then(Value::as_f64)
+        .filter(|seconds| *seconds > 0.0);
+    let seconds_min = seconds_min.map(|seconds| format!(" or more in {seconds} s"));
     let reason = cell.reason.as_deref();
     let reason = reason.map(|reason| format!("; {}: {reason}", super::verdict_word(cell.verdict)));
     format!(
-        "Search for {name}: N = {}, r = {}, w = {}, d = {}, {} confirmations (RFC 7502 has 10), {} \
+        "Search for {name}: N = {}{}, r = {}, w = {}, d = {}, {} confirmations (RFC 7502 has 10), {} \
          arrivals; {end}; {ceiling}{}",
         parameter("attempts"),
+        seconds_min.unwrap_or_default(),
         parameter("initial_rate_per_second"),
         parameter("increase_weight"),
         parameter("decrease_weight"),
@@ -482,8 +486,7 @@ mod tests {
             .retain(|cell| cell.stack == "tcp" && cell.experiment == "search");
         assert!(!render(&run).contains("at least"));
         for cell in &mut run.cells {
-            cell.parameters
-                .insert("search_end".to_owned(), "seconds".into());
+            cell.metrics.retain(|key, _| !key.ends_with("_rate"));
         }
         let form = render(&run);
         let form = form.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -26,6 +26,10 @@ pub(crate) struct Search {
     pub(crate) lifecycle: Lifecycle,
     /// Attempts in each step (`N` of the RFC, which has 50,000).
     pub(crate) attempts: u32,
+    /// A step of so many attempts that would be shorter than this has more: a queue that fills for less than the
+    /// threshold is not found out, and what is held is too high by the share that it is of a step.
+    #[serde(default)]
+    pub(crate) step_seconds_min: f64,
     /// Rate of the first step (`r`).
     pub(crate) rate_per_second: f64,
     /// Traffic increase weight (`w`).
@@ -121,6 +125,20 @@ pub(crate) struct KneeSweep {
     pub(crate) authenticate_calls: bool,
 }
 
+/// As long as so many attempts take, and at least so long.
+#[derive(Clone, Copy)]
+pub(crate) struct StepLength {
+    attempts: u32,
+    seconds_min: f64,
+}
+
+impl StepLength {
+    /// Of a step at this rate.
+    pub(crate) fn seconds(self, rate_per_second: f64) -> f64 {
+        (f64::from(self.attempts) / rate_per_second).max(self.seconds_min)
+    }
+}
+
 fn usual_increase_weight() -> f64 {
     0.1
 }
@@ -155,9 +173,12 @@ impl Search {
         );
         let key = format!("{place}.establishment_threshold_seconds");
         check_seconds(&key, self.establishment_threshold_seconds)?;
-        let seconds = f64::from(self.attempts) / self.rate_per_second;
+        check_seconds(&format!("{place}.step_seconds_min"), self.step_seconds_min)?;
+        let seconds = self.load().duration_seconds;
         check_load(place, &[self.rate_per_second], seconds, &1.into()).with_context(|| {
-            format!("a step of `{place}` takes `attempts` ÷ `rate_per_second` seconds")
+            format!(
+                "a step of `{place}` takes `attempts` ÷ `rate_per_second` seconds, or `step_seconds_min`"
+            )
         })?;
         let limits = (self.steps_max, self.seconds_max);
         check_step(
@@ -186,6 +207,14 @@ impl Search {
         }
     }
 
+    /// How long its steps are.
+    pub(crate) fn length(&self) -> StepLength {
+        StepLength {
+            attempts: self.attempts,
+            seconds_min: self.step_seconds_min,
+        }
+    }
+
     /// The load of the first step.
     pub(crate) fn load(&self) -> LoadPlan {
         LoadPlan {
@@ -195,7 +224,7 @@ impl Search {
             rate_per_second: self.rate_per_second,
             course: Course::Steady,
             warm_up_seconds: self.warm_up_seconds,
-            duration_seconds: f64::from(self.attempts) / self.rate_per_second,
+            duration_seconds: self.length().seconds(self.rate_per_second),
             drain_seconds: self.establishment_threshold_seconds + self.talk_seconds + DRAIN_SECONDS,
             users: self.users.unwrap_or(1),
             talk_seconds: self.talk_seconds,
@@ -306,6 +335,7 @@ fn check_step(
 #[cfg(test)]
 mod tests {
     use super::super::tests::assert_refused;
+    use super::StepLength;
 
     const GOOD: &str = r#"
 name = "rates"
@@ -335,6 +365,16 @@ seconds_max = 10.0
 "#;
 
     #[test]
+    fn a_step_has_all_its_attempts_and_is_not_shorter_than_it_may_be() {
+        let length = StepLength {
+            attempts: 1_000,
+            seconds_min: 0.5,
+        };
+        let seconds = [500.0, 2_000.0, 8_000.0].map(|rate| length.seconds(rate));
+        assert_eq!(seconds, [2.0, 0.5, 0.5]);
+    }
+
+    #[test]
     fn errors_name_the_place_and_what_is_allowed() {
         let cases = [
             ("attempts = 100", "attempts = 0", "search[0].attempts"),
@@ -357,6 +397,11 @@ seconds_max = 10.0
                 "users = 20",
                 "confirmations = 0\nusers = 20",
                 "RFC 7502 has 10",
+            ),
+            (
+                "users = 20",
+                "step_seconds_min = -1.0\nusers = 20",
+                "search[0].step_seconds_min",
             ),
             ("users = 20", "", "search[0].users` is missing"),
             (

@@ -99,6 +99,7 @@ fn filled(id: &CellId, measured: &[&Cell]) -> Cell {
         cell.steps = steps(&id.experiment);
         for key in [
             "knee_per_second",
+            "search_held_per_second",
             "search_ceiling_per_second",
             "session_establishment_rate",
         ] {

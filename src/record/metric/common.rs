@@ -81,6 +81,11 @@ pub(super) const COMMON: &[Known] = &[
         "Knee of the latency curve",
     ),
     higher(
+        "search_held_per_second",
+        Unit::PerSecond,
+        "Highest rate that was held",
+    ),
+    higher(
         "search_ceiling_per_second",
         Unit::PerSecond,
         "Lowest rate above what was held that was not",

@@ -11,9 +11,9 @@ pub(crate) struct Observation {
     pub(crate) latency_p99_ns: Option<u64>,
     /// Whether the generator was the limit, so that the step says nothing of the server.
     pub(crate) is_generator_bound: bool,
-    /// Whether the generator was busy, and busier than the server: then what is slow is its own doing, be
-    /// it that a limit shows elsewhere.
-    pub(crate) is_generator_busier: bool,
+    /// Whether what is slow is the generator's own doing: it was busy, and busier than the server, or late itself by
+    /// most of what it waited for.
+    pub(crate) is_generator_to_blame: bool,
     /// How long the step took, with all that belongs to it.
     pub(crate) seconds: f64,
 }

@@ -3,7 +3,8 @@
 //!
 //! Rates climb by a factor until they are past the knee, and further, so that the curve beyond it can be
 //! seen; then the gap above the best rate is halved, on a logarithmic scale, some times. Each rate is
-//! offered several times: its success is that of all of them together, its latency the median of theirs.
+//! offered several times: its success is that of all of them together, its latency the median of theirs. The lowest
+//! rate is the yardstick of all others: if what is slow there is the generator's doing, it is offered again.
 
 use super::finding::{Bounds, End, Finding, Ledger, Observation, lowest_above};
 use crate::statistics;
@@ -12,6 +13,9 @@ use crate::statistics;
 pub(crate) const SUCCESS_RATIO_MIN: f64 = 0.999;
 /// Most that the 99th percentile may be of that at the lowest rate.
 pub(crate) const LATENCY_FACTOR_MAX: f64 = 5.0;
+
+/// How often the lowest rate is offered anew.
+const ANEW_MAX: u32 = 3;
 
 /// Parameters of the sweep.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +42,7 @@ pub(crate) struct Knee {
     /// Rates that were offered, or are being.
     rungs: Vec<Rung>,
     refined: u32,
+    anew: u32,
     end: Option<End>,
 }
 
@@ -94,6 +99,7 @@ impl Knee {
             ledger: Ledger::new(parameters.bounds),
             rungs: vec![Rung::at(parameters.lowest_per_second)],
             refined: 0,
+            anew: 0,
             end: None,
         }
     }
@@ -162,9 +168,12 @@ impl Knee {
         let is_prompt = base
             .zip(rung.latency_p99_ns())
             .is_some_and(|(base, latency)| latency <= base * LATENCY_FACTOR_MAX);
-        if is_prompt && rung.success_ratio() >= SUCCESS_RATIO_MIN {
+        let is_to_blame = is_most(&rung.observed, |step| step.is_generator_to_blame);
+        let is_below = is_prompt && rung.success_ratio() >= SUCCESS_RATIO_MIN;
+        let is_lowest = rung.per_second == self.parameters.lowest_per_second;
+        if is_below && !(is_lowest && is_to_blame) {
             Place::Below
-        } else if is_most(&rung.observed, |step| step.is_generator_busier) {
+        } else if is_to_blame {
             Place::Unknown
         } else {
             Place::Past
@@ -180,7 +189,12 @@ impl Knee {
     fn go_on(&mut self) {
         let Some(knee) = self.knee() else {
             // Without a lowest rate that is sound there is nothing to compare with.
-            self.end = Some(End::Exhausted);
+            if self.place(&self.rungs[0]) == Place::Unknown && self.anew < ANEW_MAX {
+                self.anew += 1;
+                self.rungs[0].observed.clear();
+            } else {
+                self.end = Some(End::Exhausted);
+            }
             return;
         };
         let highest = self.done().map(|rung| rung.per_second).fold(0.0, f64::max);
@@ -292,7 +306,7 @@ mod tests {
         let mut knee = Knee::new(PARAMETERS);
         while let Some(rate) = knee.next_per_second() {
             let observed = Observation {
-                is_generator_busier: rate > 700.0,
+                is_generator_to_blame: rate > 700.0,
                 ..server.step(rate)
             };
             knee.observe(&observed);
@@ -310,6 +324,40 @@ mod tests {
         assert_eq!((rates.len(), finding.per_second), (1, None));
         assert_eq!(finding.end, Some(End::Exhausted));
         assert_eq!(finding.ceiling_per_second, Some(100.0));
+    }
+
+    #[test]
+    fn a_lowest_rate_at_which_the_generator_was_late_is_offered_again() {
+        for (spoilt, is_found) in [(2, true), (u32::MAX, false)] {
+            let mut server = Simulated::of_capacity(1_000.0);
+            let mut knee = Knee::new(PARAMETERS);
+            let mut steps = 0;
+            while let Some(rate) = knee.next_per_second() {
+                let observed = server.step(rate);
+                let is_spoilt = steps < spoilt;
+                // As when the machine stood still.
+                let longer = if is_spoilt { 50 } else { 1 };
+                knee.observe(&Observation {
+                    latency_p99_ns: observed.latency_p99_ns.map(|ns| ns * longer),
+                    is_generator_to_blame: is_spoilt,
+                    ..observed
+                });
+                steps += 1;
+            }
+            let finding = knee.finding();
+            if is_found {
+                assert_eq!(finding.end, Some(End::Converged));
+                let (found, exact) = (finding.per_second.unwrap(), knee_of(1_000.0));
+                assert!(found <= exact && exact < found * 1.1, "{found} of {exact}");
+            } else {
+                assert_eq!(
+                    (finding.end, finding.per_second),
+                    (Some(End::Exhausted), None)
+                );
+                assert!(finding.is_generator_bound(), "{finding:?}");
+                assert_eq!(steps, 1 + ANEW_MAX);
+            }
+        }
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Simulated {
             failed: u64::from(is_over) * ATTEMPTS / 100 + u64::from(is_mishap),
             latency_p99_ns: Some((IDLE_NS * queued * noise) as u64),
             is_generator_bound: per_second > self.generator_limit,
-            is_generator_busier: false,
+            is_generator_to_blame: false,
             seconds: 1.0,
         }
     }

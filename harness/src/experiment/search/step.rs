@@ -10,6 +10,9 @@ use crate::experiment::load::{Readings, generator_bound, latency};
 /// A user that is needed again sooner than this is one of too few, where there is no threshold.
 const PATIENCE_SECONDS: f64 = 0.02;
 
+/// What is slow is not the server's doing if the generator was late itself by this share of it.
+const LAG_SHARE_MAX: f64 = 0.5;
+
 /// A worker that uses less of its processor than this is not the limit, whatever fails.
 const SUSPECT_BUSY_RATIO: f64 = 0.6;
 
@@ -25,6 +28,7 @@ pub(super) fn taken(plan: &LoadPlan, criteria: &Criteria, readings: &Readings) -
     let waited = latency(report, plan.workload);
     let lag = report.latencies.get(Moment::SchedulingLag.key());
     let at = |histogram: Option<&LatencyHistogram>, quantile| histogram?.quantile_ns(quantile);
+    let (latency_max_ns, lag_max_ns) = (at(waited, 1.0), at(lag, 1.0));
     let late = criteria
         .threshold_seconds
         .map(|seconds| late(waited, seconds));
@@ -44,7 +48,11 @@ pub(super) fn taken(plan: &LoadPlan, criteria: &Criteria, readings: &Readings) -
     let is_slow = report.failed() == 0 && failed > 0;
     let bound = generator_bound(report, waited)
         .or_else(|| too_few_users(plan, criteria, report))
-        .or_else(|| busier(report.busiest_worker_ratio, busy).filter(|_| is_slow));
+        .or_else(|| busier(report.busiest_worker_ratio, busy).filter(|_| is_slow))
+        .or_else(|| {
+            let latest = latency_max_ns.zip(lag_max_ns).filter(|_| is_slow);
+            unpunctual(latest?, criteria)
+        });
     let (outcome, reason) = match (bound, failed) {
         (Some(reason), _) => (StepOutcome::GeneratorBound, Some(reason)),
         (None, 0) => (StepOutcome::Held, None),
@@ -60,10 +68,10 @@ pub(super) fn taken(plan: &LoadPlan, criteria: &Criteria, readings: &Readings) -
         latency_p50_ns: at(waited, 0.5),
         latency_p90_ns: at(waited, 0.9),
         latency_p99_ns: at(waited, 0.99),
-        latency_max_ns: at(waited, 1.0),
+        latency_max_ns,
         lag_p50_ns: at(lag, 0.5),
         lag_p99_ns: at(lag, 0.99),
-        lag_max_ns: at(lag, 1.0),
+        lag_max_ns,
         generator_busy_ratio: Some(report.busiest_worker_ratio),
         server_busy_ratio: Some(busy).filter(|busy| busy.is_finite()),
         outcome,
@@ -103,12 +111,16 @@ pub(super) fn observation(step: &Step, seconds: f64) -> Observation {
             StepOutcome::GeneratorBound => true,
             StepOutcome::Held | StepOutcome::Failed => false,
         },
-        is_generator_busier: step
-            .generator_busy_ratio
-            .zip(step.server_busy_ratio)
-            .is_some_and(|(generator, nodes)| busier(generator, nodes).is_some()),
+        is_generator_to_blame: is_generator_to_blame(step),
         seconds,
     }
+}
+
+fn is_generator_to_blame(step: &Step) -> bool {
+    let busy = step.generator_busy_ratio.zip(step.server_busy_ratio);
+    let tails = step.lag_p99_ns.zip(step.latency_p99_ns);
+    busy.is_some_and(|(generator, nodes)| busier(generator, nodes).is_some())
+        || tails.is_some_and(|(lag, latency)| lag as f64 >= LAG_SHARE_MAX * latency as f64)
 }
 
 /// How many waited for longer.
@@ -142,6 +154,22 @@ fn busier(generator: f64, nodes: f64) -> Option<String> {
             "a generator worker used {:.0} % of its processor, and the server only {:.0} % of one: add workers",
             generator * 100.0,
             nodes * 100.0
+        )
+    })
+}
+
+/// A machine that stands still for a while delays starts as well as answers, and what it delays is no server's doing. It
+/// does not explain what takes much longer.
+fn unpunctual((latency_max_ns, lag_max_ns): (u64, u64), criteria: &Criteria) -> Option<String> {
+    let [latency_seconds, lag_seconds] = [latency_max_ns, lag_max_ns].map(|ns| ns as f64 / 1e9);
+    let threshold_seconds = criteria.threshold_seconds?;
+    let is_late = lag_seconds >= LAG_SHARE_MAX * threshold_seconds;
+    let explains_all = latency_seconds <= threshold_seconds + 2.0 * lag_seconds;
+    (is_late && explains_all).then(|| {
+        format!(
+            "the generator started an operation {:.1} ms late, which may take {:.1} ms",
+            lag_seconds * 1e3,
+            threshold_seconds * 1e3
         )
     })
 }
@@ -196,6 +224,46 @@ mod tests {
             let suspected = busier(generator, nodes).is_some();
             assert_eq!(suspected, expected, "{generator} and {nodes}");
         }
+    }
+
+    #[test]
+    fn what_a_generator_that_is_late_itself_finds_late_is_not_the_server_s_fault() {
+        let criteria = |threshold_seconds| Criteria { threshold_seconds };
+        let at = |latency_ms: u64, lag_ms: u64, threshold| {
+            let latest = (latency_ms * 1_000_000, lag_ms * 1_000_000);
+            unpunctual(latest, &criteria(threshold))
+        };
+        assert_eq!(
+            at(60, 26, Some(0.05)).as_deref(),
+            Some("the generator started an operation 26.0 ms late, which may take 50.0 ms")
+        );
+        assert_eq!(at(60, 24, Some(0.05)), None);
+        // Lag does not explain a queue.
+        assert_eq!(at(804, 28, Some(0.05)), None);
+        assert_eq!(at(60, 26, None), None);
+    }
+
+    #[test]
+    fn what_is_slow_is_the_generator_s_doing_if_it_is_busier_or_late_itself() {
+        // Busy ratios of generator and server, 99th percentiles of lag and latency; whether it is to blame.
+        let cases = [
+            (0.9, 0.5, 100, 9_000, true),
+            (0.5, 0.9, 100, 9_000, false),
+            (0.5, 0.9, 5_000, 9_000, true),
+            (0.1, 0.1, 4_000, 9_000, false),
+        ];
+        for (generator, nodes, lag, latency, expected) in cases {
+            let step = Step {
+                generator_busy_ratio: Some(generator),
+                server_busy_ratio: Some(nodes),
+                lag_p99_ns: Some(lag),
+                latency_p99_ns: Some(latency),
+                ..not_taken(100.0, "none")
+            };
+            let observed = observation(&step, 1.0);
+            assert_eq!(observed.is_generator_to_blame, expected, "{step:?}");
+        }
+        assert!(!observation(&not_taken(100.0, "none"), 1.0).is_generator_to_blame);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use crate::report::svg::sweep::{Panel, Point, QUANTILES, Sweep};
 use crate::report::svg::{Chart, Drawing, block_file};
 use crate::report::units::{MISSING, Scale, quantity, significant};
 
-const FIGURES: [(&str, &str); 5] = [
+const FIGURES: [(&str, &str); 6] = [
     ("knee_per_second", "knee"),
+    ("search_held_per_second", "not past the knee, up to"),
     ("search_ceiling_per_second", "past the knee, from"),
     ("lowest_rate_latency_p99_ns", "p99 at the lowest rate"),
     ("knee_latency_p99_ns", "p99 at the knee"),

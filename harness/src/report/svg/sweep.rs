@@ -50,7 +50,14 @@ pub(in crate::report) struct Panel<'a> {
     pub(in crate::report) stack: &'a str,
     pub(in crate::report) verdict: Verdict,
     pub(in crate::report) points: Vec<Point>,
-    knee: Option<f64>,
+    knee: Option<Knee>,
+}
+
+/// Where the curve bends, as far as the sweep went.
+struct Knee {
+    per_second: f64,
+    /// Whether it may lie higher.
+    is_bound: bool,
 }
 
 /// A chart of panels.
@@ -73,7 +80,7 @@ pub(super) fn sweep<'a>(run: &Run, block: &Block<'a>) -> Sweep<'a> {
             stack: row.stack,
             verdict: row.verdict,
             points: cell.map(points).unwrap_or_default(),
-            knee: cell.and_then(|cell| cell.metrics.get("knee_per_second")?.value),
+            knee: cell.and_then(knee),
         }
     });
     let setting = match block.qualifier.as_str() {
@@ -88,6 +95,15 @@ pub(super) fn sweep<'a>(run: &Run, block: &Block<'a>) -> Sweep<'a> {
         ),
         panels: panels.collect(),
     }
+}
+
+fn knee(cell: &Cell) -> Option<Knee> {
+    let value = |key: &str| cell.metrics.get(key)?.value;
+    let found = value("knee_per_second");
+    Some(Knee {
+        per_second: found.or_else(|| value("search_held_per_second"))?,
+        is_bound: found.is_none() || cell.verdict != Verdict::Ok,
+    })
 }
 
 /// The steps by rate, ascending.
@@ -207,8 +223,8 @@ fn draw_panel(canvas: &mut Canvas, corner: (f64, f64), panel: &Panel<'_>, axes: 
             canvas.dot(x, y, 3.0, if is_bound { MUTED } else { &tone });
         }
     }
-    if let Some(knee) = panel.knee {
-        let x = axes.x.position(knee);
+    if let Some(knee) = &panel.knee {
+        let x = axes.x.position(knee.per_second);
         canvas.path(
             &[at(x, SUCCESS.y), at(x, PLOT.y + PLOT.height)],
             INK,
@@ -216,11 +232,8 @@ fn draw_panel(canvas: &mut Canvas, corner: (f64, f64), panel: &Panel<'_>, axes: 
             true,
         );
         let right = PLOT.x + PLOT.width;
-        let label = quantity(Unit::PerSecond, knee);
-        let word = match panel.verdict {
-            Verdict::Ok => "knee",
-            Verdict::GeneratorBound | Verdict::Failed | Verdict::Unsupported => "knee ≥",
-        };
+        let label = quantity(Unit::PerSecond, knee.per_second);
+        let word = if knee.is_bound { "knee ≥" } else { "knee" };
         let (x, y) = at(right, 14.0);
         canvas.text(x, y, &format!("{word} {label}"), Anchor::End, INK);
     }
