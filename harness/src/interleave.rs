@@ -24,7 +24,8 @@ pub(crate) struct Interleaving<'a> {
     pub(crate) binaries: [&'a Path; 2],
     /// Text of the scenario.
     pub(crate) scenario: &'a str,
-    /// Which of its experiments; all if none is named.
+    /// Which of its experiments; if none is named, all but searches, which take as long as all others, and find one rate
+    /// for all their seconds.
     pub(crate) experiments: &'a [String],
     /// How often each question is asked of each build.
     pub(crate) rounds: u32,
@@ -33,6 +34,9 @@ pub(crate) struct Interleaving<'a> {
     /// More arguments for `hopbench run`, the same for both.
     pub(crate) arguments: Vec<String>,
 }
+
+/// Experiments that are measured if they are named.
+const SEARCHES: [&str; 2] = ["search", "knee"];
 
 /// What either build is called in messages.
 const SIDES: [&str; 2] = ["BASE", "HEAD"];
@@ -94,9 +98,14 @@ impl Interleaving<'_> {
                     .join(", ")
             );
         }
-        if !self.experiments.is_empty() {
-            parts.retain(|part| self.experiments.contains(&part.name));
-        }
+        parts.retain(|part| match self.experiments {
+            [] => !SEARCHES.contains(&part.name.as_str()),
+            named => named.contains(&part.name),
+        });
+        ensure!(
+            !parts.is_empty(),
+            "the scenario has nothing but searches: name them with `--experiments`"
+        );
         Ok(parts)
     }
 
@@ -245,8 +254,8 @@ mod tests {
             let parts = interleaving.parts();
             parts.map(|parts| parts.into_iter().map(|part| part.name).collect::<Vec<_>>())
         };
-        assert_eq!(names(&[]).unwrap(), ["search", "setup"]);
-        assert_eq!(names(&["setup"]).unwrap(), ["setup"]);
+        assert_eq!(names(&[]).unwrap(), ["setup"]);
+        assert_eq!(names(&["search"]).unwrap(), ["search"]);
         let error = names(&["setup", "knee"]).unwrap_err().to_string();
         let expected = "the scenario has no experiment knee; it has search, setup";
         assert_eq!(error, expected);

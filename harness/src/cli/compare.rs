@@ -35,8 +35,8 @@ use crate::scenario::{Scenario, profile_text};
     `hopbench gate --help` has their grammar.\n\n\
     Examples:\n  \
     hopbench compare results/reference/quick results/latest --fail-on worse\n  \
-    hopbench compare --interleave /tmp/hopbench-main target/release/hopbench --format markdown --rounds 8 \\\n    \
-    --experiments setup,memory,throughput,chain\n\n\
+    hopbench compare --interleave /tmp/hopbench-main target/release/hopbench --format markdown --rounds 8\n  \
+    hopbench compare --interleave /tmp/hopbench-main target/release/hopbench --experiments throughput\n\n\
     Exit codes: 0 every gate holds; 1 a gate fails, or --fail-on found something; 2 wrong usage, or a file \
     that is no run; 130 interrupted."
 )]
@@ -67,7 +67,7 @@ pub(crate) struct Args {
         value_name = "STACK,…"
     )]
     stacks: Vec<String>,
-    /// Only these experiments
+    /// Only these experiments; without it, all but `search` and `knee`
     #[arg(long, requires = "interleave", value_delimiter = ',', value_name = "EXPERIMENT,…", value_parser = names::experiments())]
     experiments: Vec<String>,
     /// How often each question is asked of each build

@@ -57,7 +57,7 @@ pub(crate) const EXIT_INTERRUPTED: u8 = crate::interrupt::EXIT_CODE;
     long_version = environment::long_version(),
     arg_required_else_help = true,
     after_help = "Start with:\n  \
-    hopbench run                                        measure; about three minutes\n  \
+    hopbench run                                        measure; about five minutes\n  \
     hopbench report results/latest                      see it again\n  \
     hopbench run --help                                 what else can be measured\n\n\
     Exit codes: 0 all cells ok; 1 the command could not do its work, or a gate or prediction fails; \

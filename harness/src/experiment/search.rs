@@ -29,10 +29,10 @@ use crate::scenario::{KneeSweep, Plan, Search, Selection, StepLength};
 use crate::statistics;
 use crate::testbed::Outcome;
 use crate::topology::{Site, Topology};
-use finding::{End, Finding};
+use finding::{End, Finding, Observation};
 use knee::Knee;
 use max_rate::MaxRate;
-use step::Criteria;
+use step::{Criteria, Taken};
 
 /// What a block of a search yields.
 #[derive(Debug)]
@@ -184,6 +184,11 @@ impl Rates {
         if let Some(length) = self.length {
             plan.duration_seconds = length.seconds(rate_per_second);
         }
+        if let Some(threshold_seconds) = self.criteria.threshold_seconds {
+            // With fewer, none would be free before any had waited for too long.
+            let busy = rate_per_second * (threshold_seconds + plan.talk_seconds);
+            plan.users = plan.users.max(busy.ceil() as u32);
+        }
         if plan.workload == Workload::Register {
             let mean = rate_per_second * (plan.warm_up_seconds + plan.duration_seconds);
             // Each comes once, also when chance has more of them come than that.
@@ -200,16 +205,20 @@ impl Question for Rates {
         let plan = self.plan_at(rate, bench.seed.wrapping_add(u64::from(block)));
         bench.progress.phase(&format!("{rate:.0} a second"));
         let began = Instant::now();
-        let step = match demand(&plan, site).unmet(&bench.machine) {
+        let Taken { step, is_spoilt } = match demand(&plan, site).unmet(&bench.machine) {
             // What the machine cannot hold was not asked of the server.
-            Some(unmet) => step::not_taken(rate, &unmet.to_string()),
+            Some(unmet) => Taken {
+                step: step::not_taken(rate, &unmet.to_string()),
+                is_spoilt: false,
+            },
             None => {
                 let readings = play(&plan, bench, site, self.calls_per_second_limit)?;
                 step::taken(&plan, &self.criteria, &readings)
             }
         };
         let mut state = self.state.borrow_mut();
-        state.observe(&step, began.elapsed().as_secs_f64());
+        let seconds = began.elapsed().as_secs_f64();
+        state.observe(&step::observation(&step, is_spoilt, seconds));
         Ok(Sample {
             searched: Some(Box::new(Searched {
                 step,
@@ -249,11 +258,10 @@ impl Algorithm {
         }
     }
 
-    fn observe(&mut self, step: &Step, seconds: f64) {
-        let observed = step::observation(step, seconds);
+    fn observe(&mut self, observed: &Observation) {
         match self {
-            Self::MaxRate(search) => search.observe(&observed),
-            Self::Knee(sweep) => sweep.observe(&observed),
+            Self::MaxRate(search) => search.observe(observed),
+            Self::Knee(sweep) => sweep.observe(observed),
         }
     }
 

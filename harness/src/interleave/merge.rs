@@ -79,6 +79,11 @@ impl Session {
             .clone();
         let (verdict, reason) = verdict(rounds, wanted);
         let counted = counted(rounds);
+        // Of searches, how one ended that did not converge.
+        let mut ends = counted
+            .values()
+            .filter_map(|cell| cell.parameters.get("search_end"));
+        let unfinished = ends.find(|end| *end != "converged").cloned();
         let mut metrics: BTreeMap<String, BTreeMap<u32, &Metric>> = BTreeMap::new();
         for (round, cell) in &counted {
             for (key, metric) in &cell.metrics {
@@ -89,15 +94,27 @@ impl Session {
             }
         }
         let merged = metrics.into_iter();
-        let merged = merged.map(|(key, rounds)| {
-            let metric = self.metric(&key, &rounds);
-            (key, metric)
-        });
+        let mut merged: BTreeMap<String, Metric> = merged
+            .map(|(key, rounds)| {
+                let metric = self.metric(&key, &rounds);
+                (key, metric)
+            })
+            .collect();
+        let mut parameters = last.parameters.clone();
+        if let Some(end) = unfinished {
+            parameters.insert("search_end".to_owned(), end);
+            // What only some rounds have found is no figure of all of them.
+            let is_of_some = |metric: &Metric| metric.blocks.iter().any(Option::is_none);
+            for (key, metric) in merged.iter_mut().filter(|(_, metric)| is_of_some(metric)) {
+                *metric = Metric::missing(key);
+            }
+        }
         Cell {
             verdict,
             reason,
             repetitions: u32::try_from(counted.len()).expect("rounds fit 32 bits"),
-            metrics: merged.collect(),
+            metrics: merged,
+            parameters,
             ..last
         }
     }
@@ -311,6 +328,50 @@ mod tests {
                 .sum::<u64>()
         };
         assert_eq!(with_histogram(&run), 3 * with_histogram(&single));
+    }
+
+    #[test]
+    fn a_rate_that_some_rounds_have_not_found_is_none() {
+        let of_search = |rate: Option<f64>| {
+            let mut run = fixture::run();
+            run.cells
+                .retain(|cell| cell.id.starts_with("search/invite/tcp/"));
+            run.ratios.clear();
+            let [cell] = &mut run.cells[..] else {
+                panic!("one search of tcp");
+            };
+            let end = if rate.is_some() {
+                "converged"
+            } else {
+                "seconds"
+            };
+            cell.parameters.insert("search_end".to_owned(), end.into());
+            for (key, value) in [
+                ("session_establishment_rate", rate),
+                ("search_held_per_second", Some(100.0)),
+            ] {
+                let metric = Metric::of(key, value).with_blocks(value.map(|it| (0, it)));
+                cell.metrics.insert(key.to_owned(), metric);
+            }
+            run
+        };
+        for (rates, expected, end) in [
+            (
+                [Some(100.0), Some(300.0), Some(200.0)],
+                Some(200.0),
+                "converged",
+            ),
+            ([Some(100.0), None, Some(200.0)], None, "seconds"),
+        ] {
+            let blocks = (0..)
+                .zip(rates)
+                .map(|(round, rate)| (round, of_search(rate)));
+            let run = session().merged(blocks.collect(), 3);
+            let cell = &run.cells[0];
+            assert_eq!(cell.metrics["session_establishment_rate"].value, expected);
+            assert_eq!(cell.metrics["search_held_per_second"].value, Some(100.0));
+            assert_eq!(cell.parameters["search_end"], end);
+        }
     }
 
     #[test]

@@ -8,15 +8,16 @@ use super::question::Question;
 use super::summary::stack_rank;
 
 /// How the figures of `search` are formed.
-const SEARCH_METHOD: &str = "Highest is the rate that the algorithm of RFC 7502 §4.10 converged at; held the highest rate at which nothing failed, which \
-     is all that a search has shown that steps or seconds ended before; at `failed from`, the lowest rate above it that was tried, something did fail, although \
-     the generator kept up. An attempt that took longer than the cell's `establishment_threshold_seconds` has failed; a queue \
-     that fills during a step is not found out before it is as long, so that what is held may be too high by the share that it is of \
-     the step. `hopbench report RUN --format rfc7502` prints the RFC's own form.";
+const SEARCH_METHOD: &str = "Highest is the rate of RFC 7502 §4.10; it is missing where the search ran out of steps or time. Held is the \
+     highest rate at which nothing failed, a lower bound. Failed from is the lowest higher rate at which something failed although \
+     the generator kept up. An attempt that takes longer than the threshold (`establishment_threshold_seconds`) has failed; a queue that is \
+     shorter goes unnoticed, so rates may be too high by the threshold ÷ the length of a step: 10 % for 0.05 s in 0.5 s. \
+     `hopbench report RUN --format rfc7502` prints the RFC's own form.";
 /// How the figures of `knee` are formed.
 const KNEE_METHOD: &str = "The knee is the highest offered rate with a success of at least 99.9 % and a 99th percentile of latency of \
-     at most five times that of the lowest rate; held is the same before a sweep has converged; `past from` is the lowest rate above it that was \
-     offered. `lag p99, at half` is how late the generator started operations at the lowest rate that was offered from half the knee on.";
+     at most five times that of the lowest rate; it is missing where the sweep ran out of steps or time. Held is the highest such rate \
+     that was tried, a lower bound. Past from is the lowest rate above it. Lag p99, at half is how late the generator started operations at the lowest rate \
+     from half of what was held on.";
 
 /// What stands below the tables of a question that is answered by trying rates.
 pub(super) fn section(out: &mut String, run: &Run, question: Question) {
@@ -52,7 +53,13 @@ pub(super) fn section(out: &mut String, run: &Run, question: Question) {
     for cell in cells {
         let steps: Vec<String> = cell.steps.iter().map(mark).collect();
         let end = cell.parameters.get("search_end");
-        let end = end.and_then(|end| end.as_str()).unwrap_or("too early");
+        let end = match end.and_then(|end| end.as_str()) {
+            Some("seconds") => "out of time",
+            Some("steps") => "out of steps",
+            Some("exhausted") => "no lower rate is left",
+            Some(end) => end,
+            None => "interrupted",
+        };
         let _ = writeln!(out, "| `{}` | {} | {end} |", cell.id, steps.join(" "));
     }
     out.push('\n');

@@ -338,7 +338,7 @@ fn search(cell: &Cell, name: &str) -> String {
     let count = |key: &str| cell.metrics.get(key).and_then(|metric| metric.value);
     let number = |key: &str| count(key).map_or(UNKNOWN.to_owned(), whole);
     let ceiling = count("search_ceiling_per_second");
-    let ceiling = ceiling.map_or("nothing failed above".to_owned(), |rate| {
+    let ceiling = ceiling.map_or("at no higher rate did the DUT fail".to_owned(), |rate| {
         format!("{} a second failed", whole(rate))
     });
     let steps = number("search_steps_count");
@@ -352,7 +352,8 @@ fn search(cell: &Cell, name: &str) -> String {
     let seconds_min = seconds_min
         .and_then(Value::as_f64)
         .filter(|seconds| *seconds > 0.0);
-    let seconds_min = seconds_min.map(|seconds| format!(" or more in {seconds} s"));
+    let seconds_min =
+        seconds_min.map(|seconds| format!(" (more where that would take less than {seconds} s)"));
     let reason = cell.reason.as_deref();
     let reason = reason.map(|reason| format!("; {}: {reason}", super::verdict_word(cell.verdict)));
     format!(

@@ -42,7 +42,8 @@ pub(crate) struct Search {
     pub(crate) confirmations: u32,
     /// An attempt that takes longer has failed (RFC 7501 §3.3.2).
     pub(crate) establishment_threshold_seconds: f64,
-    /// Users that take turns; not of `register`, where each attempt is another user's.
+    /// Users that take turns, and more at rates that keep more of them busy for as long as an attempt may take; not of
+    /// `register`, where each attempt is another user's.
     pub(crate) users: Option<u32>,
     /// Load before each step, at its rate.
     pub(crate) warm_up_seconds: f64,

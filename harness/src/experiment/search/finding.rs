@@ -14,6 +14,8 @@ pub(crate) struct Observation {
     /// Whether what is slow is the generator's own doing: it was busy, and busier than the server, or late itself by
     /// most of what it waited for.
     pub(crate) is_generator_to_blame: bool,
+    /// Whether it was the limit only since the machine stood still: the same rate may tell more.
+    pub(crate) is_spoilt: bool,
     /// How long the step took, with all that belongs to it.
     pub(crate) seconds: f64,
 }

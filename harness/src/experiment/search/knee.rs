@@ -43,6 +43,8 @@ pub(crate) struct Knee {
     rungs: Vec<Rung>,
     refined: u32,
     anew: u32,
+    /// The lowest rate as it was before it was offered anew.
+    spoilt: Option<Rung>,
     end: Option<End>,
 }
 
@@ -100,13 +102,14 @@ impl Knee {
             rungs: vec![Rung::at(parameters.lowest_per_second)],
             refined: 0,
             anew: 0,
+            spoilt: None,
             end: None,
         }
     }
 
     /// The rate of the next step; `None` once the sweep has ended.
     pub(crate) fn next_per_second(&self) -> Option<f64> {
-        let current = self.rungs.last().expect("the lowest rate is a rung");
+        let current = self.rungs.last()?;
         self.end.is_none().then_some(current.per_second)
     }
 
@@ -121,6 +124,7 @@ impl Knee {
                 if !is_done {
                     // A rate that was not offered as often as others is no knee.
                     self.rungs.pop();
+                    self.rungs.extend(self.spoilt.take());
                 }
                 self.end = Some(end);
             }
@@ -189,14 +193,18 @@ impl Knee {
     fn go_on(&mut self) {
         let Some(knee) = self.knee() else {
             // Without a lowest rate that is sound there is nothing to compare with.
-            if self.place(&self.rungs[0]) == Place::Unknown && self.anew < ANEW_MAX {
+            let is_to_blame = |step: &Observation| step.is_generator_to_blame;
+            if is_most(&self.rungs[0].observed, is_to_blame) && self.anew < ANEW_MAX {
                 self.anew += 1;
-                self.rungs[0].observed.clear();
+                self.spoilt = self.rungs.pop();
+                let lowest = Rung::at(self.parameters.lowest_per_second);
+                self.rungs.push(lowest);
             } else {
                 self.end = Some(End::Exhausted);
             }
             return;
         };
+        self.spoilt = None;
         let highest = self.done().map(|rung| rung.per_second).fold(0.0, f64::max);
         let past = self.done().filter(|rung| rung.per_second > knee);
         let (past, unknown): (Vec<&Rung>, Vec<&Rung>) =
@@ -357,6 +365,30 @@ mod tests {
                 assert!(finding.is_generator_bound(), "{finding:?}");
                 assert_eq!(steps, 1 + ANEW_MAX);
             }
+        }
+    }
+
+    #[test]
+    fn a_sweep_that_ends_at_its_lowest_rate_says_whose_limit_that_was() {
+        for (steps_max, is_bound) in [(1, false), (3, true)] {
+            let mut knee = Knee::new(KneeParameters {
+                repetitions: 2,
+                bounds: Bounds {
+                    steps_max,
+                    seconds_max: f64::INFINITY,
+                },
+                ..PARAMETERS
+            });
+            let mut server = Simulated::of_capacity(1_000.0);
+            while let Some(rate) = knee.next_per_second() {
+                knee.observe(&Observation {
+                    is_generator_to_blame: true,
+                    ..server.step(rate)
+                });
+            }
+            let finding = knee.finding();
+            assert_eq!((finding.end, finding.per_second), (Some(End::Steps), None));
+            assert_eq!(finding.is_generator_bound(), is_bound, "{finding:?}");
         }
     }
 

@@ -2,7 +2,7 @@
 //! rate, and told what came of it.
 //!
 //! Beside the RFC's, there are bounds of steps and time, and a lowest rate of 1: its `while (TRUE)` does
-//! not end on a server that fails at random.
+//! not end on a server that fails at random. A step during which the machine stood still is taken once more.
 
 use super::finding::{Bounds, End, Finding, Ledger, Observation, lowest_above};
 
@@ -41,6 +41,8 @@ pub(crate) struct MaxRate {
     decrease: f64,
     held: Option<f64>,
     confirmed: u32,
+    /// Whether the last step was spoilt.
+    is_again: bool,
     /// Rates at which something failed although the generator kept up, and at which it did not.
     failed: Vec<f64>,
     bound: Vec<f64>,
@@ -56,6 +58,7 @@ impl MaxRate {
             decrease: parameters.decrease_weight,
             held: None,
             confirmed: 0,
+            is_again: false,
             failed: Vec::new(),
             bound: Vec::new(),
         }
@@ -71,6 +74,11 @@ impl MaxRate {
     pub(crate) fn observe(&mut self, observed: &Observation) {
         self.ledger.enter(observed);
         let rate = self.rate;
+        if observed.is_spoilt && !self.is_again {
+            self.is_again = true;
+            return;
+        }
+        self.is_again = false;
         if observed.is_generator_bound || observed.failed > 0 || observed.attempted == 0 {
             let kind = if observed.is_generator_bound {
                 &mut self.bound
@@ -187,6 +195,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_step_that_was_spoilt_is_taken_once_more() {
+        let mut server = Simulated::of_capacity(1_000.0);
+        let mut search = MaxRate::new(parameters(100.0, 1.0));
+        let mut rates = Vec::new();
+        while let Some(rate) = search.next_per_second() {
+            // The third and the fourth step, and the sixth.
+            let is_spoilt = matches!(rates.len(), 2 | 3 | 5);
+            rates.push(rate);
+            search.observe(&Observation {
+                is_generator_bound: is_spoilt,
+                is_spoilt,
+                ..server.step(rate)
+            });
+        }
+        // At 400 twice, hence a lower rate next; at 300 and at 450 as if nothing had been.
+        assert_eq!(
+            rates[..8],
+            [100.0, 200.0, 400.0, 400.0, 200.0, 300.0, 300.0, 450.0]
+        );
+        assert_eq!(search.finding().end, Some(End::Converged));
     }
 
     /// The weights do not fall beneath 0.1, so the rate that is found lies no more than that beneath.

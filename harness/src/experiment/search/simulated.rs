@@ -61,6 +61,7 @@ impl Simulated {
             latency_p99_ns: Some((IDLE_NS * queued * noise) as u64),
             is_generator_bound: per_second > self.generator_limit,
             is_generator_to_blame: false,
+            is_spoilt: false,
             seconds: 1.0,
         }
     }

@@ -13,6 +13,9 @@ const PATIENCE_SECONDS: f64 = 0.02;
 /// What is slow is not the server's doing if the generator was late itself by this share of it.
 const LAG_SHARE_MAX: f64 = 0.5;
 
+/// And it explains what is late by no more than so many times as much: a stall delays the start, and the answer once more.
+const LAGS_MAX: f64 = 2.0;
+
 /// A worker that uses less of its processor than this is not the limit, whatever fails.
 const SUSPECT_BUSY_RATIO: f64 = 0.6;
 
@@ -22,8 +25,15 @@ pub(super) struct Criteria {
     pub(super) threshold_seconds: Option<f64>,
 }
 
+/// A step, and whether it should be taken once more.
+pub(super) struct Taken {
+    pub(super) step: Step,
+    /// Whether the machine stood still meanwhile, and nothing else was wrong: another try may tell more.
+    pub(super) is_spoilt: bool,
+}
+
 /// The step that a load was.
-pub(super) fn taken(plan: &LoadPlan, criteria: &Criteria, readings: &Readings) -> Step {
+pub(super) fn taken(plan: &LoadPlan, criteria: &Criteria, readings: &Readings) -> Taken {
     let report = &readings.report;
     let waited = latency(report, plan.workload);
     let lag = report.latencies.get(Moment::SchedulingLag.key());
@@ -44,21 +54,21 @@ pub(super) fn taken(plan: &LoadPlan, criteria: &Criteria, readings: &Readings) -
     } else {
         f64::NAN
     };
-    // What the server refuses is its own doing, however busy anybody is.
-    let is_slow = report.failed() == 0 && failed > 0;
+    // What the server refuses is its own doing, however busy anybody is. Users are busy for as long as answers are slow.
+    let is_slow = report.failed() == report.without_user && failed > 0;
+    let latest = latency_max_ns.zip(lag_max_ns).filter(|_| is_slow);
+    let late_itself = latest.and_then(|latest| unpunctual(latest, criteria));
     let bound = generator_bound(report, waited)
         .or_else(|| too_few_users(plan, criteria, report))
-        .or_else(|| busier(report.busiest_worker_ratio, busy).filter(|_| is_slow))
-        .or_else(|| {
-            let latest = latency_max_ns.zip(lag_max_ns).filter(|_| is_slow);
-            unpunctual(latest?, criteria)
-        });
+        .or_else(|| busier(report.busiest_worker_ratio, busy).filter(|_| is_slow));
+    let is_spoilt = bound.is_none() && late_itself.is_some();
+    let bound = bound.or(late_itself);
     let (outcome, reason) = match (bound, failed) {
         (Some(reason), _) => (StepOutcome::GeneratorBound, Some(reason)),
         (None, 0) => (StepOutcome::Held, None),
         (None, _) => (StepOutcome::Failed, Some(told(report, late, criteria))),
     };
-    Step {
+    let step = Step {
         offered_per_second: plan.rate_per_second,
         achieved_per_second: Some(report.completed_in_window as f64 / report.window_seconds),
         attempted_count: report.offered,
@@ -76,7 +86,8 @@ pub(super) fn taken(plan: &LoadPlan, criteria: &Criteria, readings: &Readings) -
         server_busy_ratio: Some(busy).filter(|busy| busy.is_finite()),
         outcome,
         reason,
-    }
+    };
+    Taken { step, is_spoilt }
 }
 
 /// A step that the machine has no room for.
@@ -102,8 +113,9 @@ pub(super) fn not_taken(rate_per_second: f64, reason: &str) -> Step {
 }
 
 /// What a search is told of a step that took so long.
-pub(super) fn observation(step: &Step, seconds: f64) -> Observation {
+pub(super) fn observation(step: &Step, is_spoilt: bool, seconds: f64) -> Observation {
     Observation {
+        is_spoilt,
         attempted: step.attempted_count,
         failed: step.failed_count,
         latency_p99_ns: step.latency_p99_ns,
@@ -164,10 +176,10 @@ fn unpunctual((latency_max_ns, lag_max_ns): (u64, u64), criteria: &Criteria) -> 
     let [latency_seconds, lag_seconds] = [latency_max_ns, lag_max_ns].map(|ns| ns as f64 / 1e9);
     let threshold_seconds = criteria.threshold_seconds?;
     let is_late = lag_seconds >= LAG_SHARE_MAX * threshold_seconds;
-    let explains_all = latency_seconds <= threshold_seconds + 2.0 * lag_seconds;
+    let explains_all = latency_seconds <= threshold_seconds + LAGS_MAX * lag_seconds;
     (is_late && explains_all).then(|| {
         format!(
-            "the generator started an operation {:.1} ms late, which may take {:.1} ms",
+            "the generator started an operation {:.1} ms late; the threshold is {:.1} ms",
             lag_seconds * 1e3,
             threshold_seconds * 1e3
         )
@@ -235,7 +247,7 @@ mod tests {
         };
         assert_eq!(
             at(60, 26, Some(0.05)).as_deref(),
-            Some("the generator started an operation 26.0 ms late, which may take 50.0 ms")
+            Some("the generator started an operation 26.0 ms late; the threshold is 50.0 ms")
         );
         assert_eq!(at(60, 24, Some(0.05)), None);
         // Lag does not explain a queue.
@@ -260,10 +272,10 @@ mod tests {
                 latency_p99_ns: Some(latency),
                 ..not_taken(100.0, "none")
             };
-            let observed = observation(&step, 1.0);
+            let observed = observation(&step, false, 1.0);
             assert_eq!(observed.is_generator_to_blame, expected, "{step:?}");
         }
-        assert!(!observation(&not_taken(100.0, "none"), 1.0).is_generator_to_blame);
+        assert!(!observation(&not_taken(100.0, "none"), false, 1.0).is_generator_to_blame);
     }
 
     #[test]
