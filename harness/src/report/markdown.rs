@@ -224,18 +224,17 @@ fn prices(out: &mut String, summary: &Summary<'_>) {
 
 /// One row a stack and its control, one column a question.
 pub(super) fn price_table(out: &mut String, summary: &Summary<'_>) {
-    let headings: Vec<String> = summary
-        .blocks
+    let places = 0..summary.blocks.len();
+    let priced: Vec<usize> = places.filter(|place| summary.is_priced(*place)).collect();
+    let headings: Vec<&str> = priced
         .iter()
-        .map(|block| block.headline_name.clone())
+        .map(|place| summary.blocks[*place].headline_name.as_str())
         .collect();
     let _ = writeln!(out, "| | stack ÷ control | {} |", headings.join(" | "));
     let _ = writeln!(out, "|---|---|{}", "--:|".repeat(headings.len()));
     for price in &summary.prices {
-        let ratios = price
-            .ratios
-            .iter()
-            .map(|ratio| ratio.map_or(MISSING.to_owned(), units::ratio));
+        let ratios = priced.iter().map(|place| price.ratios[*place]);
+        let ratios = ratios.map(|ratio| ratio.map_or(MISSING.to_owned(), units::ratio));
         let kind = price.kind.name();
         let _ = writeln!(
             out,

@@ -153,6 +153,15 @@ impl<'a> Summary<'a> {
     }
 }
 
+impl Summary<'_> {
+    /// Whether anything has a price in the block of this place: columns and rows of dashes tell nothing.
+    pub(super) fn is_priced(&self, block: usize) -> bool {
+        self.prices
+            .iter()
+            .any(|price| price.ratios[block].is_some())
+    }
+}
+
 impl<'a> Block<'a> {
     /// The metric `key` of `stack`, at `stage` where the question has stages, and the cell's verdict.
     pub(super) fn metric(&self, stack: &str, key: &str, stage: Option<&str>) -> Option<&'a Metric> {

@@ -56,7 +56,7 @@ pub(super) fn render(run: &Run, colour: bool) -> String {
         for shown in prices.chunks(PRICES_PER_LINE) {
             out.push('\n');
             line(&mut out, &format!("{title}, ratio [95 % interval]"));
-            grid(&mut out, &price_grid(&summary.blocks, shown), paint);
+            grid(&mut out, &price_grid(&summary, shown), paint);
         }
     }
     out
@@ -126,7 +126,7 @@ fn style_of(verdict: Verdict) -> Style {
 }
 
 /// A table of the ratios of one kind: a row for each headline, a column for each pair of stacks.
-fn price_grid(blocks: &[Block<'_>], prices: &[&Price<'_>]) -> Grid {
+fn price_grid(summary: &Summary<'_>, prices: &[&Price<'_>]) -> Grid {
     let mut heading = vec![vec![String::new()]];
     heading.extend(
         prices
@@ -142,9 +142,11 @@ fn price_grid(blocks: &[Block<'_>], prices: &[&Price<'_>]) -> Grid {
             .chain(ratios)
             .collect()
     };
+    let blocks = summary.blocks.iter().enumerate();
+    let priced = blocks.filter(|(index, _)| summary.is_priced(*index));
     Grid {
         heading,
-        rows: blocks.iter().enumerate().map(row).collect(),
+        rows: priced.map(row).collect(),
     }
 }
 

@@ -231,12 +231,16 @@ fn draw_panel(canvas: &mut Canvas, corner: (f64, f64), panel: &Panel<'_>, axes: 
             1.2,
             true,
         );
-        let right = PLOT.x + PLOT.width;
-        let label = quantity(Unit::PerSecond, knee.per_second);
-        let word = if knee.is_bound { "knee ≥" } else { "knee" };
-        let (x, y) = at(right, 14.0);
-        canvas.text(x, y, &format!("{word} {label}"), Anchor::End, INK);
     }
+    // Beneath, since a verdict may need the width above.
+    let (x, y) = at(PLOT.x + PLOT.width / 2.0, PLOT.y + PLOT.height + 32.0);
+    let told = panel.knee.as_ref().map(|knee| {
+        let word = if knee.is_bound { "knee ≥" } else { "knee" };
+        let rate = quantity(Unit::PerSecond, knee.per_second);
+        format!("offered a second, {word} {rate}")
+    });
+    let told = told.as_deref().unwrap_or("offered a second");
+    canvas.text(x, y, told, Anchor::Middle, MUTED);
 }
 
 fn draw_axes(canvas: &mut Canvas, corner: (f64, f64), axes: &Axes) {
@@ -255,8 +259,6 @@ fn draw_axes(canvas: &mut Canvas, corner: (f64, f64), axes: &Axes) {
         canvas.text(x, y, &label, Anchor::Middle, MUTED);
     }
     canvas.line(at(PLOT.x, floor), at(right, floor), MUTED, 1.0);
-    let (x, y) = at(PLOT.x + PLOT.width / 2.0, floor + 32.0);
-    canvas.text(x, y, "offered a second", Anchor::Middle, MUTED);
 }
 
 /// Success from none at the bottom to all at the top.
