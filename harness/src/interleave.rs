@@ -86,16 +86,12 @@ impl Interleaving<'_> {
 
     fn parts(&self) -> anyhow::Result<Vec<Part>> {
         let mut parts = parts(self.scenario)?;
+        let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
         for wanted in self.experiments {
-            let mut names = parts.iter().map(|part| part.name.as_str());
             ensure!(
-                names.any(|name| name == wanted),
+                names.contains(&wanted.as_str()),
                 "the scenario has no experiment {wanted}; it has {}",
-                parts
-                    .iter()
-                    .map(|part| part.name.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                names.join(", ")
             );
         }
         parts.retain(|part| match self.experiments {

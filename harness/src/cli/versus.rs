@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=30))]
     probes: Option<u32>,
     /// How long the generator lets starts and arrivals wait for each other, as `hopbench load --gather` does: by
-    /// default 2900, since SIPp starts calls in bursts, half of them as late and one of a hundred later. What it costs in latency is shown
+    /// default 2900, with which calls start more punctually than in SIPp's bursts. What it costs in latency is shown
     #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u32).range(..=10_000))]
     gather: Option<u32>,
     /// Folder for the run's files; by default results/runs/RUN_ID, with results/latest pointing at it

@@ -94,26 +94,26 @@ impl Session {
             }
         }
         let merged = metrics.into_iter();
-        let mut merged: BTreeMap<String, Metric> = merged
-            .map(|(key, rounds)| {
-                let metric = self.metric(&key, &rounds);
-                (key, metric)
-            })
-            .collect();
+        let merged = merged.map(|(key, rounds)| {
+            // What only some rounds have found is no figure of all of them.
+            let is_of_some = rounds.values().any(|metric| metric.value.is_none());
+            let metric = if unfinished.is_some() && is_of_some {
+                Metric::missing(&key)
+            } else {
+                self.metric(&key, &rounds)
+            };
+            (key, metric)
+        });
+        let metrics = merged.collect();
         let mut parameters = last.parameters.clone();
         if let Some(end) = unfinished {
             parameters.insert("search_end".to_owned(), end);
-            // What only some rounds have found is no figure of all of them.
-            let is_of_some = |metric: &Metric| metric.blocks.iter().any(Option::is_none);
-            for (key, metric) in merged.iter_mut().filter(|(_, metric)| is_of_some(metric)) {
-                *metric = Metric::missing(key);
-            }
         }
         Cell {
             verdict,
             reason,
             repetitions: u32::try_from(counted.len()).expect("rounds fit 32 bits"),
-            metrics: merged,
+            metrics,
             parameters,
             ..last
         }
@@ -362,6 +362,7 @@ mod tests {
                 "converged",
             ),
             ([Some(100.0), None, Some(200.0)], None, "seconds"),
+            ([Some(100.0), Some(200.0), None], None, "seconds"),
         ] {
             let blocks = (0..)
                 .zip(rates)
